@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
+
+from config.start import require_settings
 
 
 def main() -> None:
-    """Run one management command."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.development")
+    """Run one management command, under the settings that the environment names."""
+    require_settings()
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

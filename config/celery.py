@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from uuid import UUID
 
 from celery import Celery
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
+from config.start import PRODUCTION, require_settings
+
+require_settings(PRODUCTION)
 app = Celery("holdfast")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 

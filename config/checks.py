@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from config.database import is_exposed
 from config.database_roles import PROCESSES, RIGHTS_OF_THE_USER, differing
 from config.hsm import hsm_config
 from config.refusal import refuse
+from config.start import PRODUCTION
 
 log = logging.getLogger("holdfast.posture")
 
@@ -64,7 +66,7 @@ def require_posture() -> None:
     """
     if not settings.HOLDFAST_PRODUCTION:
         return
-    found = [*_findings(), *_development_tenants(), *_database_user()]
+    found = [*_findings(), *_static_findings(), *_development_tenants(), *_database_user()]
     if settings.HOLDFAST_REHEARSAL:
         found = [one for one in found if one.id not in _REHEARSED]
         log.warning("this is a rehearsal: keep nothing real here")
@@ -73,6 +75,12 @@ def require_posture() -> None:
 
 
 def _findings() -> Iterator[CheckMessage]:
+    if not settings.HOLDFAST_PRODUCTION:
+        yield Error(
+            f"These are not the settings of production, but {settings.SETTINGS_MODULE}.",
+            hint=f"Set DJANGO_SETTINGS_MODULE to {PRODUCTION}.",
+            id="holdfast.E017",
+        )
     if settings.DEBUG:
         yield Error("DEBUG is on.", id="holdfast.E001")
     if "sqlite3" in settings.DATABASES["default"]["ENGINE"]:
@@ -126,8 +134,25 @@ def _findings() -> Iterator[CheckMessage]:
             hint="Use config.settings.production as it is, or set HOLDFAST_ADMIN to 0.",
             id="holdfast.E016",
         )
+    if settings.STATIC_ROOT is not None and Path(settings.STATIC_ROOT).resolve().is_relative_to(settings.BASE_DIR):
+        yield Error(
+            f"Static files would be collected into the code, at {settings.STATIC_ROOT}, where nothing writes.",
+            hint="Set HOLDFAST_STATIC_ROOT to a directory outside it, such as /var/lib/holdfast/static.",
+            id="holdfast.E018",
+        )
     yield from _directory_findings()
     yield from _hsm_findings()
+
+
+def _static_findings() -> Iterator[CheckMessage]:
+    """Find out whether pages can be shown: each names static files by what `collectstatic` wrote down."""
+    listed = Path(settings.STATIC_ROOT or "") / "staticfiles.json"
+    if settings.HOLDFAST_ROLE == "web" and not os.access(listed, os.R_OK):
+        yield Error(
+            f"There is no {listed} that this account can read, so that no page could be shown.",
+            hint="Run manage.py collectstatic, which writes where HOLDFAST_STATIC_ROOT says.",
+            id="holdfast.E019",
+        )
 
 
 def _hsm_findings() -> Iterator[CheckMessage]:

@@ -7,18 +7,36 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from config.addresses import parts_of
+from config.secret_files import read_secret
+
 # What libpq is told of the encrypted connection (PostgreSQL, "SSL Support"). Anything else in the query is refused.
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
+_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 def check(url: str) -> None:
     """Raise ValueError, in words for the operator, for an address that `database` cannot or must not take."""
-    parts = urlsplit(url)
-    if url and parts.scheme not in ("sqlite", "postgres", "postgresql"):
-        raise ValueError(f"{parts.scheme!r} is neither sqlite nor postgres")
+    if not url:
+        return
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("sqlite", "postgres", "postgresql"):
+        raise ValueError(f"{scheme!r} is neither sqlite nor postgres")
+    such_as = "postgres://user@host:5432/name, or sqlite:///a/whole/path.sqlite3"
+    if scheme == "sqlite":
+        if not rest.startswith("/"):
+            raise ValueError(f"write {such_as}")
+        return
+    # With the host in the query, a Unix socket, none stands before the name.
+    parts = parts_of(url.replace("///", "//localhost/", 1).replace("@/", "@localhost/", 1), scheme, such_as=such_as)
     if parts.password:
         raise ValueError("put the password into a file, and name that in HOLDFAST_DATABASE_PASSWORD_FILE")
-    if unknown := dict(parse_qsl(parts.query)).keys() - {"host", *_TLS}:
+    if not parts.path.strip("/"):
+        raise ValueError(f"the name of the database is missing; write {such_as}")
+    asked = dict(parse_qsl(parts.query))
+    if asked.get("sslmode", _TLS_MODES[0]) not in _TLS_MODES:
+        raise ValueError(f"sslmode is one of {', '.join(_TLS_MODES)}")
+    if unknown := asked.keys() - {"host", *_TLS}:
         raise ValueError(f"{min(unknown)} is not understood; known are host, {', '.join(_TLS)}")
 
 
@@ -42,7 +60,7 @@ def database(url: str, *, state_dir: Path, password_file: Path | None = None) ->
             "ENGINE": "django.db.backends.postgresql",
             "NAME": unquote(parts.path.lstrip("/")),
             "USER": unquote(parts.username or ""),
-            "PASSWORD": password_file.read_text().strip() if password_file else "",
+            "PASSWORD": read_secret(password_file) if password_file else "",
             "HOST": parts.hostname or dict(parse_qsl(parts.query)).get("host", ""),
             "PORT": str(parts.port or ""),
             "CONN_MAX_AGE": None,

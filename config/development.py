@@ -301,7 +301,7 @@ Holdfast runs at {settings.HOLDFAST_PUBLIC_URL}
   REST API     {settings.HOLDFAST_PUBLIC_URL}/api/docs/
 
   Who can sign in (development only; also in {demo_directory() / "sign-in.txt"}):
-    {"e-mail":<{width}}  {"role":<9} {"password":<20}   TOTP secret (or: manage.py totp E-MAIL)
+    {"e-mail":<{width}}  {"role":<9} {"password":<20}   TOTP secret (or: make totp WHO=E-MAIL)
 {people}
 
   Next, in a second terminal: make demo, or follow docs/quickstart.md

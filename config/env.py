@@ -10,27 +10,48 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from difflib import get_close_matches
+from email.utils import parseaddr
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from config.addresses import HOST, host_of, origin_of, parts_of
 from config.database import check as check_database
 from config.mail import mail
 from config.refusal import refuse
+from config.secret_files import read_secret
+from kernel.files import make_directory, write_durably
 
 # In the list of trusted proxies: whoever connects to the Unix socket of the web process.
 LOCAL_SOCKET = "unix"
 PROJECT = Path(__file__).resolve().parent.parent
+_SHORTEST_KEY: Final = 50  # characters, as Django's own check (security.W009) has it
+# What begins like our settings and is none: of the client's command, and between our own processes.
+_OTHERS: Final = frozenset(
+    {
+        "PROFILE",
+        "PASSPHRASE_FILE",
+        "SUPERVISED",
+        "TELL_REFUSAL",
+        "TEST_POSTGRES",
+        "TEST_SOAK",
+        "PICTURES",
+        "DOCS_PICTURES",
+    }
+)
 
 
 class Environment(BaseSettings):
     """What the operator decides. Names in the environment carry the prefix HOLDFAST_."""
 
-    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", extra="ignore")
+    # An empty value says the same as none.
+    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", extra="ignore", env_ignore_empty=True)
 
     # What this process does, which decides the HSM tokens it may open.
     role: Literal["web", "worker", "sequencer", "release", "ceremony", "tool"] = "tool"
@@ -43,6 +64,8 @@ class Environment(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
     # Where `up` listens, as host:port, when that is not the public address: behind a proxy of the operator's.
     listen: str = ""
+    # Where `collectstatic` puts what the web process serves as it is: outside the code, which nobody writes.
+    static_root: Path = Path("/var/lib/holdfast/static")
     database_url: str = ""
     database_password_file: Path | None = None
     secret_key_file: Path | None = None
@@ -77,11 +100,14 @@ class Environment(BaseSettings):
     def _list(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        if value.strip().startswith("["):
+        if value.startswith(("[", "{")) and not HOST.fullmatch(value.partition(",")[0].strip()):
             try:
-                return json.loads(value)
-            except json.JSONDecodeError:
-                raise ValueError("write the entries with commas between them") from None
+                listed = json.loads(value)
+            except (json.JSONDecodeError, RecursionError):
+                listed = None
+            if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
+                raise ValueError("write the entries with commas between them")
+            return [entry.strip() for entry in listed]
         return [entry.strip() for entry in value.split(",") if entry.strip()]
 
     @field_validator("trusted_proxies")
@@ -99,11 +125,26 @@ class Environment(BaseSettings):
                 ) from None
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_line(cls, value: Any) -> Any:
+        if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
+            raise ValueError("the value has a space or a line end before or after it, or what no text has")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _whole_path(cls, value: Any) -> Any:
+        if isinstance(value, Path) and value.parts[:1] and value.parts[0].startswith("~"):
+            raise ValueError(f"write the whole path: nobody here turns {value.parts[0]} into a home directory")
+        # The processes work in another directory than whoever starts them.
+        return value.absolute() if isinstance(value, Path) else value
+
     @field_validator("email_password_file", "database_password_file")
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
-        if value is not None and not os.access(value, os.R_OK):
-            raise ValueError(f"there is no file at {value} that this account can read")
+        if value is not None:
+            read_secret(value)
         return value
 
     @field_validator("database_url")
@@ -121,11 +162,42 @@ class Environment(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _origin(cls, value: str) -> str:
-        parts = urlsplit(value.rstrip("/"))
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.username:
+        return origin_of(value)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        for entry in value:
+            if not HOST.fullmatch(entry.removeprefix(".")):
+                raise ValueError(
+                    f"{entry!r} is no host name; write holdfast.example, without https:// and without a port"
+                )
+        return value
+
+    @field_validator("email_from")
+    @classmethod
+    def _sender(cls, value: str) -> str:
+        address = parseaddr(value)[1]
+        if address.count("@") != 1 or not all(address.split("@")):
             raise ValueError(
-                f"{value!r} is no origin of its own, such as https://holdfast.example; paths below one are not served"
+                f"{value!r} is no sender; write holdfast@mail.example, or Holdfast <holdfast@mail.example>"
             )
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _broker(cls, value: str) -> str:
+        if value:
+            parts_of(
+                value, "redis", "rediss", "amqp", "amqps", such_as="redis://host:6379/0, or amqp://host for RabbitMQ"
+            )
+        return value
+
+    @field_validator("state_dir", "static_root", "hsm_home", "pin_dir", "sequencer_dir", "ceremony_dir", "release_dir")
+    @classmethod
+    def _directory(cls, value: Path | None) -> Path | None:
+        if value is not None and value.exists() and not value.is_dir():
+            raise ValueError(f"{value} is a file, and a directory is wanted")
         return value
 
     @field_validator("listen")
@@ -133,20 +205,16 @@ class Environment(BaseSettings):
     def _listen(cls, value: str) -> str:
         if not value:
             return value
-        parts = urlsplit(f"http://{value}")
-        try:
-            is_right = bool(parts.hostname and parts.port and parts.netloc == value)
-        except ValueError:
-            is_right = False
-        if not is_right:
-            raise ValueError(f"{value!r} is no place to listen at; write host:port, such as 127.0.0.1:8000")
+        said = f"host:port, such as 127.0.0.1:8000; {value!r} is no place to listen at"
+        parts = parts_of(f"http://{value}", "http", such_as=said)
+        if not parts.port or parts.netloc != value:
+            raise ValueError(f"write {said}")
         return value
 
     @property
     def public_host(self) -> str:
         """The name in the public address, as a Host header writes it, without the port."""
-        host = urlsplit(self.public_url).hostname or ""
-        return f"[{host}]" if ":" in host else host
+        return host_of(urlsplit(self.public_url))
 
     @property
     def listening_at(self) -> str:
@@ -157,34 +225,64 @@ class Environment(BaseSettings):
 
 def read() -> Environment:
     """Read the environment. Ends the process with one sentence for each wrong value: nothing starts half configured."""
+    wrong = [
+        f"HOLDFAST_{name}: there is no such setting; did you mean HOLDFAST_{meant}?" for name, meant in _misspelt()
+    ]
     try:
-        return Environment()
+        made = Environment()
     except ValidationError as error:
-        wrong = [
+        wrong += [
             f"HOLDFAST_{str(one['loc'][0]).upper()}: {one['msg'].removeprefix('Value error, ')}."
             for one in error.errors()
         ]
+    if wrong:
         refuse("\n".join(wrong))
+    return made
+
+
+def _misspelt() -> Iterator[tuple[str, str]]:
+    """Find what is nearly the name of a setting: it would be passed over, and the operator believe that it counts."""
+    known = [name.upper() for name in Environment.model_fields]
+    for variable in sorted(os.environ):
+        name = variable.removeprefix("HOLDFAST_")
+        if name != variable and name.upper() not in {*known, *_OTHERS}:
+            yield from ((name, meant) for meant in get_close_matches(name.upper(), known, n=1, cutoff=0.8))
 
 
 ENV = read()
 
 
-def secret_key(*, make: bool = False) -> str:
-    """Read Django's secret key from its file, or write a random one first when development asks for it.
+def make_secret_key(state_dir: Path) -> None:
+    """Write a random key of Django's into a state directory, once, unless another file is named: for `make up`."""
+    path = _secret_key_file(state_dir)
+    if not path.exists():
+        make_directory(path.parent)
+        write_durably(path, secrets.token_urlsafe(64).encode())
 
-    Raises RuntimeError, naming the setting, when there is none or it is short.
+
+def secret_key(*, needed: bool) -> str:
+    """Return Django's secret key from its file. Ends the process with a sentence when that holds none.
+
+    needed: whether there has to be a file. Where not, and none is named, a key of this process's alone does.
     """
-    path = ENV.secret_key_file or ENV.state_dir / "secret.key"
-    if make and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(64))
+    path = _secret_key_file(ENV.state_dir)
+    if needed and ENV.secret_key_file is None:
+        refuse(
+            "HOLDFAST_SECRET_KEY_FILE is not set: it names a file with 50 random characters or more, the same for all "
+            "processes (openssl rand -base64 60)."
+        )
+    if not needed and ENV.secret_key_file is None and not path.exists():
+        return secrets.token_urlsafe(64)
     try:
-        key = path.read_text().strip()
-    except FileNotFoundError:
-        raise RuntimeError(f"HOLDFAST_SECRET_KEY_FILE: there is no file at {path}") from None
-    if len(key) < 50:
-        raise RuntimeError(f"HOLDFAST_SECRET_KEY_FILE: {path} holds fewer than 50 characters")
+        key = read_secret(path)
+    except ValueError as error:
+        refuse(f"HOLDFAST_SECRET_KEY_FILE: {error}.")
+    if len(key) < _SHORTEST_KEY:
+        refuse(
+            f"HOLDFAST_SECRET_KEY_FILE: {path} holds fewer than {_SHORTEST_KEY} characters; openssl rand -base64 60."
+        )
     return key
+
+
+def _secret_key_file(state_dir: Path) -> Path:
+    return ENV.secret_key_file or state_dir / "secret.key"

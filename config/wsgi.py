@@ -13,9 +13,10 @@ from config.hsm import verify_at_start
 from config.memory import close_memory, die_with_parent
 from config.refusal import listener, refuse
 from config.roles import require_role_key
+from config.start import PRODUCTION, require_settings
 from hsm.errors import HsmError
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
+require_settings(PRODUCTION)
 application = get_wsgi_application()
 
 if settings.HOLDFAST_CLOSE_MEMORY:

@@ -111,14 +111,17 @@ def send(
 
 
 def send_letter(*, device_id: UUID, kind: str, message: bytes, content: bytes | None, actor: Actor) -> Message:
-    """Deliver one sealed letter to one device. In the caller's transaction.
+    """Deliver one sealed letter, or one message of a session, to one device. In the caller's transaction.
 
-    Between the devices of one user, pending ones may write and be written to; all others must be active. Raises
-    NotFound, MailboxFull, MessageLimit.
+    Letters between the devices of one user: pending ones may write and be written to. All others must be active, and
+    both ends of a session are. Raises NotFound, MailboxFull, MessageLimit.
     """
     access.lock_chain_of_device(device_id)
+    is_message = kind == MessageKind.MESSAGE
     target = access.device_for_letter(
-        device_id, own_user=actor.person_id, to_anyone=actor.can(PermissionName.MESSAGE_SEND)
+        device_id,
+        own_user=None if is_message else actor.person_id,
+        to_anyone=actor.can(PermissionName.MESSAGE_SEND),
     )
     return _deliver(MessageKind(kind), target.user_id, [Envelope(target.id, message)], content, actor)[0]
 

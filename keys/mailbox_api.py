@@ -35,6 +35,7 @@ SEND_KEY = OpenApiParameter(
     description="A fresh key per message; a retry repeats it and delivers nothing twice.",
 )
 LETTERS = ("sync", "share", "pairing")
+MESSAGE = "message"
 
 
 class EnvelopeIn(StrictSerializer):
@@ -56,7 +57,9 @@ class UserMessageIn(StrictSerializer):
 
 
 class LetterIn(StrictSerializer):
-    kind = serializers.ChoiceField(choices=LETTERS)
+    kind = serializers.ChoiceField(
+        choices=(*LETTERS, MESSAGE), help_text="A `message` is of a session between two active devices."
+    )
     message = Base64UrlField(max_length=MAX_MESSAGE)
     content = Base64UrlField(required=False, max_length=MAX_CONTENT)
 
@@ -72,7 +75,7 @@ class UserMessageOut(StrictSerializer):
 
 class MessageOut(StrictSerializer):
     message_id = serializers.UUIDField()
-    kind = serializers.ChoiceField(choices=("message", *LETTERS, "notice"))
+    kind = serializers.ChoiceField(choices=(MESSAGE, *LETTERS, "notice"))
     sender_user = serializers.UUIDField(allow_null=True, help_text="Null in a notice, which the server writes itself.")
     sender_device = serializers.UUIDField(allow_null=True)
     to_device = serializers.UUIDField(help_text="The device it was sent to: this one, or the one it follows.")
@@ -133,21 +136,23 @@ class UserMessagesView(ApiView):
 
 
 class DeviceMessagesView(ApiView):
-    """Letters to one device."""
+    """Letters to one device, and the messages that are for it alone."""
 
     permission_names: ClassVar = {"POST": PermissionName.LETTER_SEND}
     idempotency_required = True
     max_body = MAX_BODY
 
     @extend_schema(
-        summary="Send one sealed letter to one device",
+        summary="Send one sealed letter, or one message, to one device",
         operation_id="send_letter",
         request=LetterIn,
         parameters=[SEND_KEY],
         responses={201: DeliveredOut},
     )
     def post(self, request: Request, device_id: UUID) -> Response:
-        """A device that is pending writes to, and hears from, devices of its own user only."""
+        """A device that is pending writes letters to, and hears from, devices of its own user only. A message is for an
+        active device, from one: an acknowledgement, or what that device did not read.
+        """
         given = self.valid(LetterIn, request)
         with self.writing(request) as reply:
             row = mailbox.send_letter(

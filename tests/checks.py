@@ -40,7 +40,8 @@ def production(directory: Path) -> dict[str, str]:
     (directory / "hsm").mkdir(exist_ok=True)
     (directory / "hsm" / "hsm.json").write_text("{}")
     files = {"HOLDFAST_SECRET_KEY_FILE": str(directory / "secret.key"), "HOLDFAST_HSM_HOME": str(directory / "hsm")}
-    return {**GOOD, "HOLDFAST_STATE_DIR": str(directory), **files}
+    kept = {"HOLDFAST_STATE_DIR": str(directory), "HOLDFAST_STATIC_ROOT": str(directory / "static")}
+    return {**GOOD, **kept, **files}
 
 
 def main() -> int:

@@ -176,7 +176,7 @@ def _become(
         said = str(act())
     except OSError as error:
         said = f"{home / (error.filename or '')}: {error.strerror}. {_MEND}"
-    answer.send_bytes(said.encode(errors="replace")[:_MOST_SAID])
+    answer.send_bytes(said.encode(errors="backslashreplace")[:_MOST_SAID])
 
 
 def _holds(wanted: Mapping[str, bytes]) -> bool:

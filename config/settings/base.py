@@ -16,7 +16,7 @@ HOLDFAST_ROLE = ENV.role
 HOLDFAST_PRODUCTION = False
 HOLDFAST_REHEARSAL = False
 HOLDFAST_STATE_DIR = ENV.state_dir
-HOLDFAST_PUBLIC_URL = ENV.public_url.rstrip("/")
+HOLDFAST_PUBLIC_URL = ENV.public_url
 # A proxy may pass another Host on: a form from our own pages names this origin.
 CSRF_TRUSTED_ORIGINS = [HOLDFAST_PUBLIC_URL]
 CSRF_FAILURE_VIEW = "config.views.csrf_failure"
@@ -133,7 +133,7 @@ LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = PROJECT / "var" / "static"
+STATIC_ROOT = ENV.static_root
 STATICFILES_DIRS = [PROJECT / "templates" / "static"]
 APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024

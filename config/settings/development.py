@@ -6,7 +6,8 @@ from __future__ import annotations
 from config.env import ENV, secret_key
 from config.settings.base import *  # noqa: F403
 
-SECRET_KEY = secret_key(make=True)
+# `make up` writes the file; to look at the settings writes nothing.
+SECRET_KEY = secret_key(needed=False)
 ALLOWED_HOSTS = [*ENV.allowed_hosts, ENV.public_host, "127.0.0.1", "localhost", "[::1]"]
 if not ENV.email_url:
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"

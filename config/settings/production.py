@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from config.env import ENV, secret_key
+from config.refusal import refuse
 from config.settings.base import *  # noqa: F403
 
 HOLDFAST_PRODUCTION = True
 HOLDFAST_REHEARSAL = ENV.rehearsal
-SECRET_KEY = secret_key()
-ALLOWED_HOSTS = ENV.allowed_hosts
+SECRET_KEY = secret_key(needed=True)
+if not ENV.database_url:
+    # Otherwise `migrate` would make a database of SQLite beside the code, and succeed.
+    refuse("HOLDFAST_DATABASE_URL is not set: postgres://user@host/name.")
+ALLOWED_HOSTS = [*ENV.allowed_hosts, ENV.public_host]
 SECURE_SSL_REDIRECT = True
 SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
 SECURE_HSTS_SECONDS = 2 * 365 * 86400

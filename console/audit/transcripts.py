@@ -36,7 +36,7 @@ def transcript_page(request: HttpRequest, actor: Actor, index: int) -> HttpRespo
     signed, fault = _verified(row)
     context = {
         "row": row,
-        "text": written_out(bytes(row.text).decode(errors="replace"), keep="\n"),
+        "text": written_out(bytes(row.text).decode(errors="backslashreplace"), keep="\n"),
         "signed": signed,
         "fault": fault,
         "newest": access.newest_transcripts(1)[0].number,

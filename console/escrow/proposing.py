@@ -25,7 +25,7 @@ from console.paging import PAGE, Listing
 from escrow import access
 from escrow.errors import EscrowOff
 from holdfast.core.base.errors import HoldfastError
-from holdfast.core.base.text import is_hidden
+from holdfast.core.base.text import is_dangerous
 from holdfast.core.identity.officers import OfficerStatement
 from holdfast.core.identity.policy import (
     MAX_COOLING_OFF_SECONDS,
@@ -303,7 +303,7 @@ def _terms(typed: Mapping[str, Any], before: Terms, errors: dict[str, str]) -> T
         else:
             given[name] = by_name[typed[name]]
     given["text"] = typed["text"]
-    if len(typed["text"]) > MAX_TEXT or any(map(is_hidden, typed["text"])):
+    if len(typed["text"]) > MAX_TEXT or any(map(is_dangerous, typed["text"].replace("\t", "\n"))):
         errors["text"] = f"One paragraph of plain text, of at most {MAX_TEXT} characters."
     return replace(before, **given) if not errors else before
 

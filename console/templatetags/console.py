@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django import template
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from tenants.models import Person
 
 register = template.Library()
-
-# Joiners are part of how some scripts and signs are written; every other sign without a shape of its own is shown.
-_JOINERS: Final = frozenset("\u200c\u200d")
-_PLAIN: Final = frozenset("\n\t")
 
 
 @register.filter
@@ -100,12 +96,13 @@ def ident(value: UUID | bytes | str) -> SafeString:
 
 @register.filter
 def said(text: str) -> SafeString:
-    """Write text that somebody else chose: escaped, its direction kept to itself, hidden signs written out."""
+    """Write text that somebody else chose: escaped, its direction kept to itself, dangerous signs written out."""
     return format_html("<bdi>{}</bdi>", format_html_join("", "{}", ((_shown(sign),) for sign in text)))
 
 
 def _shown(sign: str) -> SafeString | str:
-    if core_text.is_hidden(sign) and sign not in _JOINERS | _PLAIN:
+    # A line's end is a blank in HTML, and stays a line's end where a page shows a body.
+    if core_text.is_dangerous(sign) and sign != "\n":
         return format_html('<span class="hidden-sign">U+{}</span>', f"{ord(sign):04X}")
     return sign
 

@@ -36,6 +36,7 @@ from holdfast.cli.commands import (
     recover,
 )
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
+from holdfast.cli.output import prepare_streams
 from holdfast.cli.page import Root
 from holdfast.cli.shell import Shell, default_profile
 
@@ -116,6 +117,7 @@ def common(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
+    prepare_streams()
     line = sys.argv[1:] if arguments is None else arguments
     shell = Shell(default_profile(), None, None, "--json" in line)
     try:

@@ -7,12 +7,14 @@ Does not keep anything it was told.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shlex
 import stat
 import sys
-from collections.abc import Sequence
+import termios
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,10 +22,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from holdfast.client.errors import ConsentNeeded, ProfileError
+from holdfast.cli.output import is_terminal
+from holdfast.client.errors import ConsentNeeded, MachineError, WrongInput
+from holdfast.core.base import typed
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.phrase import AmbiguousLanguage, Phrase, PhraseError, UnknownWord
+from holdfast.core.crypto.phrase import AmbiguousLanguage, Phrase, PhraseError, UnknownWord, WrongWordCount, words_in
 
 _MAX_SECRET: Final = 4096
 _WORDS: Final = 24
@@ -45,26 +49,51 @@ Yes = Annotated[bool, typer.Option("--yes", help="Say yes beforehand, instead of
 
 
 def secret_file(path: Path) -> SecretBytes:
-    """Read a secret's first line from a file, or from standard input for "-". Raises ProfileError as `_whole`."""
+    """Read a secret's line from a file, or from standard input for "-": the first that shows anything, in UTF-8.
+
+    Raises MachineError as `_whole`, and Mistyped for a file that is no text.
+    """
     return _first_line(_whole(path))
 
 
 def secret_descriptor(descriptor: int) -> SecretBytes:
-    """Read a secret's first line from an open descriptor, and close it."""
+    """Read a secret's line from an open descriptor as `secret_file` does, and close it."""
     with os.fdopen(descriptor, "rb") as file:
         return _first_line(file.read(_MAX_SECRET))
 
 
+def code_from(file: Path | None, question: str, is_whole: Callable[[str], bool], *, option: str) -> str:
+    """Return a code as it was copied, from a file when one is named, else by asking without echo.
+
+    is_whole: tells of what was typed so far whether that is all: a mail program may have parted a code into lines, and
+    a paste of them is taken to its end. Raises as `secret_file` and `ask_secret` do.
+    """
+    if file is not None:
+        return typed.text_of(_whole(file), question)
+    _require_somebody(question, f"Name a file: {option}")
+    said = ""
+    with _unseen():
+        sys.stderr.write(f"{question}: ")
+        while True:
+            sys.stderr.flush()
+            line = typed.text_of(sys.stdin.buffer.readline(), question)
+            ends = not line or (not line.strip() and bool(said.strip()))
+            said += line
+            if ends or len(said) > _MAX_SECRET or is_whole(said):
+                sys.stderr.write("\n")
+                return said
+            if line.strip():
+                sys.stderr.write("\nNot the whole code yet. The rest, or Enter to end: ")
+
+
 def ask_secret(question: str, *, confirm: bool = False, way_out: str = "") -> SecretBytes:
-    """Ask for a secret without echo. Raises ProfileError when there is nobody to ask."""
-    if not sys.stdin.isatty():
-        raise ProfileError(
-            f"{question}: nobody to ask.",
-            way_out=way_out or "Give a file of mode 0600 (--passphrase-file, --password-file) or a descriptor.",
-        )
-    text = getpass.getpass(f"{question}: ")
-    if confirm and getpass.getpass("Once more: ") != text:
-        raise ProfileError("The two differ. Nothing was done.")
+    """Ask for a secret without echo. Raises ConsentNeeded when there is nobody to ask."""
+    _require_somebody(
+        question, way_out or "Give a file of mode 0600 (--passphrase-file, --password-file) or a descriptor."
+    )
+    text = _typed_unseen(question, question)
+    if confirm and typed.password(_typed_unseen("Once more", question)) != typed.password(text):
+        raise WrongInput("The two differ. Nothing was done.", way_out="Type the same one twice.")
     return SecretBytes(text.encode())
 
 
@@ -75,7 +104,7 @@ def password(file: Path | None, question: str, *, confirm: bool = False) -> Secr
 
 def require_person(*, is_json: bool) -> None:
     """Raise ConsentNeeded unless a person sits at a terminal: what follows is shown to nobody else."""
-    if is_json or not (sys.stdout.isatty() and sys.stdin.isatty()):
+    if is_json or not is_terminal(sys.stdout, sys.stdin):
         raise ConsentNeeded(
             "This is shown to a person at a terminal only; it is not written into pipes, files or JSON.",
             way_out="Run the command in a terminal, without --json.",
@@ -120,9 +149,9 @@ def ask_in_private(title: str, questions: Sequence[str]) -> list[str]:
 def ask_phrase(title: str, file: Path | None) -> Phrase:
     """Return a recovery phrase from a file, or by asking until 24 words are there and belong together."""
     if file is not None:
-        return _parsed(SecretBytes(_whole(file)))
-    if not (sys.stdout.isatty() and sys.stdin.isatty()):
-        raise ProfileError(f"{title}: nobody to ask.", way_out="Name a file of mode 0600: --phrase-file")
+        return _parsed_file(file)
+    if not is_terminal(sys.stdout, sys.stdin):
+        raise ConsentNeeded(f"{title}: nobody to ask.", way_out="Name a file of mode 0600: --phrase-file")
     words: list[str] = []
     console = Console(highlight=False, soft_wrap=True)
     with console.screen(hide_cursor=False):
@@ -130,13 +159,13 @@ def ask_phrase(title: str, file: Path | None) -> Phrase:
         console.print("Type the 24 words in their order, as many to a line as you like.\n")
         while True:
             while len(words) < _WORDS:
-                words += console.input(f"{len(words) + 1:>2}: ").split()
+                words += words_in(console.input(f"{len(words) + 1:>2}: "))
             try:
                 return _parsed(SecretBytes(" ".join(words).encode()))
             except UnknownWord as error:
                 nearest = f" Did you mean {error.nearest}?" if error.nearest else ""
                 console.print(f"Word {error.position} is in no word list.{nearest}")
-                words[error.position - 1] = console.input(f"{error.position:>2}: ").strip()
+                words[error.position - 1] = console.input(f"{error.position:>2}: ")
             except PhraseError as error:
                 console.print(f"{error}. Once more, from the first word.", markup=False)
                 words = []
@@ -157,13 +186,20 @@ def _parsed(text: SecretBytes) -> Phrase:
         return Phrase.parse(text, language=error.languages[0])
 
 
-def words_of(text: str) -> tuple[str, ...]:
-    """Split words as a person types them."""
-    return tuple(text.lower().split())
+def _parsed_file(path: Path) -> Phrase:
+    """Read a phrase from a file; of a word that is in no list, name the nearest to a person at the terminal alone."""
+    try:
+        return _parsed(SecretBytes(_whole(path)))
+    except (UnknownWord, WrongWordCount) as error:
+        unknown = error if isinstance(error, UnknownWord) else error.unknown
+        # It is nearly a word of the phrase: no log of a script is the place for it.
+        if unknown is not None and unknown.nearest and is_terminal(sys.stderr):
+            raise PhraseError(f"{error}. Did you mean {unknown.nearest}?") from error
+        raise
 
 
 def _whole(path: Path) -> bytes:
-    """Read at most 4096 bytes of secrets. Raises ProfileError for a file that others than this user and root read."""
+    """Read at most 4096 bytes of secrets. Raises MachineError for a file that others than this user and root read."""
     if str(path) == "-":
         return sys.stdin.buffer.read(_MAX_SECRET)
     with path.open("rb") as file:
@@ -177,13 +213,41 @@ def _whole(path: Path) -> bytes:
 
 def _require_private(path: Path, status: os.stat_result) -> None:
     if stat.S_IMODE(status.st_mode) & 0o077:
-        raise ProfileError(f"{path} is open to others than its owner: chmod 600 {shlex.quote(str(path))}")
+        raise MachineError(f"{path} is open to others than its owner.", way_out=f"chmod 600 {shlex.quote(str(path))}")
     # The owner always may read it, and write another secret into it. Root may anyway; so root reads everybody's files.
     if os.geteuid() != 0 and status.st_uid not in (0, os.geteuid()):
-        raise ProfileError(
-            f"{path} belongs to another user, who knows what is in it: copy it into a file of your own of mode 0600"
+        raise MachineError(
+            f"{path} belongs to another user, who knows what is in it.",
+            way_out="Copy it into a file of your own, of mode 0600.",
         )
 
 
 def _first_line(octets: bytes) -> SecretBytes:
-    return SecretBytes(octets.split(b"\n", 1)[0].rstrip(b"\r"))
+    return SecretBytes(typed.first_line(octets, "the secret"))
+
+
+def _require_somebody(question: str, way_out: str) -> None:
+    if not is_terminal(sys.stdin):
+        raise ConsentNeeded(f"{question}: nobody to ask.", way_out=way_out)
+
+
+def _typed_unseen(question: str, what: str) -> str:
+    try:
+        text = getpass.getpass(f"{question}: ")
+    except UnicodeDecodeError:
+        text = "\udcff"
+    # A terminal in another encoding: its bytes come as halves of pairs, which no text has.
+    return typed.text_of(text.encode("utf-8", "surrogateescape"), what)
+
+
+@contextlib.contextmanager
+def _unseen() -> Iterator[None]:
+    """Show nothing of what is typed, and throw nothing away that was pasted along: `getpass` does at every line."""
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    without_echo = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(descriptor, termios.TCSADRAIN, without_echo)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -12,7 +12,7 @@ import typer
 
 from holdfast.cli.shell import Shell
 from holdfast.client.officers import hearing
-from holdfast.core.base.words import word_list
+from holdfast.core.base.words import as_typed, word_list
 
 
 def parse_word(text: str) -> tuple[int, str]:
@@ -20,7 +20,7 @@ def parse_word(text: str) -> tuple[int, str]:
     place, sign, word = text.partition("=")
     if not (sign and place.isascii() and place.isdigit()):
         raise typer.BadParameter("a place and a word, as 3=apple", param_hint="--word")
-    return int(place), word.strip().lower()
+    return int(place), "".join(as_typed([word]))
 
 
 def ask_words(shell: Shell, places: Sequence[int], *, whom: str = "the person") -> dict[int, str]:
@@ -33,7 +33,8 @@ def ask_words(shell: Shell, places: Sequence[int], *, whom: str = "the person") 
 
 def _ask_word(shell: Shell, place: int) -> str:
     while True:
-        typed = shell.ask(f"Word {place}, as the person reads it to you", option="--word").strip().lower()
-        if typed in word_list("english"):
-            return typed
+        heard = shell.ask(f"Word {place}, as the person reads it to you", option="--word")
+        word = "".join(as_typed([heard]))
+        if word in word_list("english"):
+            return word
         shell.note("[yellow]That word is in no list. Have it read once more.[/]")

@@ -15,6 +15,9 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from holdfast.cli.output import encoding_of, is_terminal
+from holdfast.core.base.text import is_encodable
+
 PATIENCE_SECONDS: Final = 1.0
 
 
@@ -32,7 +35,7 @@ class Working:
         # Two threads: the timer's, which starts the display, and the command's, which feeds and ends it.
         self._lock = threading.Lock()
         self._has_ended = False
-        self._timer = threading.Timer(PATIENCE_SECONDS, self._show) if is_shown and sys.stderr.isatty() else None
+        self._timer = threading.Timer(PATIENCE_SECONDS, self._show) if is_shown and is_terminal(sys.stderr) else None
         if self._timer:
             self._timer.daemon = True
 
@@ -65,7 +68,7 @@ class Working:
                 return
             # Erased at the end: what stays on the screen is the result.
             self._progress = Progress(
-                SpinnerColumn(),
+                SpinnerColumn("dots" if is_encodable("⠋", encoding_of(sys.stderr)) else "line"),
                 TextColumn("{task.description}", markup=False),
                 *((BarColumn(), TaskProgressColumn()) if self._total else ()),
                 TimeElapsedColumn(),

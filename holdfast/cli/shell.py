@@ -8,40 +8,50 @@ Does not decide anything; commands do, one file for each of the client's modules
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 from uuid import UUID
 
 import platformdirs
 import typer
 from rich.cells import get_character_cell_size
 from rich.console import Console
+from rich.segment import Segments
 from rich.text import Text
 
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file
 from holdfast.cli.exits import said_of
+from holdfast.cli.output import NotShown, encoding_of, is_terminal, put
 from holdfast.cli.progress import Working
 from holdfast.client.errors import ConsentNeeded, Problem, WordsNeeded
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.base.text import duration, is_hidden, written_out
+from holdfast.core.base.text import duration, encodable, is_dangerous, is_encodable, written_out
 
 # A word of a fixed list, as a state is: what else stands in its place is somebody's text.
 _ONE_WORD: Final = re.compile(r"[a-z](?:[a-z-]{0,22}[a-z])?", re.ASCII)
 _WORDS_IN_A_ROW: Final = 4
 _LABEL: Final = re.compile(r" *[A-Z][A-Za-z' -]{1,18}: +", re.ASCII)
-_QUOTES: Final = str.maketrans("“”", '""')
+_CLOSING: Final = re.compile("”+")
 # Rich reads its markup from a whole line, so a bracket of one person's text could be closed by another's. In a line
-# they are carried by private characters, which no text brings along: those are written out.
-_MARKUP, _CARRIERS = "[\\", "\ue000\ue001"
+# they are carried by two controls (SO and SI), which no text brings along: those are written out.
+_MARKUP, _CARRIERS = "[\\", "\x0e\x0f"
+# By the category of a character: the only control that is left is the tab, which goes to the next column of eight;
+# signs of format that some terminals show as a blank; private ones, and those of a newer Unicode than this program's.
+_MOST_CELLS: Final = {"Cc": 8, "Cf": 1, "Co": 2, "Cn": 2}
+# The mark at the head of a line is ours, with its style. Where the terminal has it not, another says the same.
+_MARK: Final = re.compile(r"((?:\[[a-z ]+\]| )*)([✓✗○→┌│└])")
+_PLAIN_MARKS: Final = {"✓": "+", "✗": "x", "○": "o", "→": ">", "┌": "|", "│": "|", "└": "|"}
 
 
 @dataclass
@@ -102,20 +112,25 @@ class Shell:
 
         lines: rich markup, each one line on the screen whatever it holds; what others wrote goes in by `quoted`,
         `one_word` or `plain`. Whoever reads a pipe has it at once: a command may go on to wait for what is done with
-        it.
+        it. Raises NotShown when it was not written whole: what is handed out once is done away with after this.
         """
         if self.is_json:
-            print(_json(result), flush=True)
-            return
-        console = _console()
-        for line in lines:
-            _print(console, line)
-        sys.stdout.flush()
+            put(f"{_json(result)}\n")
+        else:
+            _print(*lines)
 
     def note(self, line: str) -> None:
-        """Say something on the way, on standard error, to people only."""
-        if not self.is_json:
-            _print(_console(stderr=True), line)
+        """Say something on the way, on standard error, to people only.
+
+        Raises NotShown when it was not written, if somebody is there to be asked about it.
+        """
+        if self.is_json:
+            return
+        try:
+            _print(line, is_error=True)
+        except NotShown:
+            if self.has_person():
+                raise
 
     def working(self, what: str, *, total: int = 0) -> Working:
         """Show people that something goes on, when it takes more than a second."""
@@ -123,7 +138,7 @@ class Shell:
 
     def has_person(self) -> bool:
         """Tell whether somebody could be asked."""
-        return not self.is_json and sys.stdin.isatty()
+        return not self.is_json and is_terminal(sys.stdin)
 
     def ask(self, question: str, *, option: str) -> str:
         """Ask a person for what only they know. Raises ConsentNeeded when there is nobody to ask."""
@@ -145,23 +160,20 @@ class Shell:
         return typer.confirm(self._asked(question))
 
     def _asked(self, question: str) -> str:
-        return unstyled(question, width=_console().width)
+        return unstyled(question, width=_console(sys.stdout).width, encoding=encoding_of(sys.stdout))
 
     def fail(self, error: Exception, code: int) -> None:
-        """Print an error and its way out on standard error."""
+        """Print an error and its way out on standard error. Where that takes nothing, the exit code alone says it."""
         said, way_out = said_of(error)
-        if self.is_json:
-            print(_json({"error": _error(error, said, code, way_out)}), file=sys.stderr)
-            return
-        console = _console(stderr=True)
-        field = f" ({one_word(error.field)})" if isinstance(error, Problem) and error.field else ""
-        # What the server says why it refused is its text, and no sentence of ours.
-        _print(
-            console,
-            f"[bold red]✗[/] {f'Refused: {quoted(said)}' if isinstance(error, Problem) else plain(said)}{field}",
-        )
-        if way_out:
-            _print(console, f"  → {plain(way_out)}")
+        with contextlib.suppress(NotShown):
+            if self.is_json:
+                document = _json({"error": _error(error, said, code, way_out)}, encoding=encoding_of(sys.stderr))
+                put(f"{document}\n", is_error=True)
+                return
+            field = f" ({one_word(error.field)})" if isinstance(error, Problem) and error.field else ""
+            # What the server says why it refused is its text, and no sentence of ours.
+            refused = f"Refused: {quoted(said)}" if isinstance(error, Problem) else plain(said)
+            _print(f"[bold red]✗[/] {refused}{field}", *([f"  → {plain(way_out)}"] if way_out else []), is_error=True)
 
 
 def default_profile() -> Path:
@@ -210,8 +222,12 @@ def day(at: int) -> str:
 
 
 def quoted(text: str) -> str:
-    """Write text that somebody else chose, in quotes that it cannot end; what is hidden in it is written out."""
-    return f"“{plain(text.translate(_QUOTES))}”"
+    """Write text that somebody else chose, in quotes that it cannot end; what is dangerous in it is written out.
+
+    Nothing else in it is changed: where quotes of its own stand in it, there are more of them around it, ““as “here”””.
+    """
+    marks = 1 + max(map(len, _CLOSING.findall(text)), default=0)
+    return f"{'“' * marks}{plain(text)}{'”' * marks}"
 
 
 def one_word(text: str) -> str:
@@ -222,43 +238,55 @@ def one_word(text: str) -> str:
 def plain(text: str) -> str:
     """Write text without quotes, for what is no stranger's: a file's name, or a sentence of ours with others' words.
 
-    No markup in it is obeyed, and what is hidden in it is written out.
+    No markup in it is obeyed, and what is dangerous in it is written out.
     """
     return written_out(text).translate(str.maketrans(_MARKUP, _CARRIERS))
 
 
-def unstyled(line: str, *, width: int = 0) -> str:
+def unstyled(line: str, *, width: int = 0, encoding: str = "utf-8") -> str:
     """Return what a line shows to a screen of `width` cells, without its style; 0 for one without an edge."""
-    return "\n".join(part.plain for part in _fitted(line, width))
+    return "\n".join(part.plain for part in _fitted(line, width, encoding))
 
 
-def _console(*, stderr: bool = False) -> Console:
+def _console(stream: TextIO | None) -> Console:
+    """Return what renders lines for a stream, in memory: `put` writes them."""
     # Colons around a word are not a sign of ours, and no line is cut.
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+    return Console(
+        file=io.StringIO(), force_terminal=is_terminal(stream) or None, highlight=False, soft_wrap=True, emoji=False
+    )
 
 
-def _print(console: Console, line: str) -> None:
-    for part in _fitted(line, console.width if console.is_terminal else 0):
-        console.print(part)
+def _print(*lines: str, is_error: bool = False) -> None:
+    stream = sys.stderr if is_error else sys.stdout
+    console = _console(stream)
+    width = console.width if console.is_terminal else 0
+    with console.capture() as written:
+        for line in lines:
+            for part in _fitted(line, width, encoding_of(stream)):
+                # As it is: printed as a Text, it would have spaces for its tabs.
+                console.print(Segments(part.render(console, end="\n")), end="")
+    put(written.get(), is_error=is_error)
 
 
-def _fitted(line: str, width: int) -> list[Text]:
+def _fitted(line: str, width: int, encoding: str) -> list[Text]:
     """Return a line as what the screen shows, in parts of at most `width` cells; 0 for a screen without an edge.
 
     A terminal begins a part of a long line at its left edge, where our own lines begin: text that somebody else chose
     would look like one of them. Here it goes on below where it began. A line of ours whose one word is longer, a key or
-    what a QR code says, stays whole, to be copied.
+    what a QR code says, stays whole, to be copied. A character that the encoding has not is written out.
     """
-    # What no command may forget: nothing hidden leaves here, wherever it came from.
-    text = Text.from_markup(written_out(line, keep=_CARRIERS), emoji=False)
+    # What no command may forget: nothing dangerous leaves here, wherever it came from.
+    said = written_out(line, keep=_CARRIERS)
+    # Before anything is measured: what is written out takes more cells.
+    text = Text.from_markup(_encodable(said, encoding), emoji=False)
     text.plain = text.plain.translate(str.maketrans(_CARRIERS, _MARKUP))
-    quote, label = text.plain.find("“"), _LABEL.match(text.plain)
+    quote, label = text.plain.find(encodable("“", encoding)), _LABEL.match(text.plain)
     # Deeper than any line of ours begins that could follow it.
     least = len(text.plain) - len(text.plain.lstrip()) + 4
     hang = label.end() if label else quote + 1 if 0 <= quote < width // 2 else least
     # Where the screen is too narrow for its own column.
     hang = hang if width > 2 * hang else least
-    if width <= 2 * hang or text.cell_len <= width:
+    if width <= 2 * hang or sum(map(_cells, text.plain)) <= width:
         return [text]
     first, rest = text.divide([hang])
     ends = _breaks(rest.plain, width - hang, may_part_words=quote >= 0)
@@ -266,6 +294,19 @@ def _fitted(line: str, width: int) -> list[Text]:
         return [text]
     parts = rest.divide(ends)
     return [first.append_text(parts[0]), *(Text(" " * hang).append_text(part) for part in parts[1:])]
+
+
+def _encodable(line: str, encoding: str) -> str:
+    """Return a line in which each character that the encoding has not is written out; the mark at its head is plain."""
+    mark = _MARK.match(line)
+    if mark and not is_encodable(mark[2], encoding):
+        line = mark[1] + _PLAIN_MARKS[mark[2]] + line[mark.end() :]
+    return encodable(line, encoding)
+
+
+def _cells(sign: str) -> int:
+    """Return the most cells that a terminal may give a character: by their age, they do not agree on all of them."""
+    return max(get_character_cell_size(sign), _MOST_CELLS.get(unicodedata.category(sign), 0))
 
 
 def _breaks(text: str, width: int, *, may_part_words: bool) -> list[int] | None:
@@ -276,22 +317,27 @@ def _breaks(text: str, width: int, *, may_part_words: bool) -> list[int] | None:
     ends, used, space = [], 0, 0
     start = 0
     for at, sign in enumerate(text):
-        used += get_character_cell_size(sign)
+        used += _cells(sign)
         if used > width:
             end = space if space > start else at
             if end == at and not may_part_words:
                 return None
             ends.append(end)
-            start, used = end, sum(map(get_character_cell_size, text[end : at + 1]))
+            start, used = end, sum(map(_cells, text[end : at + 1]))
         if sign.isspace():
             space = at + 1
     return ends
 
 
-def _json(document: Mapping[str, Any]) -> str:
-    """Write a document in one line. What is hidden is escaped: the same for a program, and harmless on a screen."""
-    text = json.dumps(document, default=_identified, ensure_ascii=False)
-    return "".join(json.dumps(sign)[1:-1] if is_hidden(sign) else sign for sign in text)
+def _json(document: Mapping[str, Any], *, encoding: str = "") -> str:
+    """Write a document in one line, for standard output or a stream of another encoding.
+
+    What is dangerous, or not in the encoding, is escaped: the same for a program, and harmless on a screen.
+    """
+    text, encoding = json.dumps(document, default=_identified, ensure_ascii=False), encoding or encoding_of(sys.stdout)
+    return "".join(
+        json.dumps(sign)[1:-1] if is_dangerous(sign) or not is_encodable(sign, encoding) else sign for sign in text
+    )
 
 
 def _error(error: Exception, said: str, code: int, way_out: str) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from holdfast.client.profile.store import PROFILE_FILE
 from holdfast.client.rotation import rotation
 from holdfast.client.rotation.rotation_record import Progress
 from holdfast.client.server.transport import check_server
+from holdfast.core.base import typed
 from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
 from holdfast.core.identity.entries import Reason
 from holdfast.core.messages.content import LargeReference
@@ -149,14 +150,15 @@ class Client:
         """
         directory, chosen = Path(profile), secret(passphrase)
         check_server(server)
-        parsed = EnrolmentCode.parse(secret(code).reveal().decode("utf-8", "replace").strip())
+        parsed = EnrolmentCode.parse(typed.text_of(secret(code).reveal(), "enrolment code"))
         if not (directory / PROFILE_FILE).exists():
             accounts.create(directory, tenant=parsed.tenant, user=parsed.person, passphrase=chosen).close()
         with contextlib.ExitStack() as held:
             account = held.enter_context(accounts.open_account(directory, passphrase=chosen))
             account.connect(server)
-            called = name or platform.node() or "this device"
-            done = device.enrol(account, parsed, name=called, suite=suite, is_development=is_development)
+            done = device.enrol(
+                account, parsed, name=name or platform.node(), suite=suite, is_development=is_development
+            )
             if done.is_active:
                 prekeys.publish(account)
             return cls(account, held.pop_all(), done)

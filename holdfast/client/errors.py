@@ -73,7 +73,7 @@ class ClientError(Exception):
         return self._way_out
 
 
-# Another device of the same person, or another officer, wrote first: the same command reads that, and goes on from it.
+# Another device of the same person, or another officer, wrote first: the same command reads that and goes on.
 _RACES: Final = frozenset(
     {
         "chain-stale",

@@ -92,7 +92,7 @@ def _mailbox(account: Account) -> Iterator[Done]:
 
 
 def _outbox(account: Account) -> Iterator[Done]:
-    flushed = messages.flush(account)
+    flushed = messages.care(account)
     if flushed.sent:
         yield done("outbox", f"Sent {len(flushed.sent)} messages that had waited.")
     for error in flushed.refused.values():

@@ -22,6 +22,7 @@ from holdfast.core.identity import cases
 from holdfast.core.identity.policy import strictest
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import check_time
+from holdfast.core.signed.requests import WINDOW_SECONDS
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.clock import database_now
@@ -75,7 +76,8 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
         if case.purpose not in terms.purposes:  # (2)
             allowed = ", ".join(sorted(terms.purposes)) or "nothing"
             raise CaseRefused(f"The purpose is not allowed. Every policy concerned allows: {allowed}.", field="case")
-        if case.notice_at - now.timestamp() > terms.max_notice_delay_seconds:
+        # Its device's clock may be as far ahead as its request's was allowed to be.
+        if case.notice_at - WINDOW_SECONDS - now.timestamp() > terms.max_notice_delay_seconds:
             raise CaseRefused("The notice is delayed longer than the policy allows.", field="case")
         row = _store(signed, statement, case, actor, now)
         _require_within_limits(row)

@@ -122,7 +122,7 @@ def lines(text: str) -> Iterator[Line | BadLine]:
             yield _person(cells, columns, number, seen)
         except _Bad as bad:
             # PostgreSQL keeps no NUL in a text.
-            kept = tuple(cell[:MAX_CELL].replace("\0", "\ufffd") for cell in cells[:KEPT_CELLS])
+            kept = tuple(cell[:MAX_CELL].replace("\0", written_out("\0")) for cell in cells[:KEPT_CELLS])
             yield BadLine(number, bad.field, bad.reason, kept)
 
 

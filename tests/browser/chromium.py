@@ -75,9 +75,14 @@ class Watched:
         page.add_init_script(WATCH)
         page.on("console", watched._message)
         page.on("pageerror", lambda error: watched.complaints.append(f"script: {error}"))
-        page.on("requestfailed", lambda request: watched.complaints.append(f"failed: {request.url}"))
+        page.on("requestfailed", watched._failure)
         page.on("dialog", watched._dialog)
         return watched
+
+    def _failure(self, request: Any) -> None:
+        # What a page still fetches when it is left, and a download, are called aborted.
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"failed: {request.url} ({request.failure})")
 
     def _message(self, message: Any) -> None:
         if message.type in ("error", "warning"):

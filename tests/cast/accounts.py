@@ -25,6 +25,7 @@ import psycopg
 import pytest
 
 from config.database_roles import PROCESSES, role_name
+from config.env import make_secret_key
 from tests.cast.database_roles import as_user, fresh_database
 from tests.cast.postgres import free_port
 from tests.cast.server import PROJECT, descendants_of, wait_for
@@ -210,6 +211,7 @@ class Separated:
     def hand_out(self, process: str) -> None:
         """Give a process what is its own beside what the ceremony handed out, in a directory that it alone enters."""
         home, made = self.home(process), self.ceremony
+        make_secret_key(made)
         shutil.copy2(made / "secret.key", home / "secret.key")
         if process in ("sequencer", "release"):
             shutil.copytree(made / process, home / process, dirs_exist_ok=True)

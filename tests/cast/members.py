@@ -64,6 +64,20 @@ class Members:
         prekeys.publish(account)
         return account
 
+    def copied(self, account: Account) -> MemoryStore:
+        """Return a copy of a profile in memory, as a backup of its file is one."""
+        store, own = MemoryStore(tenant=account.tenant, user=account.user), account.store
+        assert isinstance(own, MemoryStore)
+        store._rows = {kind: dict(rows) for kind, rows in own._rows.items()}
+        store._places = own._places
+        return store
+
+    def put_back(self, copy: MemoryStore) -> Account:
+        """Return the account as a new process finds it in a copy of its profile."""
+        account = accounts.open_store(copy)
+        account.connect(URL, transport=self.server.transport(), clock=Clock(lambda: self.now))
+        return account
+
     def depositor(self, tmp_path: Path) -> Account:
         """Return alice with a file encrypted under an archive key that is in escrow."""
         account = self.enrolled(ALICE)

@@ -235,7 +235,7 @@ def test_verdict_keeps_its_exit_code_as_json(tmp_path: Path) -> None:
 
 
 def test_dead_server_exits_with_unreachable(tmp_path: Path) -> None:
-    code = "hf1." + "A" * 10
+    code = "hf2." + "A" * 10
     bad = run(
         "enrol", "--server", "http://127.0.0.1:9", "--code-file", "-", "--profile", str(tmp_path / "p"), stdin=code
     )
@@ -267,8 +267,11 @@ def test_profile_and_passphrase_never_appear_in_output_or_arguments(profile: lis
 
 
 def test_text_that_others_wrote_is_shown_in_quotes_that_it_cannot_end_and_obeyed_in_nothing() -> None:
-    text = "Bob\u202egnp.exe\x1b[2J [bold]x” :skull: [/] \ue000a\\"
-    assert unstyled(quoted(text)) == '“Bob<U+202E>gnp.exe<U+001B>[2J [bold]x" :skull: [/] <U+E000>a\\”'
+    text = "Bob\u202egnp.exe\x1b[2J [bold]x :skull: [/] \x0ea\\"
+    assert unstyled(quoted(text)) == "“Bob<U+202E>gnp.exe<U+001B>[2J [bold]x :skull: [/] <U+000E>a\\”"
+    # Quotes of its own stay as they are, and end nothing: there are more of them around it.
+    for marks, said in ((1, "“open"), (2, "x” (ours)"), (2, "“Hello” and ”"), (4, "a”””b””")):
+        assert unstyled(quoted(said)) == f"{'“' * marks}{said}{'”' * marks}"
     # Brackets that one person opens and another closes are no markup either.
     assert unstyled(f"[bold]By[/] {quoted('[red')} to {quoted(']')}, {plain('[/]')}.") == "By “[red” to “]”, [/]."
     assert one_word("awaiting-share") == "awaiting-share"

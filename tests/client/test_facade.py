@@ -121,7 +121,7 @@ def test_open_gives_the_profile_back_when_it_cannot_go_on(tmp_path: Path) -> Non
 
 def test_enrol_refuses_a_server_without_encryption_and_makes_no_profile(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="https"):
-        Client.enrol("http://holdfast.example", "hf1.x", profile=tmp_path / "p", passphrase=PASSPHRASE)
+        Client.enrol("http://holdfast.example", "hf2.x", profile=tmp_path / "p", passphrase=PASSPHRASE)
     assert not (tmp_path / "p").exists()
 
 

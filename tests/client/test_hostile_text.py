@@ -21,6 +21,7 @@ from uuid import UUID
 
 import pytest
 import typer
+from rich.cells import cell_len
 from typer.core import TyperGroup
 
 from holdfast.cli import progress
@@ -33,7 +34,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
 from holdfast.client.recovery import by_case
 from holdfast.client.vault import doors, share_requests, trusted
-from holdfast.core.base.text import is_hidden
+from holdfast.core.base.text import is_dangerous
 from holdfast.core.identity.cases import Case
 from tests.cast import lying_server
 from tests.cast.lying_server import NOW, LyingServer, Tenant, text
@@ -317,7 +318,7 @@ def require_harmless(shown: str, line: list[str]) -> None:
     """Look at what a terminal got as the terminal would: nothing in it is obeyed, and no line is begun by others."""
     assert set(STYLE.findall(shown)) <= OURS, line
     seen = SECOND_SCREEN.sub("", STYLE.sub("", shown))
-    obeyed = {sign for sign in seen if is_hidden(sign)} - {"\n"}
+    obeyed = {sign for sign in seen if is_dangerous(sign)} - {"\n"}
     assert not obeyed, (line, obeyed)
     for row in seen.splitlines():
         # The terminal parts what is longer than itself, and begins the rest at its left edge.
@@ -423,7 +424,7 @@ def test_json_is_the_same_text_for_a_program_and_harmless_on_a_screen(
 ) -> None:
     scene.world.server.lies["GET .*"] = told
     shown = typed("alice", line, "--json")
-    assert not {sign for sign in shown if is_hidden(sign)} - {"\n"}
+    assert not {sign for sign in shown if is_dangerous(sign)} - {"\n"}
     assert shown.count("\n") == 1
     document = json.dumps(json.loads(shown))
     assert json.dumps(HOSTILE)[1:-1] in document or json.dumps(LONG)[1:-1] in document
@@ -457,7 +458,7 @@ def test_officer_sees_all_that_they_sign_before_the_servers_words_and_none_of_th
     assert shown.rstrip().splitlines()[-1].startswith("  ") or "The server says" in shown.rstrip().splitlines()[-1]
     assert shown.index("Ask for:") < shown.index("The server says: “")
     assert "version 1: 2 of 3 officers" in shown
-    assert max(map(len, shown.splitlines())) <= WIDTH
+    assert max(map(cell_len, shown.splitlines())) <= WIDTH
     # Nothing is cut: whoever joins the lines again has all of the reason.
     joined = re.sub(r"\s+", "", shown)
     assert re.sub(r"\s+", "", LONG[:200]) in joined

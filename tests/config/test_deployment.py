@@ -30,7 +30,7 @@ def test_check_takes_a_sound_installation(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"HOLDFAST_DATABASE_URL": "sqlite:////tmp/x.sqlite3"}, "SQLite"),
-        ({"HOLDFAST_DATABASE_URL": ""}, "SQLite"),
+        ({"HOLDFAST_DATABASE_URL": ""}, "HOLDFAST_DATABASE_URL is not set"),
         ({"HOLDFAST_DATABASE_URL": "postgres://holdfast@db.example/holdfast"}, "sslmode=verify-full"),
         ({"HOLDFAST_DATABASE_URL": "postgres://holdfast@db.example/holdfast?sslmode=require"}, "sslmode=verify-full"),
         ({"HOLDFAST_DATABASE_URL": "postgres://holdfast:secret@db/holdfast"}, "HOLDFAST_DATABASE_PASSWORD_FILE"),
@@ -39,20 +39,51 @@ def test_check_takes_a_sound_installation(tmp_path: Path) -> None:
         ({"HOLDFAST_HSM_SOFTHSM": "true"}, "SoftHSM"),
         ({"HOLDFAST_HSM_MODULE": "/usr/lib/softhsm/libsofthsm2.so"}, "SoftHSM"),
         ({"HOLDFAST_HSM_HOME": "/nowhere"}, "manifest"),
-        ({"HOLDFAST_ALLOWED_HOSTS": "[]"}, "ALLOWED_HOSTS"),
+        ({"HOLDFAST_STATIC_ROOT": str(PROJECT / "var" / "static")}, "HOLDFAST_STATIC_ROOT"),
         ({"HOLDFAST_EMAIL_URL": ""}, "HOLDFAST_EMAIL_URL"),
         ({"HOLDFAST_EMAIL_URL": "smtp://holdfast:secret@mail.example"}, "HOLDFAST_EMAIL_PASSWORD_FILE"),
         ({"HOLDFAST_SECRET_KEY_FILE": "/nowhere"}, "HOLDFAST_SECRET_KEY_FILE"),
-        ({"DJANGO_SETTINGS_MODULE": "config.settings.development"}, "SoftHSM"),
+        ({"HOLDFAST_SECRET_KEY_FILE": ""}, "HOLDFAST_SECRET_KEY_FILE is not set"),
+        ({"HOLDFAST_SECRET_KEY_FILE": "/etc/hostname"}, "fewer than 50 characters"),
+        ({"DJANGO_SETTINGS_MODULE": "config.settings.development", "HOLDFAST_SECRET_KEY_FILE": ""}, "holdfast.E017"),
+        ({"DJANGO_SETTINGS_MODULE": ""}, "DJANGO_SETTINGS_MODULE is not set"),
+        ({"DJANGO_SETTINGS_MODULE": "production"}, "no settings 'production'"),
+        ({"DJANGO_SETTINGS_MODULE": "config.settings.productoin"}, "no settings 'config.settings.productoin'"),
     ],
 )
-def test_check_refuses(tmp_path: Path, changes: dict[str, str], said: str) -> None:
-    if changes.get("DJANGO_SETTINGS_MODULE"):
-        changes = {**changes, "HOLDFAST_HSM_SOFTHSM": "true", "HOLDFAST_HSM_MODULE": ""}
-        changes["HOLDFAST_HSM_MODULE"] = "/usr/lib/softhsm/libsofthsm2.so"
-    status, shown = check(tmp_path, **changes)
-    assert status != 0
-    assert said in shown
+def test_check_refuses_in_words_and_writes_nothing(tmp_path: Path, changes: dict[str, str], said: str) -> None:
+    environment = production(tmp_path) | changes
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    done = manage("check", "--deploy", "--fail-level", "WARNING", **environment)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("command", ["migrate", "up", "demo", "worker", "totp", "runserver", "shell", "check", "help"])
+def test_no_command_runs_under_settings_that_nobody_named(command: str, tmp_path: Path) -> None:
+    done = manage(command, HOLDFAST_STATE_DIR=str(tmp_path / "var"))
+    assert done.returncode == REFUSED
+    (sentence,) = done.stderr.splitlines()
+    assert "DJANGO_SETTINGS_MODULE is not set" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_web_process_whose_pages_were_not_collected_refuses(tmp_path: Path) -> None:
+    environment = production(tmp_path)
+    done = start(tmp_path, "web", HOLDFAST_DATABASE_URL=sqlite_with_a_tenant(tmp_path))
+    assert "manage.py collectstatic" in done.stderr
+    # Collected under the umask of the units and of careful operators, for accounts that are others.
+    collect = ["sh", "-c", 'umask 077; exec "$0" manage.py collectstatic --no-input', sys.executable]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOLDFAST_", "DJANGO_"))}
+    subprocess.run(collect, cwd=PROJECT, env=kept | environment, check=True, capture_output=True, timeout=120)
+    static = Path(environment["HOLDFAST_STATIC_ROOT"])
+    assert {path.stat().st_mode & 0o777 for path in static.rglob("*") if path.is_dir()} == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in static.rglob("*") if path.is_file()} == {0o644}
+    done = start(tmp_path, "web", HOLDFAST_DATABASE_URL=sqlite_with_a_tenant(tmp_path))
+    assert "collectstatic" not in done.stderr
+    assert "SQLite" in done.stderr
 
 
 SYSTEMD = PROJECT / "deploy" / "systemd"
@@ -147,21 +178,26 @@ def test_web_process_whose_parent_was_killed_while_it_started_does_not_stay(pare
     assert "Traceback" not in done.stderr
 
 
+def sqlite_with_a_tenant(directory: Path) -> str:
+    """Return the address of a database, as much of one as posture asks, with a tenant of development."""
+    path = directory / "holdfast.sqlite3"
+    if not path.exists():
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE tenants_tenant (slug TEXT, is_development BOOL)")
+            connection.execute("INSERT INTO tenants_tenant VALUES ('acme', 1)")
+    return f"sqlite://{path}"
+
+
 SOFTHSM = {"HOLDFAST_HSM_SOFTHSM": "true", "HOLDFAST_HSM_MODULE": "/usr/lib/softhsm/libsofthsm2.so"}
 
 
 @pytest.mark.parametrize("role", ["web", "worker", "sequencer", "release"])
 def test_every_process_refuses_an_unsafe_posture_at_its_start(tmp_path: Path, role: str) -> None:
     wrong = {
-        "HOLDFAST_DATABASE_URL": "",
+        "HOLDFAST_DATABASE_URL": sqlite_with_a_tenant(tmp_path),
         "HOLDFAST_PUBLIC_URL": "http://holdfast.example",
         "HOLDFAST_TRUSTED_PROXIES": "",
     }
-    (tmp_path / "holdfast.sqlite3").touch()
-    connection = sqlite3.connect(tmp_path / "holdfast.sqlite3")
-    connection.execute("CREATE TABLE tenants_tenant (slug TEXT, is_development BOOL)")
-    connection.execute("INSERT INTO tenants_tenant VALUES ('acme', 1)")
-    connection.commit()
     done = start(tmp_path, role, **wrong, **SOFTHSM)
     assert done.returncode == REFUSED
     for said in ("SQLite", "not https", "HOLDFAST_TRUSTED_PROXIES", "SoftHSM", "development: acme"):

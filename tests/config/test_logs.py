@@ -10,12 +10,25 @@ from typing import Any
 
 from django.conf import settings
 
+from tests.cast.texts import ESCAPED, SHOWN_WHOLE
+
+
+def formatter() -> logging.Formatter:
+    formatters: Any = settings.LOGGING["formatters"]
+    made: logging.Formatter = logging.config.DictConfigurator({"version": 1}).configure_custom(dict(formatters["line"]))
+    return made
+
+
+def test_every_text_is_logged_as_it_was_written_and_what_would_be_obeyed_as_an_escape() -> None:
+    for text, said in ({text: text for text in SHOWN_WHOLE} | ESCAPED).items():
+        entry = formatter().format(logging.LogRecord("tests", logging.INFO, "x", 1, "said “%s”", (text,), None))
+        assert entry.endswith(f"said “{said}”")
+
 
 def test_text_of_others_begins_no_line_and_speaks_to_no_terminal() -> None:
     said = io.StringIO()
     handler = logging.StreamHandler(said)
-    formatters: Any = settings.LOGGING["formatters"]
-    handler.setFormatter(logging.config.DictConfigurator({"version": 1}).configure_custom(dict(formatters["line"])))
+    handler.setFormatter(formatter())
     log = logging.getLogger("tests.logs")
     log.propagate = False
     log.addHandler(handler)

@@ -39,7 +39,7 @@ def olivia(cast: Cast) -> Administrator:
 
 
 def shown(answer: Any) -> Code:
-    found = re.search(r"hf1\.[\w-]+", text_of(answer))
+    found = re.search(r"hf2\.[\w-]+", text_of(answer))
     assert found, text_of(answer)
     return Code.parse(found[0])
 
@@ -132,7 +132,7 @@ class TestMail:
         assert olivia.do("code-issue", cast.bob, how="mail").status_code == 302
         assert not EnrolmentCode.unscoped.exists()
         text = self.mailed()
-        found = re.search(r"hf1\.[\w-]+", text)
+        found = re.search(r"hf2\.[\w-]+", text)
         assert found
         code, row = Code.parse(found[0]), EnrolmentCode.unscoped.get()
         assert (row.trust, row.issuer_id, bytes(row.code_hash)) == ("tofu", cast.olivia.pk, code.hash)

@@ -252,7 +252,7 @@ def test_line_with_a_nul_is_a_bad_line_and_no_failure(cast: Cast, olivia: Admini
         (bad,) = services.some_lines(row, is_good=False, start=0, limit=5)
     assert (row.good, row.bad, bad.number) == (0, 1, 2)
     assert isinstance(bad, BadLine)
-    assert bad.cells[0] == "I\ufffdvy"
+    assert bad.cells[0] == "I<U+0000>vy"
 
 
 def test_pasted_text_is_read_and_kept_on_error(cast: Cast, olivia: Administrator) -> None:

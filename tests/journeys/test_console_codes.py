@@ -57,7 +57,7 @@ def test_code_of_the_console_enrols_a_device_that_trusts_what_it_meets_first(
         page = carol.fill_in(http.get(f"/console/acts/code-issue/{alices}/"), how="shown")
         assert "trusts what it meets first" in html.unescape(page.text)
         page = carol.fill_in(page, code=carol.code())
-        code = re.search(r"hf1\.[\w-]+", page.text)
+        code = re.search(r"hf2\.[\w-]+", page.text)
         assert code, page.text
     write_private(tmp_path / "code", code[0])
     laptop = walk.person("alice-by-console")

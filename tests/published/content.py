@@ -9,7 +9,7 @@ from holdfast.core.base.encoding import decode, encode
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.crypto.safety import own_number, pair_number
-from holdfast.core.messages.content import Content, ContentKind, LargeReference, seal_large
+from holdfast.core.messages.content import Content, ContentKind, LargeReference, acknowledgement_body, seal_large
 from tests.cast.statements import ACME, ALICE, NOW, hash_of, id_of
 
 BOB = id_of("bob")
@@ -22,14 +22,25 @@ CONTENTS = {
     "large": Content(ContentKind.LARGE, ID, NOW, LargeReference(SecretBytes(bytes(32)), hash_of("content"), 70_000)),
     "moved": Content(ContentKind.MOVED, ID, NOW, hash_of("head")),
     "greeting": Content(ContentKind.GREETING, ID, NOW),
+    "acknowledgement": Content(ContentKind.ACKNOWLEDGEMENT, ID, NOW, acknowledgement_body([id_of("b"), id_of("a")])),
+    "acknowledgement of nothing": Content(ContentKind.ACKNOWLEDGEMENT, ID, NOW),
+    "acknowledgement of most": Content(
+        ContentKind.ACKNOWLEDGEMENT, ID, NOW, acknowledgement_body([id_of(str(number)) for number in range(256)])
+    ),
 }
 REFUSED: dict[str, dict[int, Any]] = {
     "another version": {1: 2},
     "kind 0": {2: 0},
-    "kind 5": {2: 5},
+    "kind 6": {2: 6},
     "large without a reference": {2: 2},
     "moved without a head": {2: 3},
     "greeting with a body": {2: 4},
+    "acknowledgement of a part of an id": {2: 5, 5: bytes(15)},
+    "acknowledgement of an id and a part": {2: 5, 5: bytes(17)},
+    "acknowledgement that names one twice": {2: 5, 5: id_of("a") * 2},
+    "acknowledgement out of order": {2: 5, 5: b"".join(sorted([id_of("a"), id_of("b")], reverse=True))},
+    "acknowledgement of 257": {2: 5, 5: b"".join(sorted(id_of(str(number)) for number in range(257)))},
+    "acknowledgement as an array": {2: 5, 5: [id_of("a")]},
     "short id": {3: bytes(15)},
     "long id": {3: bytes(17)},
     "negative time": {4: -1},

@@ -15,6 +15,7 @@ from holdfast.core.vault.blob import VaultHeader, seal_vault
 from holdfast.core.vault.export_file import MAGIC, ExportFile
 from holdfast.core.vault.password_door import Argon2Cost, DoorOwner, seal_password_door
 from tests.cast.statements import ACME, ALICE, LAPTOP, NOW
+from tests.cast.unread import unread
 from tests.published.mutations import malformed, rows
 
 VAULT_KEY = SecretBytes(bytes(range(32)))
@@ -39,7 +40,7 @@ def write() -> dict[str, object]:
         "no first line": data[len(MAGIC) :],
         "a later version": b"holdfast export 2\n" + data[len(MAGIC) :],
         "another end of line": data.replace(b"\n", b"\r\n", 1),
-        **{why: one.encode() for why, one in mixed.items()},
+        **{why: unread(one, "encode") for why, one in mixed.items()},
         **malformed(data[len(MAGIC) :], prefix=MAGIC),
     }
     return {

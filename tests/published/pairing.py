@@ -100,4 +100,4 @@ def _texts(text: str) -> list[str]:
     # The last of 5 bits that carries data in these texts is followed by ones that are zero.
     stray = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
     last = stray[stray.index(body[-1]) | 1]
-    return ["", "HFP1.", body, text.lower(), f"HFP2.{body}", f"{text}=", f"{text}A", text[:-2], text[:-1] + last]
+    return ["", "HFP1.", body, f"HFP2.{body}", f"{text}A", f"{text}1", text[:-2], text[:-1] + last]

@@ -66,7 +66,6 @@ def _refused() -> dict[str, str]:
         "a word cut to three letters": " ".join([words[0][:3] + "q", *words[1:]]),
         "a combining mark for a word": " ".join(["\u0301", *words[1:]]),
         "two languages mixed": " ".join([*words[:12], *Phrase(ENTROPY, Language.CZECH).words()[12:]]),
-        "commas between": ", ".join(words),
     }
 
 

@@ -61,7 +61,7 @@ def test_worker_makes_the_code_that_a_mail_brings(transactional_db: None) -> Non
                 mail = Mail.objects.get(kind=codes.MAIL_KIND)
                 mail.attempts = 1
                 assert codes.code_of(mail, olivia(world)) is not None
-    assert "hf1." in str(outbox.outbox[0].body)
+    assert "hf2." in str(outbox.outbox[0].body)
     open_ones = EnrolmentCode.unscoped.filter(expires_at__gt=database_now())
     assert (EnrolmentCode.unscoped.count(), open_ones.count()) == (2, 1)
     assert connection.vendor == "postgresql"

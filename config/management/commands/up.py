@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from config.ceremonies import roles, tenant_keys
 from config.development import is_set_up, welcome
-from config.env import ENV
+from config.env import ENV, make_secret_key
 from config.supervisor import Supervisor
 from tenants.models import Tenant
 
@@ -31,6 +31,7 @@ class Command(BaseCommand):
         self._refuse_when_taken()
         if not is_set_up():
             self._set_up()
+        make_secret_key(ENV.state_dir)
         call_command("migrate", verbosity=0)
         self._carry_over()
         supervisor = Supervisor(
@@ -59,6 +60,7 @@ class Command(BaseCommand):
             raise CommandError(f"{target} holds something, but no finished installation. Move it away, then try again.")
         making = target.with_name(f"{target.name}.making")
         shutil.rmtree(making, ignore_errors=True)
+        make_secret_key(making)
         self.stdout.write("First start: making a development installation")
         self.stdout.flush()
         environment = {**os.environ, "HOLDFAST_STATE_DIR": str(making), "HOLDFAST_ROLE": "ceremony"}

@@ -287,7 +287,7 @@ def _proven(shell: Shell, account: Account, phrase: Phrase, before: Phrase | Non
         show_in_private("Your recovery phrase: 24 words, in this order", phrase_rows(phrase.words()))
         places = doors.questions()
         words = ask_in_private("From the paper, please", [f"Word {place}" for place in places])
-        answers = dict(zip(places, (word.strip().lower() for word in words), strict=True))
+        answers = dict(zip(places, words, strict=True))
         try:
             with shell.working("Making the door"):
                 return doors.confirm_phrase(account, phrase, answers, passphrase=beside, old=before)

@@ -7,13 +7,12 @@ Does not show what is not verified.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Final
 from uuid import UUID
 
 import typer
 
-from holdfast.cli.asking import Yes, words_of
+from holdfast.cli.asking import Yes
 from holdfast.cli.commands.chain import document, lines
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
@@ -125,11 +124,9 @@ def verify(
     """
     shell = shell_of(context)
     typed = number if number is not None else shell.ask("The safety number, as the person reads it", option="--number")
-    digits = "".join(re.findall(r"\d", typed))
-    groups = [digits[start : start + 5] for start in range(0, len(digits), 5)]
     with shell.account() as account, shell.working("Comparing"):
         user = person(shell, account, user_id)
-        state = contacts.verify(account, user.bytes, number=groups)
+        state = contacts.verify(account, user.bytes, number=[typed])
     shell.show({**document(state), "verified": True}, f"[bold green]✓[/] {user} is verified.")
 
 
@@ -158,7 +155,7 @@ def confirm(
     typed = words if words is not None else shell.ask("The 8 words, as the person reads them to you", option="--words")
     with shell.account() as account:
         user = person(shell, account, user_id)
-        state = contacts.confirm(account, user.bytes, words=words_of(typed))
+        state = contacts.confirm(account, user.bytes, words=(typed,))
     shell.show(document(state), f"[bold green]✓[/] You trust {user} again, under a new key.", *lines(state))
 
 
@@ -299,7 +296,7 @@ def give(
     with shell.account() as account, shell.working("Giving the share"):
         letters.fetch(account)
         trusted.take_shares(account)
-        share_requests.give(account, request_id, code=typed.split())
+        share_requests.give(account, request_id, code=[typed])
     shell.show({"request_id": request_id}, "[bold green]✓[/] Your share is on its way to that device.")
 
 

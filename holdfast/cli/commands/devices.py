@@ -16,7 +16,7 @@ from uuid import UUID
 import segno
 import typer
 
-from holdfast.cli.asking import ask_secret, secret_file, words_of
+from holdfast.cli.asking import ask_secret, code_from, secret_file
 from holdfast.cli.commands import care
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
@@ -127,7 +127,7 @@ def approve(
     shell = shell_of(context)
     typed = words if words is not None else shell.ask("The 8 words that the new device shows", option="--words")
     with shell.account() as account, shell.working("Approving"):
-        pairing.approve(account, device_id, words=words_of(typed), with_officers_keys=officer_keys)
+        pairing.approve(account, device_id, words=(typed,), with_officers_keys=officer_keys)
     shell.show(
         {"device_id": device_id, "state": "active"},
         f"[bold green]✓[/] {device_id} is part of your account now.",
@@ -195,16 +195,16 @@ def _bring_in(
 ) -> UUID:
     if not digits:
         # Seen by nobody but the two devices, it proves to the new one that yours answered.
-        text = secret_file(text_file) if text_file else ask_secret("The text under the QR code of the new device")
+        text = code_from(
+            text_file, "The text under the QR code of the new device", pairing.is_code, option="--text-file"
+        )
         with shell.working("Bringing it in"):
-            typed = text.reveal().decode("utf-8", "replace").strip()
-            return pairing.accept(account, typed, with_officers_keys=officer_keys)
+            return pairing.accept(account, text, with_officers_keys=officer_keys)
     with shell.working("Waiting for the new device"):
         answer = pairing.answer_code(account, wait_seconds=wait)
     given = secret_file(text_file) if text_file else ask_secret("The eight digits that the new device shows")
     with shell.working("Bringing it in"):
-        typed = given.reveal().decode("utf-8", "replace")
-        return answer.confirm(typed, wait_seconds=wait, with_officers_keys=officer_keys)
+        return answer.confirm(given.reveal().decode(), wait_seconds=wait, with_officers_keys=officer_keys)
 
 
 def _show_code(shell: Shell, text: str) -> None:

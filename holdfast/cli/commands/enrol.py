@@ -15,7 +15,7 @@ from uuid import UUID
 
 import typer
 
-from holdfast.cli.asking import ask_secret, secret_file
+from holdfast.cli.asking import code_from
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, plain, shell_of, shown
@@ -39,7 +39,9 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
         Path | None,
         typer.Option(help="Read the enrolment code from this file of mode 0600; - is stdin.", metavar="FILE"),
     ] = None,
-    name: Annotated[str, typer.Option(help="What to call this device.", show_default="this machine's name")] = "",
+    name: Annotated[
+        str, typer.Option(help="What to call this device, in 64 characters.", show_default="this machine's name")
+    ] = "",
     suite: Annotated[str, typer.Option(help=f"Key suite: {', '.join(_SUITES)}.")] = "hybrid",
     development: Annotated[
         bool,
@@ -61,7 +63,7 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
     The keys are kept before they are sent: after a lost connection, run the same command again.
     """
     shell = shell_of(context)
-    name = name or platform.node() or "this device"
+    name = named(shell, name)
     start = begin(shell, server, code_file, suite=suite, is_by_passphrase=no_keyring)
     with shell.account(online=False) as account:
         done = start.enrol(account, name=name, is_development=development)
@@ -95,10 +97,18 @@ def begin(shell: Shell, server: str, code_file: Path | None, *, suite: str, is_b
         check_server(server)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--server") from error
-    secret = secret_file(code_file) if code_file else ask_secret("Enrolment code", way_out="Name a file: --code-file")
-    code = EnrolmentCode.parse(secret.reveal().decode("utf-8", "replace"))
+    code = EnrolmentCode.parse(code_from(code_file, "Enrolment code", EnrolmentCode.is_one, option="--code-file"))
     _start_profile(shell, code, is_by_passphrase=is_by_passphrase)
     return Start(shell, server, code, _SUITES[suite])
+
+
+def named(shell: Shell, name: str) -> str:
+    """Return what the device will be called, this machine's name unless it was said; says when it had to be cut."""
+    asked = name or platform.node()
+    called = device.device_name(asked)
+    if asked and called != asked:
+        shell.note(f"The device is called: {plain(called)}. Choose another name with --name.")
+    return called
 
 
 def trust_of(done: Enrolment) -> str:

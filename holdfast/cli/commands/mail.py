@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`holdfast send` and `holdfast receive`: messages at the keyboard and in scripts.
 
-Implements PROTOCOL section 4 for people: what came is shown as somebody else's words, and handed out once.
+Implements PROTOCOL section 4 for people: what came is shown as somebody else's words, and handed out once; what could
+not be shown whole is kept.
 Does not take a message as an argument: other users of the machine read the arguments of every process.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from uuid import UUID
 import typer
 
 from holdfast.cli.exits import Exit
+from holdfast.cli.output import can_show, is_terminal
 from holdfast.cli.page import command
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, date, plain, quoted, shell_of
@@ -27,10 +30,15 @@ from holdfast.client.messages.messages import Received, Report
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.encoding import b64u
-from holdfast.core.messages.content import MAX_LARGE
+from holdfast.core.messages.content import MAX_LARGE, LargeReference
 
 _POLL_SECONDS: Final = 2.0
 _MAX_FOLLOW: Final = 86_400
+_KEPT: Final = "It is kept here; to have it: holdfast receive --out DIR"
+_NOT_ALL: Final = (
+    "This terminal cannot show some characters, which stand as <U+…>. What has them is kept here; to have it whole: "
+    "holdfast receive --out DIR, or a terminal in UTF-8."
+)
 
 
 def send(
@@ -83,9 +91,9 @@ def _content(shell: Shell, file: Path | None) -> bytes:
     if file is not None and str(file) != "-":
         with file.open("rb") as opened:
             return opened.read(MAX_LARGE + 1)
-    if sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         shell.note("Type the message; end it with Ctrl-D on a line of its own.")
-    content = sys.stdin.buffer.read(MAX_LARGE + 1)
+    content = sys.stdin.buffer.read(MAX_LARGE + 1) if sys.stdin else b""
     if not content:
         raise WrongInput("There is nothing to send.", way_out="Type a message, or name a file: --file")
     return content
@@ -105,15 +113,19 @@ def receive(
 ) -> None:
     """Fetch what was sent to you, and show it once.
 
-    Each message is shown in quotes, without control characters. With --out each is written to a file, also one that is
-    not text. The server destroys a message once this device has it. This device destroys it once it was shown or
-    written, unless --keep is given.
+    Each message is shown in quotes; a character that a terminal would obey is written out, as <U+001B>. With --out each
+    is written to a file, also one that is not text, and a reference to content elsewhere as JSON.
+
+    The server destroys a message once this device has it. This device destroys it once it was shown whole, or written
+    and flushed, unless --keep is given. What is no text, is a reference, or has a character that the terminal cannot
+    show is kept, and named again each time, until --out or --json hands it out.
 
     Warnings are shown each time until holdfast maintain --seen puts them away: a message did not open, somebody opened
     a door of your vault, a key was used twice. A warning never holds up the messages behind it.
 
     With --json, one line for each look: {"messages": [...], "reports": [...], "notices": [...]}; a message has
-    "content" in base64url and, when it is UTF-8, "text".
+    "content" in base64url and, when it is UTF-8, "text"; one with content elsewhere a "reference": "key" and "hash" in
+    base64url, and "size".
     """
     shell = shell_of(context)
     until = time.monotonic() + follow
@@ -125,8 +137,10 @@ def receive(
             if look.messages or not shown:
                 _show(shell, look, out)
             shown |= {b"", *(message.id for message in look.messages)}
+            # Only now: all of it has left this process, or an error has.
             for message in look.messages if not keep else []:
-                message.done()
+                if is_handed_out(shell, message, out):
+                    message.done()
             left = until - time.monotonic()
             if left <= 0:
                 return
@@ -151,6 +165,8 @@ def _look(account: Account, shown: set[bytes]) -> _Look:
 def _show(shell: Shell, look: _Look, out: Path | None) -> None:
     files = {message.id: _written(out, message) for message in look.messages} if out else {}
     lines = [line for message in look.messages for line in lines_of(message, files.get(message.id))]
+    if not shell.is_json and any(text and not can_show(text) for text in map(_text, look.messages)) and not out:
+        lines.append(f"[bold yellow]![/] {_NOT_ALL}")
     for report in look.reports:
         lines += [
             f"[bold yellow]![/] {plain(report.text)} ({plain(report.sender)}, {_when(report.at)})",
@@ -174,8 +190,6 @@ def _show(shell: Shell, look: _Look, out: Path | None) -> None:
         },
         *(lines or ["Nothing new."]),
     )
-    # What was not read by anybody, because a pipe broke, is handed out again.
-    sys.stdout.flush()
 
 
 def _said(notice: Notice) -> str:
@@ -184,10 +198,22 @@ def _said(notice: Notice) -> str:
 
 
 def _written(directory: Path, message: Received) -> Path:
-    """Write a message's content to a file named by its time and id, which no sender chooses."""
+    """Write a message's content, or its reference, to a file named by its time and id, which no sender chooses."""
     path = directory / f"{message.received_at}-{message.sender.hex()[:8]}-{message.id.hex()}"
-    write_private(path, message.body)
+    if message.reference is None:
+        write_private(path, message.body)
+        return path
+    path = path.with_name(f"{path.name}.reference.json")
+    write_private(path, f"{json.dumps(_reference(message.reference))}\n")
     return path
+
+
+def is_handed_out(shell: Shell, message: Received, out: Path | None) -> bool:
+    """Tell whether what was written of a message is all of it, so that it can be destroyed here."""
+    if out is not None or shell.is_json:
+        return True
+    text = _text(message)
+    return message.reference is None and text is not None and can_show(text)
 
 
 def _text(message: Received) -> str | None:
@@ -199,7 +225,11 @@ def _text(message: Received) -> str | None:
 
 def _document(message: Received, file: Path | None) -> dict[str, Any]:
     text = _text(message)
-    content = {"file": file} if file else {"content": b64u(message.body), **({} if text is None else {"text": text})}
+    content: dict[str, Any] = {"file": file}
+    if file is None and message.reference is not None:
+        content = {"reference": _reference(message.reference)}
+    elif file is None:
+        content = {"content": b64u(message.body), **({} if text is None else {"text": text})}
     return {
         "message_id": message.id.hex(),
         "sender": UUID(bytes=message.sender),
@@ -213,6 +243,11 @@ def _document(message: Received, file: Path | None) -> dict[str, Any]:
     }
 
 
+def _reference(reference: LargeReference) -> dict[str, Any]:
+    """Return what it takes to fetch content from elsewhere and open it. Its key is the message, as a text would be."""
+    return {"key": b64u(reference.key.reveal()), "hash": b64u(reference.hash), "size": reference.size}
+
+
 def lines_of(message: Received, file: Path | None) -> list[str]:
     """Return a message for people: who and when, then the sender's words in quotes, or where they were written."""
     head = f"[bold]{_when(message.sent_at)}[/]  "
@@ -222,10 +257,11 @@ def lines_of(message: Received, file: Path | None) -> list[str]:
     if file:
         return [head, f"  {len(message.body)} bytes in {plain(str(file))}"]
     if message.reference is not None:
-        return [head, "  A reference to content kept elsewhere; the app that sent it can fetch it."]
+        return [head, f"  A reference to content of {message.reference.size} bytes elsewhere. {_KEPT}"]
     if text is None:
-        return [head, f"  {len(message.body)} bytes that are no text; write them to a file: --keep, then --out DIR"]
-    return [head, *(f"  {quoted(line)}" for line in text.splitlines() or [""])]
+        return [head, f"  {len(message.body)} bytes that are no text. {_KEPT}"]
+    # The sender's lines, by the ends that people's systems write; any other sign that ends lines is written out.
+    return [head, *(f"  {quoted(line)}" for line in text.removesuffix("\n").replace("\r\n", "\n").split("\n"))]
 
 
 def _when(at: int) -> str:
@@ -255,7 +291,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "receive",
-        changes="what was shown or written is destroyed on the server and in the profile, unless --keep.",
+        changes="what was shown whole or written is destroyed on the server and in the profile, unless --keep.",
         examples=[
             ("holdfast receive", "Show what is new."),
             ("holdfast receive --out inbox", "Write each message into a file of its own."),

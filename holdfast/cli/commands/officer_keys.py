@@ -7,7 +7,6 @@ Does not make anybody an officer: a policy that the officers sign does.
 
 from __future__ import annotations
 
-import platform
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -39,6 +38,7 @@ from holdfast.client.officers.section_doors import SectionDoor
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
 from holdfast.client.vault import doors
+from holdfast.core.base import typed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.vault.password_door import generate_password
@@ -121,7 +121,7 @@ def join(  # noqa: PLR0917 — options by name, for typer
     """
     shell = shell_of(context)
     _require_somebody(shell, passphrase_to, phrase_to)
-    name = name or platform.node() or "this device"
+    name = enrol.named(shell, name)
     start = enrol.begin(shell, server, code_file, suite=suite, is_by_passphrase=no_keyring)
     with shell.account(online=False) as account:
         done = start.enrol(account, name=name, is_development=development)
@@ -392,8 +392,8 @@ def _given_back_passphrase(shell: Shell) -> SecretBytes:
     made = generate_password()
     for tries_left in reversed(range(_TRIES)):
         show_in_private("The passphrase of your officer's keys: write it down", [made.reveal().decode()])
-        (typed,) = ask_in_private("From the paper, please", ["The passphrase"])
-        if typed.strip().lower().encode() == made.reveal():
+        (said,) = ask_in_private("From the paper, please", ["The passphrase"])
+        if typed.password(said).lower().encode() == made.reveal():
             return made
         if tries_left:
             shell.note("[yellow]Not the passphrase. It is shown once more.[/]")
@@ -412,8 +412,8 @@ def _set_phrase(shell: Shell, account: Account, write_to: Path | None) -> None:
     for tries_left in reversed(range(_TRIES)):
         show_in_private("The phrase of your officer's keys: 24 words, in this order", phrase_rows(phrase.words()))
         places = doors.questions()
-        typed = ask_in_private("From the paper, please", [f"Word {place}" for place in places])
-        answers = dict(zip(places, (word.strip().lower() for word in typed), strict=True))
+        words = ask_in_private("From the paper, please", [f"Word {place}" for place in places])
+        answers = dict(zip(places, words, strict=True))
         try:
             with shell.working("Making the door"):
                 joining.set_phrase(account, phrase, answers)
@@ -431,9 +431,9 @@ def _open(shell: Shell, account: Account, kind: Kind, password_file: Path | None
         with shell.working("Opening your officer's section"):
             section_doors.open_with_phrase(account, phrase)
         return
-    typed = password(password_file, "Passphrase of your officer's keys")
+    given = password(password_file, "Passphrase of your officer's keys")
     with shell.working("Opening your officer's section"):
-        section_doors.open_with_passphrase(account, typed)
+        section_doors.open_with_passphrase(account, given)
 
 
 _KEEP: Final = (

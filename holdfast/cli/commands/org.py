@@ -20,6 +20,7 @@ import typer
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file, show_given_in_private
 from holdfast.cli.exits import Exit
 from holdfast.cli.given import text_file
+from holdfast.cli.output import is_terminal
 from holdfast.cli.page import command
 from holdfast.cli.people import CHANGED, PERSON, named
 from holdfast.cli.shell import Shell, date, day, one_word, plain, quoted, shell_of
@@ -834,7 +835,7 @@ def _keep(shell: Shell, done: Done, out: Path | None) -> Path | None:
     lost.
     """
     assert done.once is not None
-    if out is None and not shell.is_json and sys.stdin.isatty() and sys.stdout.isatty():
+    if out is None and not shell.is_json and is_terminal(sys.stdin, sys.stdout):
         shell.note(f"To be shown once: {quoted(done.once_label)}")
         show_given_in_private("Shown once: keep it, or hand it over", done.once)
         return None

@@ -19,6 +19,7 @@ from holdfast.cli.asking import PassphraseOfPhrase, PasswordFile, PhraseFile, as
 from holdfast.cli.commands import recover_escrow
 from holdfast.cli.commands.devices import show_joined
 from holdfast.cli.exits import Exit
+from holdfast.cli.output import is_terminal
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, quoted, shell_of, shown
 from holdfast.client.errors import ConsentNeeded
@@ -281,7 +282,7 @@ class _Which:
         """Return the lost ones among the account's devices, asking about each where nothing was said."""
         if self._is_said or not devices:
             return [device.device for device in devices] if self._all else self._lost
-        if not sys.stdin.isatty():
+        if not is_terminal(sys.stdin):
             raise ConsentNeeded(
                 "The door is open. Which of your devices are lost was not said, so nothing was replaced yet.",
                 way_out="Say it: holdfast recover finish with --lost DEVICE, --all-lost or --none-lost.",

@@ -18,6 +18,8 @@ from holdfast.client.identity.key_log import Anchor
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Contact
 from holdfast.client.sessions import sessions
+from holdfast.core.base import typed
+from holdfast.core.base.words import as_typed
 from holdfast.core.crypto.safety import Groups, own_number, pair_number
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Entry, ReGenesis
@@ -91,7 +93,7 @@ def confirm(account: Account, user: bytes, *, words: tuple[str, ...]) -> ChainSt
     if contact is None or not contact.unconfirmed:
         raise NotPossible("Nothing waits for a confirmation from you.")
     state = chains.verify(account, user, [*contact.entries, *contact.unconfirmed])
-    if identity_words(state) != words:
+    if identity_words(state) != as_typed(words):
         raise WrongWords("These are not the words of the new key. Trust nothing under it, and tell your officers.")
     contact.entries += contact.unconfirmed
     contact.unconfirmed = []
@@ -120,7 +122,7 @@ def verify(account: Account, user: bytes, *, number: Sequence[str]) -> ChainStat
 
     Raises WrongWords when it is not the one seen here: somebody stands between, or one of the two has to refresh.
     """
-    if tuple(number) != safety_number(account, user):
+    if typed.digits("".join(number)) != "".join(safety_number(account, user)):
         raise WrongWords(
             "This is not the safety number seen here. Ask the person to refresh and to read it again; if it still "
             "differs, trust nothing that comes under that name.",

@@ -14,11 +14,12 @@ from holdfast.client.errors import Problem, TrustRefused, WrongInput, WrongWords
 from holdfast.client.identity import chains, tenant
 from holdfast.client.identity.tenant import TrustChange
 from holdfast.client.profile.account import Account
-from holdfast.client.profile.state import Device
+from holdfast.client.profile.state import Device, Trust
 from holdfast.core.base.encoding import b64u
-from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.errors import HoldfastError, Malformed
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.base.words import eight_words
+from holdfast.core.base.text import fitted, says_nothing
+from holdfast.core.base.words import as_typed, eight_words
 from holdfast.core.crypto.keys import AgreementKey, SealingKey, SigningKey
 from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
 from holdfast.core.identity import chain, chain_author
@@ -27,7 +28,7 @@ from holdfast.core.identity.entries import AddDevice, Entry
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import Header
-from holdfast.core.signed.statements import DeviceStatement
+from holdfast.core.signed.statements import MAX_NAME, DeviceStatement
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,20 @@ def enrol(
 ) -> Enrolment:
     """Make this device's keys, register them by a single-use code, and verify the tenant from the code's pin.
 
-    A user without a chain begins one, with this device in it; otherwise the device stays pending. Resumable:
-    the keys are kept before they are sent, so a lost answer loses nothing. Raises TrustRefused when server
-    and pin disagree: the device is then registered and trusts nobody.
+    name: cut to what a statement has room for, as `device_name` does. A user without a chain begins one, with this
+    device in it; otherwise the device stays pending. Resumable: the keys are kept before they are sent, so a lost
+    answer loses nothing; and what the server never registered is made anew for another code, name or suite. Raises
+    TrustRefused when server and pin disagree: the device is then registered and trusts nobody.
     """
     if (code.tenant, code.person) != (account.tenant, account.user):
         raise WrongInput("The enrolment code is for another person or another tenant than this profile.")
+    called = device_name(name)
+    if _was_never_registered(account, code, called, suite):
+        # What an earlier code pinned was never held to anything; nothing follows from it.
+        account.state.device, account.state.trust = None, Trust()
     tenant.pin_root(account, pin=code.root_pin, is_development=is_development, root=code.founding_root)
     if account.state.device is None:
-        account.state.device = make_device(account, suite=suite, name=name, enrolment_hash=code.hash)
+        account.state.device = make_device(account, suite=suite, name=called, enrolment_hash=code.hash)
         if code.log_vkey:
             account.state.trust.log_keys = [code.log_vkey]
         account.save()
@@ -94,10 +100,37 @@ def enrol(
     return Enrolment(UUID(bytes=account.device.id), account.device.is_active, change, device_words(statement))
 
 
+def device_name(text: str) -> str:
+    """Return a name as a device statement takes it: at most 64 characters, cut where a character ends; never empty."""
+    name = fitted(text, MAX_NAME)
+    return "this device" if says_nothing(name) else name
+
+
+def _was_never_registered(account: Account, code: EnrolmentCode, name: str, suite: Suite) -> bool:
+    """Tell whether the device kept here was made for another code, name or suite, and the server never took it.
+
+    Only of a profile without an account chain: with one, the device may be part of the account, and a server's word
+    must not end that.
+    """
+    kept = account.state.device
+    if kept is None or account.state.chain:
+        return False
+    try:
+        said = DeviceStatement.from_payload(Sign1.parse(kept.statement).payload)
+    except Malformed:
+        # Made by an earlier program, which kept it before it had looked: no server takes it.
+        return True
+    if (said.enrolment_hash, said.name, said.suite) == (code.hash, name, suite):
+        return False
+    account.sign_as_device()
+    return not _is_registered(account)
+
+
 def make_device(account: Account, *, suite: Suite, name: str, enrolment_hash: bytes = b"") -> Device:
     """Make a device's keys and sign its statement with them; nothing is kept or sent.
 
     enrolment_hash: 32 bytes, of the code it enrols with; empty for a device that follows another by rotation.
+    Raises ValueError for a name that no reader would take.
     """
     signing = SigningKey.generate(suite.signing_kind)
     agreement, sealing = AgreementKey.generate(suite.agreement_kind), SealingKey.generate()
@@ -218,7 +251,7 @@ def approve(account: Account, device: UUID, *, words: tuple[str, ...]) -> None:
     that device is somebody else's.
     """
     statement = fetch_statement(account, device.bytes)
-    if device_words(statement) != words:
+    if device_words(statement) != as_typed(words):
         raise WrongWords("These are not the words of the device that the server shows. Do not approve it.")
     if DeviceStatement.from_payload(statement.payload).header.user != account.user:
         raise TrustRefused("That device belongs to another person.")
@@ -287,6 +320,7 @@ __all__ = [
     "ListedDevice",
     "approve",
     "confirm_code",
+    "device_name",
     "device_words",
     "enrol",
     "fetch_statement",

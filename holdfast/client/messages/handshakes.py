@@ -13,6 +13,7 @@ from uuid import UUID
 
 from holdfast.client.errors import TrustRefused
 from holdfast.client.identity import peers
+from holdfast.client.identity.peers import HiddenChain
 from holdfast.client.messages import bundles, prekeys
 from holdfast.client.messages.bundles import ClaimedBundle
 from holdfast.client.profile.account import Account
@@ -25,7 +26,7 @@ from holdfast.core.base.rows import octets, open_map, open_row, seal_row, uint
 from holdfast.core.crypto.keys import AgreementKey
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.bundle import is_move
-from holdfast.core.messages.session import Incoming, InitialPart, Party, Session
+from holdfast.core.messages.session import Incoming, InitialPart, Party, Session, read_message
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import DeviceStatement
 
@@ -53,16 +54,28 @@ class Begun:
     one_time_id: int | None
 
 
-class OneTimeKeyReused(TrustRefused):
-    """A one-time key came a second time: `first` is the message that it came with before (FAULTS S14)."""
+class MessageRefused(TrustRefused):
+    """A message is wrong by itself: no other answer of the server would make it right."""
 
-    def __init__(self, key_id: int, first: bytes) -> None:
+
+class OneTimeKeyReused(MessageRefused):
+    """A one-time key came a second time: `first` is the message that it came with before (FAULTS S14).
+
+    is_replay: it is the same handshake under other bytes, and not another sender's.
+    """
+
+    def __init__(self, key_id: int, first: bytes, *, is_replay: bool) -> None:
         super().__init__(
             f"One-time key {key_id} of this device was handed out to two senders.",
             way_out="It must go to one sender only, and the server sees to that. Both messages are kept as evidence: "
             "show them to your officers, and ask the second sender to write again.",
         )
         self.first = first
+        self.is_replay = is_replay
+
+
+class Replayed(Untrusted):
+    """A handshake that has begun a session here before."""
 
 
 def begin(account: Account, state: ChainState, claimed: ClaimedBundle) -> tuple[Place, Session]:
@@ -90,15 +103,17 @@ def begin(account: Account, state: ChainState, claimed: ClaimedBundle) -> tuple[
 def verify(account: Account, initial: InitialPart, *, sender: Address, to_device: bytes) -> Verified:
     """Verify who begins a session: before any key of this device is touched, and asking the server for chains.
 
-    sender: whom the server names. to_device: the own device that the message is for. Raises Malformed; TrustRefused
+    sender: whom the server names. to_device: the own device that the message is for. Raises Malformed; MessageRefused
     when the message is another device's, or its device is not in its account's chain, then and now; PeerChanged while
-    a human has to confirm the sender's account.
+    a human has to confirm the sender's account. Every other ClientError is a doubt about a chain or the log and says
+    nothing against the message: HiddenChain while the server does not show a head that it names.
     """
     statement = DeviceStatement.open(initial.device_statement)
     _require_sender(account, statement, sender)
     theirs = peers.refresh(account, sender.user)
+    _require_shown(account, sender.user, initial.initiator_head)
     if theirs.devices.get(sender.device) != initial.device_statement.payload_hash:
-        raise TrustRefused(
+        raise MessageRefused(
             "The message is from a device that its owner's account does not list, or no longer.",
             way_out="Ask the sender, by another way, to write from a device of theirs.",
         )
@@ -109,12 +124,12 @@ def verify(account: Account, initial: InitialPart, *, sender: Address, to_device
 
 
 def own_device(account: Account, device: bytes) -> Device:
-    """Return this device, or the one that it followed, whose last messages still come. Raises TrustRefused."""
+    """Return this device, or the one that it followed, whose last messages still come. Raises MessageRefused."""
     if device == account.device.id:
         return account.device
     kept = account.store.get(FORMER_DEVICE, device)
     if kept is None:
-        raise TrustRefused("The message is for another device than this one.", way_out=_LIES)
+        raise MessageRefused("The message is for another device than this one.", way_out=_LIES)
     return open_map(Device, kept, "former device")
 
 
@@ -127,29 +142,37 @@ def own_devices(account: Account) -> list[Device]:
 def _require_sender(account: Account, statement: DeviceStatement, sender: Address) -> None:
     header = statement.header
     if header.tenant != account.tenant:
-        raise TrustRefused("The message is from a device of another tenant.", way_out=_LIES)
+        raise MessageRefused("The message is from a device of another tenant.", way_out=_LIES)
     if (header.user, header.device) != (sender.user, sender.device):
-        raise TrustRefused(
+        raise MessageRefused(
             f"The message was made by a device of user {UUID(bytes=header.user)}, which is not the one named with it.",
             way_out=_LIES,
         )
     if sender.device == account.device.id:
-        raise TrustRefused("The server returns this device's own message as one received.", way_out=_LIES)
+        raise MessageRefused("The server returns this device's own message as one received.", way_out=_LIES)
 
 
 def _require_suite(account: Account, user: bytes, statement: DeviceStatement) -> None:
     pinned = bundles.pinned_suite(account, user)
     if pinned is not None and not is_move(pinned, statement.suite):
-        raise TrustRefused(
+        raise MessageRefused(
             f"The sender's device is of suite {int(statement.suite)}; the contact is held to suite {int(pinned)}.",
             way_out="Ask the sender whether that device is theirs, and to write from another one.",
+        )
+
+
+def _require_shown(account: Account, user: bytes, head: bytes) -> None:
+    if not peers.knows(account, user, head):
+        raise HiddenChain(
+            "It rests on an account chain that the server does not show.",
+            way_out="It is opened by itself once the server shows that. If this goes on, tell your officers.",
         )
 
 
 def _party(state: ChainState, signed: Sign1) -> Party:
     statement = DeviceStatement.from_payload(signed.payload)
     if state.devices.get(statement.header.device) != signed.payload_hash:
-        raise TrustRefused(
+        raise MessageRefused(
             "The message rests on a time when the account did not list the device.",
             way_out="Ask the sender to write again.",
         )
@@ -160,13 +183,22 @@ def _me(account: Account, own: Device, head: bytes) -> Party:
     """Return the own device at the head of its chain that the sender saw."""
     if not peers.knows(account, account.user, head):
         peers.refresh(account, account.user)
+    _require_shown(account, account.user, head)
     return _party(peers.as_of(account, account.user, head), Sign1.parse(own.statement))
+
+
+def has_keys(account: Account, initial: InitialPart) -> bool:
+    """Whether this device still has the pre-keys that an initial message was made for."""
+    one_time = initial.one_time_pre_key_id
+    has_one_time = one_time is None or prekeys.one_time(account, one_time) is not None
+    return has_one_time and prekeys.load_signed(account, initial.signed_pre_key_id) is not None
 
 
 def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
     """Open an initial message of a verified sender with this device's pre-keys, in the caller's transaction.
 
-    Raises Untrusted for a pre-key that is not here or a handshake seen before, OneTimeKeyReused, UnwrapFailed.
+    Raises Untrusted for a pre-key that is not here, Replayed for a handshake seen before; OneTimeKeyReused and
+    UnwrapFailed.
     """
     initial = incoming.initial
     if initial is None:
@@ -177,7 +209,7 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
     one_time_id = initial.one_time_pre_key_id
     one_time = prekeys.one_time(account, one_time_id) if one_time_id is not None else None
     if one_time_id is not None and one_time is None:
-        raise _spent(account, one_time_id)
+        raise _spent(account, one_time_id, initial)
     session, plaintext = Session.respond(
         incoming,
         me=verified.me,
@@ -188,7 +220,7 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
         now=account.api.clock.now(),
     )
     if sessions.was_seen(account.store, session):
-        raise Untrusted("the message begins a session that has begun before: a replay")
+        raise Replayed("the message begins a session that has begun before: a replay")
     return Begun(session, plaintext, one_time_id)
 
 
@@ -215,9 +247,10 @@ def keep(account: Account, begun: Begun, place: Place, message: bytes) -> None:
         account.store.put(USED, begun.one_time_id.to_bytes(4, "big"), seal_row(used))
 
 
-def _spent(account: Account, key_id: int) -> HoldfastError | OneTimeKeyReused:
+def _spent(account: Account, key_id: int, initial: InitialPart) -> HoldfastError | OneTimeKeyReused:
     kept = account.store.get(USED, key_id.to_bytes(4, "big"))
     if kept is None:
         return Untrusted("the message is for a one-time key that this device does not have")
     used = open_row(_Used, kept, "used one-time key", max_size=2 * MAX_BLOB)
-    return OneTimeKeyReused(key_id, used.message)
+    first = read_message(used.message).initial
+    return OneTimeKeyReused(key_id, used.message, is_replay=first is not None and first.ephemeral == initial.ephemeral)

@@ -3,18 +3,21 @@
 
 Implements PROTOCOL section 4 (routing, the responder) and FAULTS S9, S11, S14 and S18.
 Uses nothing of what a message says as an address; a message that does not open is kept aside and blocks nothing.
+One that is wrong by itself is refused for good. A doubt about a chain or the log, or a contact whom nobody confirmed,
+says nothing against the message: it is held and opened later. A server that does not answer ends the fetching.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import AnswerRefused, ClientError, PeerChanged, Problem, TrustRefused, Unreachable
 from holdfast.client.identity import key_log, peers, security_events
-from holdfast.client.messages import handshakes, letters, quotas, reports
-from holdfast.client.messages.handshakes import OneTimeKeyReused
+from holdfast.client.messages import handshakes, letters, quotas, renewals, reports, sent
+from holdfast.client.messages.handshakes import MessageRefused, OneTimeKeyReused, Replayed
 from holdfast.client.messages.inbox_rows import Envelope, Kept
 from holdfast.client.messages.quotas import Quota
 from holdfast.client.messages.reports import ReportKind
@@ -28,13 +31,18 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.messages.content import Content, ContentKind, open_large
 from holdfast.core.messages.session import Incoming, Session, read_message
 
-INBOX, HAD, HEARD = "inbox", "had", "heard"
+INBOX, HAD, HEARD, LEFT = "inbox", "had", "heard", "left"
 _HELD: Final = "held"
-# Messages of somebody whose account was begun again, until a human has confirmed them: 20 a day for the 50 days that
-# nobody looks. Only contacts are held, and who writes more loses the oldest of their own.
+# Messages that wait for a human's yes to their sender, or for the end of a doubt: 20 a day for the 50 days that nobody
+# looks. Who writes more loses the oldest of their own, and strangers before contacts.
 _HELD_QUOTA: Final = Quota(of_one=1000, of_all=4000)
-# The server keeps a message for 30 days; what it brings again after twice that does not open any more.
-REMEMBER_SECONDS: Final = 60 * 86_400
+_SERVER_KEEPS_SECONDS: Final = 30 * 86_400  # as long as a message waits there
+# What the server brings again after twice that does not open any more.
+REMEMBER_SECONDS: Final = 2 * _SERVER_KEEPS_SECONDS
+# Senders whose chain is still in doubt, asked about in one fetch: a flood of made-up ones is not asked about for ever.
+_MOST_DOUBTED: Final = 20
+# Messages left on the server because their large content did not come: half a page, so the others still come.
+_MOST_LEFT: Final = 50
 _PAGE: Final = 100  # messages in one answer: acknowledged together, so little is fetched twice after a cut
 _MOST_PAGES: Final = 1000  # a full mailbox has fewer: a server that always has one more is left
 _MAX_PAGE_ANSWER: Final = 10 * 1024 * 1024  # bytes: a page of the longest messages, in base64
@@ -46,6 +54,10 @@ _FINAL: Final = frozenset({400, 403, 404, 422})
 LAST_RESORT_ALARM: Final = 10
 
 _ASK_AGAIN: Final = "Ask the sender to send it again. It is kept in this report as it came."
+_SENT_AGAIN: Final = (
+    "Nothing to do: a session is begun anew with that device, which then sends again what was not read. If it has not "
+    "come within two days, ask the sender to send it again. It is kept in this report as it came."
+)
 
 
 def collect(account: Account) -> None:
@@ -53,9 +65,8 @@ def collect(account: Account) -> None:
 
     Raises Unreachable and Problem when the server does not answer; what was kept before that is kept.
     """
-    _retry_held(account)
     seen: set[bytes] = set()
-    senders: set[bytes] = set()
+    senders = _retry_held(account)
     for _ in range(_MOST_PAGES):
         answer = account.api.get("messages", query={"limit": str(_PAGE)}, maximum=_MAX_PAGE_ANSWER)
         rows = list(answer.many("messages", maximum=_PAGE))
@@ -63,15 +74,22 @@ def collect(account: Account) -> None:
         # A server that hands the same messages over for ever after they were acknowledged ends this, not the client.
         if seen.issuperset(ids):
             break
-        senders |= {user for row in rows if (user := _take(account, row))}
+        taken = []
+        for message_id, row in zip(ids, rows, strict=True):
+            try:
+                senders.add(_take(account, row))
+            except _Left:
+                continue
+            taken.append(str(UUID(bytes=message_id)))
         with account.store.transaction():
             letters.trim(account)
-        account.api.post("messages/ack", {"message_ids": [str(UUID(bytes=message_id)) for message_id in ids]})
+        if taken:
+            account.api.post("messages/ack", {"message_ids": taken})
         seen.update(ids)
         if not answer.flag("more"):
             break
     # Last, since a chain that has moved takes the sessions of revoked devices with it, and what those sent before.
-    for user in sorted(senders.union(peers.list_expected(account))):
+    for user in sorted((senders - {b""}).union(peers.list_expected(account))):
         _follow(account, user)
     _compare_logs(account)
 
@@ -79,7 +97,7 @@ def collect(account: Account) -> None:
 def _take(account: Account, row: Answer) -> bytes:
     """Keep one row of the mailbox, whatever it is, and return whose message it was, if it was one that opened.
 
-    Nothing in it may keep the others from being taken.
+    Nothing in it may keep the others from being taken. Raises _Left for a message that stays on the server.
     """
     try:
         if row.text("kind") == "message":
@@ -108,11 +126,13 @@ def _take_message(account: Account, row: Answer) -> bytes:
     if account.store.get(HAD, envelope.hash) is not None or _is_held(account, envelope):
         return b""
     content = _content(account, row) if has_content else b""
+    if has_content and not content:
+        _leave(account, envelope, "The server withholds the large content of a message.")
     return _open(account, replace(envelope, content=content, lacks_content=has_content and not content))
 
 
 def _content(account: Account, row: Answer) -> bytes:
-    """Fetch large content before its message is acknowledged, with which it goes. b"" when the server has none."""
+    """Fetch large content before its message is acknowledged, with which it goes. b"" when the server has none now."""
     try:
         answer = account.api.get(f"messages/{UUID(bytes=row.identifier('message_id'))}/content")
         return answer.octets("content", maximum=_MAX_CONTENT)
@@ -124,40 +144,81 @@ def _content(account: Account, row: Answer) -> bytes:
         return b""
 
 
-def _retry_held(account: Account) -> None:
-    """Open what waited for a human's yes, now that it may have come."""
+class _Left(Exception):
+    """A message stays in the mailbox, where its large content is, and is fetched again the next time."""
+
+
+def _leave(account: Account, envelope: Envelope, text: str) -> None:
+    """Raise _Left while there is room for it. Above that the message is taken without its content."""
+    if account.store.get(LEFT, envelope.hash) is None:
+        if len(account.store.keys(LEFT)) >= _MOST_LEFT:
+            return
+        with account.store.transaction():
+            account.store.put(LEFT, envelope.hash, _until(account, _SERVER_KEEPS_SECONDS))
+            way_out = "It stays on the server and is fetched again the next time. If this goes on, tell your officers."
+            _report(account, envelope, text, ReportKind.CONTENT_WITHHELD, way_out=way_out)
+    raise _Left
+
+
+def _retry_held(account: Account) -> set[bytes]:
+    """Open what was held, now that its doubt may have passed or its human's yes come; returns whose messages opened.
+
+    Of one sender, oldest first, until one is held again. Whom nobody here knows comes last, and in any order: whoever
+    is in doubt for ever keeps nobody else from being asked about.
+    """
+    held: dict[bytes, list[Envelope]] = {}
     for key in account.store.keys(_HELD):
         kept = account.store.get(_HELD, key)
         assert kept is not None
         envelope = Envelope.from_secret(kept)
         contact = account.state.contacts.get(envelope.sender.user)
-        if contact is not None and not contact.unconfirmed:
-            _open(account, envelope)
+        if contact is None or not contact.unconfirmed:
+            held.setdefault(envelope.sender.user, []).append(envelope)
+    senders = list(held)
+    random.SystemRandom().shuffle(senders)
+    opened, doubted = set(), 0
+    for user in sorted(senders, key=lambda user: user not in account.state.contacts):
+        for envelope in held[user]:
+            opened.add(_open(account, envelope))
+            if _is_held(account, envelope):
+                doubted += 1
+                break
+        if doubted >= _MOST_DOUBTED:
+            break
+    return opened
 
 
 def _open(account: Account, envelope: Envelope) -> bytes:
-    """Open a message and keep it, or keep the refusal: either way in one transaction, after which it is done with.
+    """Open a message and keep it, keep the refusal, or hold it as it came: each in one transaction.
 
-    Returns the sender if it opened.
+    Returns the sender if it opened. Raises Unreachable and Problem when the server does not answer; _Left.
     """
+    incoming, is_verified = None, False
     try:
         incoming = read_message(envelope.message)
         verified = _verify_sender(account, incoming, envelope)
+        is_verified = True
         with account.store.transaction():
             session, plaintext = (
                 _respond(account, envelope, incoming, verified) if verified else _decrypt(account, envelope, incoming)
             )
             _mark(account, envelope)
+            renewals.note_opened(account, envelope.sender, session)
             _keep(account, envelope, session, plaintext)
-    except PeerChanged as error:
-        _hold(account, envelope, error)
     except OneTimeKeyReused as error:
         security_events.note(account, "A one-time key of this device was handed out to two senders.")
-        _refuse(account, envelope, error, ReportKind.KEY_REUSED, error.first)
-    except (HoldfastError, ClientError) as error:
+        _refuse(account, envelope, error, ReportKind.KEY_REUSED, error.first, is_unread=not error.is_replay)
+    except (HoldfastError, MessageRefused) as error:
+        is_unread = is_verified and not isinstance(error, Replayed)
+        _refuse(account, envelope, error, ReportKind.UNDECRYPTABLE, is_unread=is_unread)
+    except ClientError as error:
         if isinstance(error, Unreachable) or (isinstance(error, Problem) and error.status not in _FINAL):
             raise
-        _refuse(account, envelope, error, ReportKind.UNDECRYPTABLE)
+        if incoming is None or incoming.initial is None or handshakes.has_keys(account, incoming.initial):
+            _hold(account, envelope, error)
+        else:
+            # Nothing that the server may show later would open it.
+            _refuse(account, envelope, error, ReportKind.UNDECRYPTABLE, is_unread=True)
     else:
         return envelope.sender.user
     return b""
@@ -200,16 +261,24 @@ def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[
         sessions.put(account.store, place, session, was_received_on=True)
         return session, plaintext
     if not found:
-        raise TrustRefused("The message is of a session that this device does not have.", way_out=_ASK_AGAIN)
-    raise TrustRefused("The message does not open in any session with the sender's device.", way_out=_ASK_AGAIN)
+        raise MessageRefused("The message is of a session that this device does not have.", way_out=_ASK_AGAIN)
+    raise MessageRefused("The message does not open in any session with the sender's device.", way_out=_ASK_AGAIN)
 
 
 def _mark(account: Account, envelope: Envelope) -> None:
     """Remember that these bytes were dealt with: a lost acknowledgement brings them again."""
-    until = account.api.clock.now() + REMEMBER_SECONDS
-    account.store.put(HAD, envelope.hash, SecretBytes(encode([until])))
+    account.store.put(HAD, envelope.hash, _until(account))
+    account.store.delete(LEFT, envelope.hash)
+    if not _is_held(account, envelope):
+        return
     for key in _held_keys(envelope):
         account.store.delete(_HELD, key)
+    if not any(key.startswith(envelope.sender.user) for key in account.store.keys(_HELD)):
+        reports.forget_told(account, envelope.sender.user)
+
+
+def _until(account: Account, seconds: int = REMEMBER_SECONDS) -> SecretBytes:
+    return SecretBytes(encode([account.api.clock.now() + seconds]))
 
 
 def _keep(account: Account, envelope: Envelope, session: Session, plaintext: bytes) -> None:
@@ -227,6 +296,10 @@ def _keep(account: Account, envelope: Envelope, session: Session, plaintext: byt
     if said.kind is ContentKind.MOVED:
         assert isinstance(said.body, bytes)
         peers.expect(account, envelope.sender.user, said.body)
+    if said.kind is ContentKind.GREETING:
+        renewals.note_greeted(account, envelope.sender)
+    if said.kind is ContentKind.ACKNOWLEDGEMENT and sent.acknowledge(account, envelope.sender, said.acknowledged):
+        renewals.note_again(account, envelope.sender)
     if said.kind in (ContentKind.BYTES, ContentKind.LARGE) and not _was_heard(account, envelope, said):
         _deliver(account, envelope, session, said, conversation)
 
@@ -236,17 +309,19 @@ def _conversation(account: Account, envelope: Envelope, said: Content) -> bytes:
     if said.conversation is None:
         return envelope.sender.user
     if envelope.sender.user != account.user:
-        raise TrustRefused("it claims to be a copy of this person's own message")
+        raise MessageRefused("it claims to be a copy of this person's own message")
     return said.conversation
 
 
 def _was_heard(account: Account, envelope: Envelope, said: Content) -> bool:
-    """Whether the same content came already: sent again after a 409 that was a lie, it is delivered once."""
+    """Whether the same content came already: sent again, it is delivered once."""
     key = envelope.sender.user + said.message_id
-    if account.store.get(HEARD, key) is not None:
-        return True
-    account.store.put(HEARD, key, SecretBytes(encode([account.api.clock.now() + REMEMBER_SECONDS])))
-    return False
+    if account.store.get(HEARD, key) is None:
+        return False
+    if account.store.get(INBOX, key) is None:
+        # The app has it, and what told the sender so was lost.
+        renewals.owe(account.store, envelope.sender, said.message_id)
+    return True
 
 
 def _deliver(account: Account, envelope: Envelope, session: Session, said: Content, conversation: bytes) -> None:
@@ -271,7 +346,9 @@ def _deliver(account: Account, envelope: Envelope, session: Session, said: Conte
         body=body,
         reference=reference,
     )
-    account.store.put(INBOX, envelope.sender.user + said.message_id, kept.to_secret())
+    key = envelope.sender.user + said.message_id
+    account.store.put(INBOX, key, kept.to_secret())
+    account.store.put(HEARD, key, _until(account))
 
 
 def _follow(account: Account, user: bytes) -> None:
@@ -319,20 +396,31 @@ def _is_held(account: Account, envelope: Envelope) -> bool:
     return any(account.store.get(_HELD, key) is not None for key in _held_keys(envelope))
 
 
-def _hold(account: Account, envelope: Envelope, error: PeerChanged) -> None:
+def _hold(account: Account, envelope: Envelope, error: ClientError) -> None:
+    """Keep a message as it came until it can be told whether it is good, and say so once for each reason."""
+    user = envelope.sender.user
     with account.store.transaction():
         if not _is_held(account, envelope):
             account.store.put(_HELD, _held_keys(envelope)[0], envelope.to_secret())
-            quotas.trim(account.store, _HELD, _HELD_QUOTA)
-            text = f"A message waits until you have confirmed its sender. {error}"
-            reports.add(account, ReportKind.WAITING, text, way_out=error.way_out, user=envelope.sender.user)
+            quotas.trim(account.store, _HELD, _HELD_QUOTA, is_known=account.state.contacts.__contains__)
+    if isinstance(error, PeerChanged):
+        kind, text = ReportKind.WAITING, f"A message waits until you have confirmed its sender. {error}"
+    else:
+        kind, text = ReportKind.IN_DOUBT, f"A message is held here unopened; nothing of it is lost. {error}"
+    reports.add_once(account, user, kind, text, way_out=error.way_out, user=user)
 
 
-def _refuse(account: Account, envelope: Envelope, error: Exception, kind: ReportKind, *before: bytes) -> None:
+def _refuse(
+    account: Account, envelope: Envelope, error: Exception, kind: ReportKind, *before: bytes, is_unread: bool
+) -> None:
+    """Keep the refusal. is_unread: the device that is named may well have written it, and has to begin anew."""
     with account.store.transaction():
         _mark(account, envelope)
         text = str(error) if isinstance(error, ClientError) else f"The message cannot be opened: {error}."
-        _report(account, envelope, text, kind, *before, way_out=getattr(error, "way_out", ""))
+        is_renewed = is_unread and renewals.note_unread(account, envelope.sender)
+        is_told = is_renewed and kind is ReportKind.UNDECRYPTABLE
+        way_out = _SENT_AGAIN if is_told else getattr(error, "way_out", "")
+        _report(account, envelope, text, kind, *before, way_out=way_out)
 
 
 def _report(

@@ -16,8 +16,10 @@ from enum import StrEnum
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from holdfast.client.messages import quotas
+from holdfast.client.errors import ClientError
+from holdfast.client.messages import quotas, reports
 from holdfast.client.messages.quotas import Quota
+from holdfast.client.messages.reports import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import MAX_BLOB, b64u, encode
@@ -214,6 +216,14 @@ def put_away(account: Account, letters: Iterable[Letter | Notice]) -> None:
         for letter in letters:
             account.store.delete(*letter.row(account.user))
             account.store.delete(LETTER, letter.id)
+            reports.forget_told(account, letter.id)
+
+
+def hold(account: Account, letter: Letter, error: ClientError) -> None:
+    """Let a letter wait, since what stands against it may pass, and say so once for each reason."""
+    what = "A recovery share" if letter.kind is LetterKind.SHARE else "A letter of another device of yours"
+    text = f"{what} is held here unread; nothing of it is lost. {error}"
+    reports.add_once(account, letter.id, ReportKind.IN_DOUBT, text, way_out=error.way_out, user=letter.sender_user)
 
 
 def notices(account: Account) -> list[Notice]:

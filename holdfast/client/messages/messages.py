@@ -7,26 +7,27 @@ Does not show or store conversations: a message is this module's until the app s
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, ProfileError, WrongInput
-from holdfast.client.identity import chains, key_log
-from holdfast.client.messages import inbox, outbox
+from holdfast.client.identity import chains
+from holdfast.client.messages import inbox, outbox, renewals, sent, settling
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
-from holdfast.client.messages.reports import Report, ReportKind, add, list_reports
+from holdfast.client.messages.reports import TOLD, Report, ReportKind, add, list_reports
+from holdfast.client.messages.sent import Unconfirmed
+from holdfast.client.messages.settling import compose
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
 from holdfast.client.sessions import sessions
+from holdfast.client.sessions.sessions import Address
 from holdfast.core.messages.content import (
     MAX_BODY,
     MAX_LARGE,
-    Content,
     ContentKind,
     LargeReference,
     open_large,
@@ -39,6 +40,7 @@ __all__ = [
     "Report",
     "ReportKind",
     "Sent",
+    "Unconfirmed",
     "announce",
     "flush",
     "greet",
@@ -49,6 +51,7 @@ __all__ = [
     "seal_large",
     "send",
     "send_reference",
+    "unconfirmed",
 ]
 
 
@@ -102,8 +105,14 @@ class Received:
         return datetime.fromtimestamp(self.sent_at, UTC)
 
     def done(self) -> None:
-        """Say that the app has it: it is destroyed here. Until then every `receive` hands it out again."""
-        self._store.delete(inbox.INBOX, self.sender + self.id)
+        """Say that the app has it: it is destroyed here, and acknowledged to its sender by the next act of this client.
+
+        Until then every `receive` hands it out again.
+        """
+        with self._store.transaction():
+            if self._store.get(inbox.INBOX, self.sender + self.id) is not None:
+                self._store.delete(inbox.INBOX, self.sender + self.id)
+                renewals.owe(self._store, Address(self.sender, self.device.bytes), self.id)
 
 
 def send(account: Account, user: bytes, content: bytes, *, message_id: bytes | None = None) -> Sent:
@@ -145,13 +154,13 @@ def _send(
     _require_member(account)
     theirs = outbox.prepare(account, user)
     copies = outbox.prepare(account, account.user) if user != account.user else None
-    said = _content(account, kind, body, user if user == account.user else None, message_id=message_id)
+    said = compose(account, kind, body, user if user == account.user else None, message_id=message_id)
     with account.store.transaction():
         key = outbox.queue(account, theirs, said.encode(), content=content)
         if key is None and user != account.user:
             raise NotPossible("That person has no device that can be written to yet.", way_out=outbox.NO_DEVICE)
         if copies is not None:
-            copy = _content(account, kind, body, user, message_id=said.message_id)
+            copy = compose(account, kind, body, user, message_id=said.message_id)
             outbox.queue(account, copies, copy.encode(), content=content)
     return _flush_and_report(theirs, said.message_id, account, key)
 
@@ -169,28 +178,9 @@ def _require_member(account: Account) -> None:
         )
 
 
-def _content(
-    account: Account,
-    kind: ContentKind,
-    body: bytes | LargeReference,
-    conversation: bytes | None,
-    *,
-    message_id: bytes | None = None,
-) -> Content:
-    return Content(
-        kind=kind,
-        message_id=message_id or secrets.token_bytes(16),
-        sent_at=account.api.clock.now(),
-        body=body,
-        conversation=conversation,
-        checkpoint=key_log.own_checkpoint(account) or None,
-        chain_head=account.chain.head,
-    )
-
-
 def _flush_and_report(ready: Ready, message_id: bytes, account: Account, key: bytes | None) -> Sent:
     """Send what is queued, and say what became of the message under `key`; None for one that goes to nobody."""
-    flushed = outbox.flush(account)
+    flushed = flush(account)
     if key in flushed.refused:
         raise flushed.refused[key]
     if key in flushed.sent:
@@ -213,6 +203,7 @@ def receive(account: Account) -> list[Received]:
     What did not open, or must be heard of, is in `reports`. Raises Unreachable and Problem.
     """
     inbox.collect(account)
+    settling.settle(account)
     return waiting(account)
 
 
@@ -246,8 +237,25 @@ def reports(account: Account) -> list[Report]:
 
 
 def flush(account: Account) -> Flushed:
-    """Send what could not be sent before, as it was encrypted. Returns what became of each."""
-    return outbox.flush(account)
+    """Send what could not be sent before, as it was encrypted, and what is owed to devices that wrote to this one.
+
+    Returns what became of each message that waited.
+    """
+    flushed = outbox.flush(account)
+    if not flushed.waiting:
+        settling.settle(account)
+    return flushed
+
+
+def care(account: Account) -> Flushed:
+    """Flush, having looked whether the devices that have not acknowledged something are still there."""
+    settling.follow(account)
+    return flush(account)
+
+
+def unconfirmed(account: Account) -> list[Unconfirmed]:
+    """Return what was sent and not every device has confirmed, oldest first: kept for 30 days, 64 MiB in all."""
+    return sent.unconfirmed(account)
 
 
 def announce(account: Account, users: Sequence[bytes] | None = None) -> list[bytes]:
@@ -279,7 +287,7 @@ def _control(
                 text = f"A contact could not be told of a change of your keys: {error}"
                 add(account, ReportKind.NOT_SENT, text, way_out=error.way_out, user=user)
             continue
-        said = _content(account, kind, body, user if user == account.user else None)
+        said = compose(account, kind, body, user if user == account.user else None)
         with account.store.transaction():
             key = outbox.queue(account, ready, said.encode())
         if key is not None:
@@ -289,7 +297,8 @@ def _control(
 
 
 def prune(account: Account) -> int:
-    """Destroy what was kept to recognise repetitions and is too old to come again. Returns how many rows."""
+    """Destroy what was kept to recognise repetitions, or to be sent again, and is too old. Returns how many rows."""
     now = account.api.clock.earliest()
-    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD)
-    return sum(sessions.prune(account.store, kind, now=now) for kind in kinds)
+    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD, TOLD, inbox.LEFT)
+    recognised = sum(sessions.prune(account.store, kind, now=now) for kind in kinds)
+    return recognised + sent.expire(account) + renewals.prune(account)

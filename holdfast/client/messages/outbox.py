@@ -14,9 +14,10 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, Problem, TrustRefused, Unreachable
 from holdfast.client.identity import chains, peers
-from holdfast.client.messages import bundles, handshakes, inbox
+from holdfast.client.messages import bundles, handshakes, inbox, sent
 from holdfast.client.messages.bundles import ClaimedBundle
 from holdfast.client.messages.reports import ReportKind, add
+from holdfast.client.messages.sent import Body
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address, Place
@@ -24,6 +25,7 @@ from holdfast.client.waiting import Overtaken, retry
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.rows import octets, open_row, pair, seal_row, several, uint
 from holdfast.core.identity.chain import ChainState
+from holdfast.core.messages.content import Content
 from holdfast.core.messages.session import Session
 
 OUTBOX: Final = "outbox"
@@ -157,7 +159,7 @@ def queue(
     plaintext: an encoded content. key, queued_at: of a row that this one replaces. Returns the row's key, or None when
     nobody can be written to. Nothing has left this device then: `flush` sends.
     """
-    envelopes = []
+    envelopes, went = [], []
     for device in ready.state.devices:
         at = Address(ready.state.user, device)
         found = ready.chosen.get(device) or sessions.to_send(account, at)
@@ -165,6 +167,7 @@ def queue(
             continue
         place, session = found
         envelopes.append((device, session.encrypt(plaintext)))
+        went.append((device, place.id))
         sessions.put(account.store, place, session, was_received_on=False)
     if not envelopes:
         return None
@@ -180,6 +183,8 @@ def queue(
         device=account.device.id,
     )
     row.save(account)
+    # Before it leaves: its acknowledgement may come before the answer to the request that sent it does.
+    sent.keep(account, row.user, Body(plaintext, content), at=row.queued_at, places=went)
     return row.key
 
 
@@ -261,6 +266,7 @@ def _give_up(account: Account, key: bytes, problem: Problem) -> None:
     row = Row.load(account, key)
     with account.store.transaction():
         account.store.delete(OUTBOX, key)
+        sent.forget(account.store, row.user, Content.decode(row.plaintext).message_id)
         add(
             account,
             ReportKind.NOT_SENT,

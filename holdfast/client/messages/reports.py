@@ -18,7 +18,12 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
 from holdfast.core.base.encoding import MAX_BLOB, encode
 from holdfast.core.base.rows import choice, octets, open_row, seal_row, several, text, uint
+from holdfast.core.base.secret import SecretBytes
 
+TOLD: Final = "held-told"  # [until]: a reason for which something waits, told and not to be told again
+_TOLD_SECONDS: Final = 60 * 86_400  # nothing that is held can be opened after that
+_MOST_TOLD: Final = 8  # reasons of one thing: a server that changes its excuse is not listened to for ever
+_OPENS_LATER: Final = "It opens by itself when this has passed. If it goes on, tell your officers."
 REPORT: Final = "report"  # rows of all kinds, as they were kept before each kind had its own
 # Of one kind: junk of one person fills a tenth of it and no more, and no report of another kind gives way. An honest
 # year brings none, or a handful; each is there until somebody has read it.
@@ -29,16 +34,21 @@ _MAX_TEXT, _MAX_WAY_OUT = 2048, 1024
 
 
 class ReportKind(StrEnum):
-    """What happened. UNDECRYPTABLE: a message that does not open; WAITING: one that needs a human's yes first."""
+    """What happened. UNDECRYPTABLE: a message that does not open; WAITING: one that needs a human's yes first.
+
+    IN_DOUBT: one that is held until a doubt about a chain or the log has passed.
+    """
 
     UNDECRYPTABLE = "undecryptable"
     WAITING = "waiting"
+    IN_DOUBT = "in-doubt"
     KEY_REUSED = "one-time-key-reused"
     LAST_RESORT = "last-resort"
     CHAIN_HIDDEN = "chain-hidden"
     SPLIT_VIEW = "split-view"
     CONTENT_WITHHELD = "content-withheld"
     NOT_SENT = "not-sent"
+    NOT_CONFIRMED = "not-confirmed"
 
 
 def _row_kind(kind: ReportKind) -> str:
@@ -97,6 +107,28 @@ def add(
     report = Report(name, kind, now, user, device, text, way_out[:_MAX_WAY_OUT], evidence, account.store)
     account.store.put(_row_kind(kind), name, seal_row(report))
     trim(account.store, _row_kind(kind), QUOTA)
+
+
+def add_once(account: Account, about: bytes, kind: ReportKind, text: str, *, way_out: str, user: bytes) -> None:
+    """Keep a report of why something waits, once for each reason also after it was read; in a transaction of its own.
+
+    about: what waits, 16 bytes, until `forget_told` says that it waits no more.
+    """
+    with account.store.transaction():
+        name = about + hashlib.sha256(text.encode()).digest()
+        if account.store.get(TOLD, name) is None and len(_told(account, about)) < _MOST_TOLD:
+            account.store.put(TOLD, name, SecretBytes(encode([account.api.clock.now() + _TOLD_SECONDS])))
+            add(account, kind, text, way_out=way_out or _OPENS_LATER, user=user)
+
+
+def forget_told(account: Account, about: bytes) -> None:
+    """Forget what `add_once` has told of something, in the caller's transaction."""
+    for name in _told(account, about):
+        account.store.delete(TOLD, name)
+
+
+def _told(account: Account, about: bytes) -> list[bytes]:
+    return [name for name in account.store.keys(TOLD) if name.startswith(about)]
 
 
 def list_reports(account: Account) -> list[Report]:

@@ -17,7 +17,7 @@ from holdfast.client.officers import officer_keys
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import label
 from holdfast.core.base.rows import open_row, seal_row, uint
-from holdfast.core.base.words import WORDS, word_list
+from holdfast.core.base.words import WORDS, as_typed, word_list
 from holdfast.core.crypto import wrapping
 
 WORDS_TO_HEAR: Final = 3  # of eight: a guess is right once in 2^33, and a call stays short
@@ -98,7 +98,7 @@ def needed(at: tuple[int, ...], *, row: int = 0) -> WordsNeeded:
 def require_heard(
     account: Account, words: tuple[str, ...], heard: Mapping[int, str], *, until: int, about: About = CASE
 ) -> None:
-    """Raise WrongWords unless `heard` has exactly the words at this profile's places, lower-case, by place.
+    """Raise WrongWords unless `heard` has exactly the words at this profile's places, as typed, by place.
 
     until: UTC seconds when the case is over, and with it the count of wrong tries. A wrong word costs a try; a missing
     one, and one that is in no list, cost none, since they could not be anybody's.
@@ -106,6 +106,7 @@ def require_heard(
     at = asked(account, words, about=about)
     if set(heard) != set(at):
         raise needed(at)
+    heard = {place: "".join(as_typed([word])) for place, word in heard.items()}
     unknown = sorted(place for place, word in heard.items() if word not in word_list("english"))
     if unknown:
         raise WrongWords(

@@ -23,7 +23,7 @@ from holdfast.client.profile.state import OfficerPublicKeys
 from holdfast.client.server.answers import Answer, parse
 from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, Malformed
-from holdfast.core.base.text import is_hidden
+from holdfast.core.base.text import is_dangerous
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey, decode_public_key
 from holdfast.core.identity import policy_change
 from holdfast.core.identity.acts import MAX_AGE_SECONDS
@@ -178,8 +178,8 @@ def _header(account: Account, wanted: Wanted) -> Header:
 def _terms(wanted: Wanted) -> dict[str, Any]:
     """Return the terms that are asked for, by their names in a policy."""
     signing, sealing = wanted.release_keys or (None, None)
-    # What is hidden would be written out in the box, for everybody: a slip of the maker, found before it is in the way.
-    if wanted.text and any(map(is_hidden, wanted.text)):
+    # It would be written out in the box, for everybody, or is refused in a policy, as the tab is: a slip of the maker.
+    if wanted.text and any(map(is_dangerous, wanted.text.replace("\t", "\n"))):
         raise WrongInput(
             "The text to members has a line break, or another character that cannot be seen.",
             way_out="Write it as one paragraph of plain text.",

@@ -89,9 +89,8 @@ def by_phrase(
     _require_new(account)
     if not without_vault:
         return _finish_opening(account, doors.PHRASE, doors.open_with_phrase(account, phrase, passphrase=passphrase))
-    key = doors.recovery_key(account, phrase, passphrase)
-    state = vault.chain_of(account)
-    if state.recovery_key != key.public:
+    key = doors.key_in_force(account, phrase, passphrase)
+    if key is None:
         raise doors.WrongPhrase(
             "This phrase does not sign for your account.",
             way_out="It was replaced, or is another account's. Officers can still help: holdfast recover escrow",

@@ -105,6 +105,15 @@ def to_send(account: Account, peer: Address) -> tuple[Place, Session] | None:
     return None
 
 
+def newest(account: Account, peer: Address) -> tuple[Place, Session] | None:
+    """Return the newest session of this device with another, also one that is due for a new handshake, or None."""
+    for place in places(account.store, peer):
+        session = load(account.store, place, for_receiving=False) if place.own == account.device.id else None
+        if session is not None:
+            return place, session
+    return None
+
+
 def put(store: Store, place: Place, session: Session, *, was_received_on: bool) -> None:
     """Write a session's rows. One that is new, or was received on, becomes the newest; beyond four the oldest goes."""
     with store.transaction():

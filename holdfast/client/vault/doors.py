@@ -291,8 +291,7 @@ def confirm_phrase(
     except Unusable as error:
         raise WrongInput(f"This passphrase cannot be used: {error}.", way_out="Choose another, or none.") from None
     new = recovery_key(account, phrase, passphrase)
-    before = recovery_key(account, old, old_passphrase) if old else None
-    _require_old(account, before)
+    before = _key_of_old(account, old, old_passphrase) if old else None
     put_door(account, PHRASE, blob)
     mark(account, PHRASE, epoch=owner.epoch, language=phrase.language.value, recovery_key=new.public.encoded)
     _set_recovery_key(account, new, before)
@@ -320,13 +319,21 @@ def recovery_key(account: Account, phrase: Phrase, passphrase: SecretBytes | Non
     return phrase_door.recovery_key(phrase, tenant=account.tenant, user=account.user, kind=kind, passphrase=passphrase)
 
 
-def _require_old(account: Account, before: SigningKey | None) -> None:
-    state = vault.chain_of(account)
-    if before is not None and before.public != state.recovery_key:
+def key_in_force(account: Account, phrase: Phrase, passphrase: SecretBytes | None) -> SigningKey | None:
+    """Return the key of a phrase that signs for this account, in any spelling of the passphrase; None for none."""
+    kind, state = account.device_statement.suite.signing_kind, vault.chain_of(account)
+    keys = phrase_door.recovery_keys(phrase, tenant=account.tenant, user=account.user, kind=kind, passphrase=passphrase)
+    return next((key for key in keys if key.public == state.recovery_key), None)
+
+
+def _key_of_old(account: Account, old: Phrase, passphrase: SecretBytes | None) -> SigningKey:
+    found = key_in_force(account, old, passphrase)
+    if found is None:
         raise WrongPhrase(
             "The old phrase is not the one that signs for your account. Nothing was set.",
             way_out="Try it again, or leave it out: the new phrase then signs after a week.",
         )
+    return found
 
 
 def _set_recovery_key(account: Account, new: SigningKey, before: SigningKey | None) -> None:

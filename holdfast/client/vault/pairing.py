@@ -12,26 +12,40 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import NotPossible, NotYet, ProfileError, RaceLost, TrustRefused, WrongInput, WrongWords
+from holdfast.client.errors import (
+    ClientError,
+    NotPossible,
+    NotYet,
+    ProfileError,
+    RaceLost,
+    TrustRefused,
+    Unreachable,
+    WrongInput,
+    WrongWords,
+)
 from holdfast.client.identity import device as devices
 from holdfast.client.identity import key_log
 from holdfast.client.identity.contacts import identity_words
+from holdfast.client.identity.peers import HiddenChain
 from holdfast.client.messages import handshakes, letters
 from holdfast.client.messages.letters import Letter, LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import OfficersSection
 from holdfast.client.vault import vault
 from holdfast.client.waiting import wait_for
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.words import as_typed
 from holdfast.core.crypto.keys import SealingKey
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import DeviceStatement, SyncKind
-from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
+from holdfast.core.vault.pairing import CODE_DIGITS, ExistingDevice, NewDevice, PairingRequest
 from holdfast.core.vault.sync_letter import NONCE_SIZE, DeviceSync, OfficersKey, SyncLetter, seal_sync
 
+_LATER: Final = "It is read once the server shows that. If this goes on, tell your officers."
 _REQUEST: Final = ("pairing", b"request")
 # The server saw the nonce of a pairing by digits: what answers it proves less than an answer to a QR code.
 _BY_DIGITS: Final = ("pairing", b"digits")
@@ -82,9 +96,9 @@ def complete(account: Account, *, wait_seconds: int = 0) -> Joined:
     """Take the letter by which another device of the person answered, and open the vault with the key in it.
 
     Where this device asked by QR code or digits, the letter must answer that very question: its nonce was seen by
-    nobody but the device that was shown it. Raises NotYet while no letter is there; TrustRefused for letters that are
-    not an answer, from a device that is not the person's, or about another chain; SplitView when the other device has
-    seen another log of keys.
+    nobody but the device that was shown it. Raises NotYet while no letter is there, or the server does not show what
+    one rests on; TrustRefused for letters that are not an answer or from a device that is not the person's; SplitView
+    when the other device has seen another log of keys. Letters that are wrong by themselves are destroyed, others wait.
     """
     return wait_for(lambda: _complete(account), wait_seconds)
 
@@ -96,11 +110,18 @@ def _complete(account: Account) -> Joined:
     if account.device.id not in state.devices:
         raise _not_answered()
     waiting = letters.waiting(account, LetterKind.SYNC)
-    refused: TrustRefused | None = None
+    refused: ClientError | None = None
+    wrong: list[Letter] = []
+    held: list[Letter] = []
     for letter in reversed(waiting):
         try:
             contents, sender, kind = _read(account, state, letter, asked)
+        except HiddenChain as error:
+            held.append(letter)
+            refused = refused or NotYet(str(error), way_out=error.way_out)
+            continue
         except HoldfastError as error:
+            wrong.append(letter)
             refused = TrustRefused(
                 f"A letter that claims to bring your vault's key is not to be trusted: {error}.",
                 way_out="Start again on both devices: holdfast devices pair. If it happens again, tell your officers.",
@@ -110,11 +131,11 @@ def _complete(account: Account) -> Joined:
         if contents.officers is not None:
             account.store.put(*_OFFICERS, SecretBytes(encode(contents.officers.row())))
         was_scanned = kind is SyncKind.DEVICE_DOOR and account.store.get(*_BY_DIGITS) is None
-        letters.put_away(account, waiting)
+        letters.put_away(account, [one for one in waiting if one not in held])
         account.store.delete(*_REQUEST)
         account.store.delete(*_BY_DIGITS)
         return Joined(opened, UUID(bytes=sender), identity_words(state), was_scanned)
-    letters.put_away(account, waiting)
+    letters.put_away(account, wrong)
     raise refused or _not_answered()
 
 
@@ -142,18 +163,21 @@ def _not_answered() -> NotYet:
 def _read(
     account: Account, state: ChainState, letter: Letter, asked: PairingRequest | None
 ) -> tuple[DeviceSync, bytes, SyncKind]:
-    """Open a sync letter and verify who wrote it: an active device of this very chain, at a head that stands in it."""
+    """Open a sync letter and verify who wrote it: an active device of this very chain, at a head that stands in it.
+
+    Raises HoldfastError for one that is wrong by itself, HiddenChain for one that the server may show to be right yet.
+    """
     opened, kind, nonce = _open_letter(account, letter, asked)
     sender = opened.header.device
     if (opened.header.tenant, opened.header.user) != (account.tenant, account.user):
         raise Untrusted("it is from another person")
+    if opened.head not in state.hashes:
+        raise HiddenChain("It rests on an account chain that the server does not show.", way_out=_LATER)
     if sender == account.device.id or sender not in state.devices:
         raise Untrusted("it is from a device that is not yours")
-    if opened.head not in state.hashes:
-        raise Untrusted("it is about another account chain")
     statement = devices.fetch_statement(account, sender)
     if statement.payload_hash != state.devices[sender]:
-        raise Untrusted("the server shows another device than your chain lists")
+        raise HiddenChain("The server shows another device than your chain lists.", way_out=_LATER)
     signing_key = DeviceStatement.from_payload(statement.payload).signing_key
     return opened.verify(signing_key, kind=kind, nonce=nonce), sender, kind
 
@@ -208,6 +232,15 @@ def accept(account: Account, text: str, *, with_officers_keys: bool = False) -> 
     return _accept(account, asked, with_officers_keys)
 
 
+def is_code(text: str) -> bool:
+    """Tell whether a text is a whole pairing code."""
+    try:
+        PairingRequest.parse(text)
+    except Malformed:
+        return False
+    return True
+
+
 def _accept(account: Account, asked: PairingRequest, with_officers_keys: bool) -> UUID:
     if (asked.tenant, asked.user) != (account.tenant, account.user):
         raise WrongInput(
@@ -258,7 +291,7 @@ def approve(account: Account, device: UUID, *, words: tuple[str, ...], with_offi
     """
     officers = _officers_key(account, with_officers_keys)
     statement = devices.fetch_statement(account, device.bytes)
-    if devices.device_words(statement) != words:
+    if devices.device_words(statement) != as_typed(words):
         raise WrongWords("These are not the words of the device that the server shows. Do not approve it.")
     vault.save_if_changed(account)
     devices.approve(account, device, words=words)
@@ -305,23 +338,32 @@ def catch_up(account: Account) -> bool:
     """Take over a vault key or an identity key that another device of the person changed; True when one was.
 
     A letter about an epoch that this device has passed changes nothing, so a replayed one does no harm. Letters from
-    devices that the chain does not list any more are destroyed unread.
+    devices that the chain does not list any more are destroyed unread; one that rests on what the server does not show
+    waits.
     """
     state = vault.chain_of(account)
     if account.device.id not in state.devices:
         return False
     waiting = letters.waiting(account, LetterKind.SYNC)
     told: list[DeviceSync] = []
+    over: list[Letter] = []
     for letter in waiting:
-        with contextlib.suppress(HoldfastError):
-            told.append(_read(account, state, letter, None)[0])
+        try:
+            with contextlib.suppress(HoldfastError):  # wrong by itself
+                told.append(_read(account, state, letter, None)[0])
+        except Unreachable:
+            raise
+        except ClientError as error:
+            letters.hold(account, letter, error)
+        else:
+            over.append(letter)
     changed = False
     # Of several changes only the last one's key opens what lies on the server now.
     newest = max(told, key=lambda change: (change.epoch, change.version), default=None)
     if newest is not None and newest.epoch > account.state.vault.epoch and not _is_passed(account, newest):
         _open(account, newest)
         changed = True
-    letters.put_away(account, waiting)
+    letters.put_away(account, over)
     if not changed and not _holds(account, state) and len(account.state.vault.key):
         vault.load(account)
         changed = _holds(account, state)
@@ -361,9 +403,9 @@ class CodeOffer:
         letters.fetch(account)
         state = vault.chain_of(account)
         for letter in letters.waiting(account, LetterKind.PAIRING):
-            letters.put_away(account, [letter])
             if letter.sender_device not in state.devices:
                 continue
+            letters.put_away(account, [letter])
             try:
                 reveal = self._side.answer(letter.message)
             except HoldfastError:
@@ -383,18 +425,26 @@ class CodeAnswer:
         self._new_device = new_device
         self._is_over = False
 
-    def confirm(self, typed: str, *, wait_seconds: int = 0, with_officers_keys: bool = False) -> UUID:
+    def confirm(self, said: str, *, wait_seconds: int = 0, with_officers_keys: bool = False) -> UUID:
         """Bring in the new device if the digits typed are those this side has computed; returns its id.
+
+        said: as typed, in groups or not. What is no eight digits costs no try, since it could be no code.
 
         with_officers_keys: as in `accept`. Raises WrongWords for others: somebody stands between the two devices, or a
         digit was mistyped.
         """
         if self._is_over:
             raise NotPossible("This pairing is over.", way_out="Start again on both devices.")
+        digits = typed.digits(said)
+        if len(digits) != CODE_DIGITS or not digits.isdigit():
+            raise WrongWords(
+                f"The code is {CODE_DIGITS} digits. Nothing was added, and this pairing goes on.",
+                way_out="Type the digits once more, as the new device shows them.",
+            )
         wait_for(self._take_reveal, wait_seconds)
         self._is_over = True
         try:
-            asked = self._side.confirm("".join(typed.split()).replace("-", ""))
+            asked = self._side.confirm(digits)
         except Untrusted:
             raise WrongWords(
                 "These are not the digits of this pairing. Nothing was added.",

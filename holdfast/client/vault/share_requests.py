@@ -17,6 +17,7 @@ from holdfast.client.identity import contacts
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.client.vault import doors, trusted, vault
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import Expired, HoldfastError, QuorumNotMet
 from holdfast.core.base.rows import octets, open_row, seal_row, secret
@@ -295,7 +296,7 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
     """
     request = _read(account.api.get(f"{_PATH}/{request_id}"))
     owner = request.header.user
-    if _digits(code) != _digits(request.code):
+    if typed.digits("".join(code)) != "".join(request.code):
         raise WrongWords(
             "These are not the digits of the request that the server shows. Nothing was given.",
             way_out="Hear them again from the person. If they still differ, somebody else asks in that name: give "
@@ -319,10 +320,6 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
     except HoldfastError as error:
         raise TrustRefused(f"The request does not fit the share you hold: {error}.") from error
     account.api.post(f"{_PATH}/{request_id}/shares", {"sealed": b64u(sealed)})
-
-
-def _digits(groups: Sequence[str]) -> str:
-    return "".join(sign for group in groups for sign in group if sign.isdigit())
 
 
 # A live device of the owner

@@ -13,15 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 from uuid import UUID
 
-from holdfast.client.errors import (
-    ClientError,
-    NotPossible,
-    PeerChanged,
-    Problem,
-    ProfileError,
-    TrustRefused,
-    WrongInput,
-)
+from holdfast.client.errors import ClientError, NotPossible, Problem, ProfileError, TrustRefused, WrongInput
 from holdfast.client.identity import chains, contacts
 from holdfast.client.identity import device as devices
 from holdfast.client.messages import handshakes, letters
@@ -281,18 +273,17 @@ def take_shares(account: Account) -> list[HeldShare]:
 
     A share is kept if its owner's account chain names its manifest, or if their identity key of now signed it and
     their chain is about to. Shares that an owner has replaced are destroyed once the chain names what replaced them;
-    letters that are no share for this device are destroyed at once.
+    letters that are no share for this device are destroyed at once. While an owner's chain is in doubt, or does not
+    show the key that signed, their letters wait.
     """
     for letter in letters.waiting(account, LetterKind.SHARE):
         try:
             _take(account, letter)
-        except PeerChanged:
-            # Its owner began again, and a human has to look at that first.
-            continue
-        except (HoldfastError, TrustRefused):
-            pass
-        except ClientError:
-            # The owner's chain could not be had now: the letter waits for a better moment.
+        except HoldfastError:
+            pass  # wrong by itself
+        except ClientError as error:
+            # Its owner began again, or their chain is in doubt or could not be had now: the letter waits.
+            letters.hold(account, letter, error)
             continue
         letters.put_away(account, [letter])
     _prune(account)
@@ -306,6 +297,11 @@ def _take(account: Account, letter: Letter) -> None:
         raise Untrusted("a share of another tenant, or of oneself")
     state = contacts.refresh(account, owner)
     if state.manifest_hash != manifest.hash:
+        if read.statement.kid not in {key.kid for key in (state.aik, *state.former_aiks)}:
+            raise TrustRefused(
+                "It is signed by a key that its owner's account does not show.",
+                way_out="It is kept for a month. If the person says that they gave you one, tell your officers.",
+            )
         # Not in the chain yet: then it is theirs only if the key in force signed it.
         read.statement.verify(state.aik, purpose=Purpose.SHARE_MANIFEST)
     share = _open_share(account, read)

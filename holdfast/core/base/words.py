@@ -7,9 +7,12 @@ Word lists: https://github.com/bitcoin/bips/blob/master/bip-0039/bip-0039-wordli
 """
 
 import functools
+from collections.abc import Iterable
 from typing import Final
 
 from mnemonic import Mnemonic
+
+from holdfast.core.base import typed
 
 # 88 bits: a key of one's own with the words of a key that exists is a second preimage, some 2^88 tries. A collision
 # takes 2^44, and gives two keys of one maker.
@@ -33,3 +36,8 @@ def eight_words(digest: bytes) -> tuple[str, ...]:
     bits = int.from_bytes(digest[:11], "big")
     english = word_list("english")
     return tuple(english[bits >> _BITS_PER_WORD * i & 2047] for i in reversed(range(WORDS)))
+
+
+def as_typed(words: Iterable[str]) -> tuple[str, ...]:
+    """Return words as `eight_words` has them from what a person typed, in one text or several. Raises Mistyped."""
+    return tuple(word.casefold() for text in words for word in typed.words(text, "the words"))

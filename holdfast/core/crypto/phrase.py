@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import re
 import secrets
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from holdfast.core.base.errors import Malformed
+from holdfast.core.base import typed
+from holdfast.core.base.errors import Mistyped
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.base.words import word_list
 
@@ -26,13 +28,13 @@ from holdfast.core.base.words import word_list
 # 256 bits stay out of reach also where 128 might not (Grover).
 WORDS: Final = 24
 ENTROPY_SIZE: Final = 32  # bytes, BIP-39's ENT = 256 bits
-# Characters: 24 words of 20 with room between them. Normalising takes the square of the combining marks in a row.
-_MAX_TYPED: Final = 2048
 _BITS_PER_WORD: Final = 11  # 2,048 words
 _CHECKSUM_BITS: Final = 8  # BIP-39: ENT / 32. One wrong phrase in 256 passes, and then does not open
 # Four letters tell the words of most BIP-39 lists apart, and steel plates have room for no more. Where they do not
 # (Korean, Turkish, two words of Russian), only the whole word is taken.
 _ABBREVIATED: Final = 4
+_WHAT: Final = "recovery phrase"
+_HAN: Final = re.compile("[\u4e00-\u9fff]+")
 
 
 class Language(StrEnum):
@@ -52,16 +54,8 @@ class Language(StrEnum):
     TURKISH = "turkish"
 
 
-class PhraseError(Malformed):
+class PhraseError(Mistyped):
     """The words are no recovery phrase. Messages never contain a word: they end up in logs."""
-
-
-class WrongWordCount(PhraseError):
-    """Not 24 words. count: how many there are."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__(f"a recovery phrase has 24 words, and this has {count}")
-        self.count = count
 
 
 class UnknownWord(PhraseError):
@@ -76,6 +70,16 @@ class UnknownWord(PhraseError):
         self.position = position
         self.language = language
         self.nearest = nearest
+
+
+class WrongWordCount(PhraseError):
+    """Not 24 words. count: how many there are. unknown: the first that is in no list, where there is one."""
+
+    def __init__(self, count: int, unknown: UnknownWord | None = None) -> None:
+        place = f"; {unknown}" if unknown else ""
+        super().__init__(f"a recovery phrase has {WORDS} words, and this has {count}{place}")
+        self.count = count
+        self.unknown = unknown
 
 
 class WrongChecksum(PhraseError):
@@ -120,27 +124,21 @@ class Phrase:
 
     @classmethod
     def parse(cls, text: SecretBytes, *, language: Language | None = None) -> Phrase:
-        """Read 24 words as a person types them: UTF-8, any normal form, any white space, capitals, no accents.
+        """Read 24 words as a person writes them, by `typed.words`: numbered or not, any capitals, no accents.
 
         A word may be cut to its first four letters where they tell it apart. Without `language` every list is
         tried, and the checksum decides between those that have all the words. Raises WrongWordCount,
-        UnknownWord, WrongChecksum or AmbiguousLanguage, each a PhraseError; Malformed for text not in UTF-8.
+        UnknownWord, WrongChecksum or AmbiguousLanguage, each a PhraseError; Mistyped for what is no such text.
         """
-        try:
-            typed = text.reveal().decode()
-        except UnicodeDecodeError:
-            raise PhraseError("a recovery phrase is UTF-8 text") from None
-        if len(typed) > _MAX_TYPED:
-            raise PhraseError("a recovery phrase is 24 words, and this text is far longer")
-        # NFKD turns the ideographic space into a plain one, so one split() serves Japanese as well (FAULTS R11).
-        tokens = [_fold(token) for token in unicodedata.normalize("NFKD", typed).split()]
+        tokens = [_fold(word) for word in words_in(typed.text_of(text.reveal(), _WHAT))]
+        asked = tuple(Language) if language is None else (language,)
         # The count comes first: of a phrase cut short it would otherwise be said that a word is wrong.
         if len(tokens) != WORDS:
-            raise WrongWordCount(len(tokens))
-        asked = tuple(Language) if language is None else (language,)
+            raise WrongWordCount(len(tokens), _unknown_word(tokens, asked))
         readings = {candidate: read for candidate in asked if (read := _indices(tokens, candidate)) is not None}
-        if not readings:
-            raise _unknown_word(tokens, asked)
+        unknown = _unknown_word(tokens, asked) if not readings else None
+        if unknown is not None:
+            raise unknown
         found = [
             cls(entropy, candidate) for candidate, read in readings.items() if (entropy := _entropy(read)) is not None
         ]
@@ -178,7 +176,15 @@ class Phrase:
             raise NotConfirmed(tuple(sorted(wrong)))
 
     def _index(self, word: str) -> int | None:
-        return _index_of(self.language).get(_fold(word.strip()))
+        found = typed.words(word, "a word of a recovery phrase")
+        return _index_of(self.language).get(_fold(found[0])) if len(found) == 1 else None
+
+
+def words_in(text: str) -> list[str]:
+    """Return the words of a part of a phrase as a person writes it; none of them need be in a list. Raises Mistyped."""
+    words = typed.words(text, _WHAT)
+    # Chinese is written without spaces, and each word of its lists is one sign.
+    return list("".join(words)) if all(_HAN.fullmatch(word) for word in words) else words
 
 
 @functools.cache
@@ -217,10 +223,14 @@ def _entropy(indices: Iterable[int]) -> SecretBytes | None:
     return SecretBytes(entropy) if hashlib.sha256(entropy).digest()[0] == bits & 0xFF else None
 
 
-def _unknown_word(tokens: Sequence[str], languages: Iterable[Language]) -> UnknownWord:
+def _unknown_word(tokens: Sequence[str], languages: Iterable[Language]) -> UnknownWord | None:
+    """Name the first word that is not in the list that has most of them; None when all are."""
     language = max(languages, key=lambda candidate: sum(token in _index_of(candidate) for token in tokens))
     index_of = _index_of(language)
-    at, token = next((at, token) for at, token in enumerate(tokens, 1) if token not in index_of)
+    found = next(((at, token) for at, token in enumerate(tokens, 1) if token not in index_of), None)
+    if found is None:
+        return None
+    at, token = found
     # Slips of hand and ear leave a word's beginning or its end alone, and every word would be slow to go through.
     alike = [word for word in index_of if word[:1] == token[:1] or word[-1:] == token[-1:]]
     near = difflib.get_close_matches(token[:64], alike, n=1)

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.core.base.errors import Malformed, OutOfBounds, QuorumNotMet, UnwrapFailed
+from holdfast.core.base import typed
+from holdfast.core.base.errors import Malformed, Mistyped, OutOfBounds, QuorumNotMet, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.shares import MAX_SHARES, MIN_QUORUM, interpolate
 from holdfast.core.crypto.slip39_words import WORD_LIST
 
@@ -60,6 +62,7 @@ class Share:
         """Return the share as 20 or 33 words, in UTF-8 on one line."""
         return SecretBytes(" ".join(WORD_LIST[number] for number in self._numbers()).encode())
 
+    @read_back("from_bytes")
     def to_bytes(self) -> SecretBytes:
         """Return the share as the number that its words write, big-endian: 25 or 42 bytes, checksum included."""
         numbers = self._numbers()
@@ -68,18 +71,15 @@ class Share:
 
     @classmethod
     def parse(cls, mnemonic: SecretBytes) -> Share:
-        """Read a share as a person types it: capitals and white space do not matter, nor letters after the fourth.
+        """Read a share as a person writes it, by `typed.words`; letters after the fourth do not matter.
 
-        Raises Malformed for a word of no list, another number of words, a wrong checksum, and several groups;
-        OutOfBounds for an exponent above 4.
+        Raises Mistyped for a word of no list; Malformed for another number of words, a wrong checksum, and several
+        groups; OutOfBounds for an exponent above 4.
         """
-        try:
-            words = mnemonic.reveal().decode().casefold().split()
-        except UnicodeDecodeError:
-            raise Malformed("share: not UTF-8 text") from None
+        words = [word.casefold() for word in typed.words(typed.text_of(mnemonic.reveal(), "share"), "share")]
         numbers = [_number_of(word) for word in words]
         if None in numbers:
-            raise Malformed(f"share: word {numbers.index(None) + 1} is not in the word list")
+            raise Mistyped(f"share: word {numbers.index(None) + 1} is not in the word list")
         return cls._of([number for number in numbers if number is not None])
 
     @classmethod

@@ -15,6 +15,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import Encodable, Fields, Value
 from holdfast.core.base.errors import Malformed, OutOfBounds, Unusable
 from holdfast.core.base.secret import SecretBytes
@@ -76,8 +77,8 @@ class Stretching:
         # Argon2Cost refuses here, while reading: no number of the server's reaches the hash function (FAULTS S7).
         return cls(Argon2Cost(kdf.uint(3), kdf.uint(4), kdf.uint(5)), kdf.octets(6, SALT_SIZE))
 
-    def stretch(self, password: SecretBytes) -> SecretBytes:
-        """Return 32 bytes of Argon2id over the password (UTF-8, NFKC). Raises Unusable as `normalise` does."""
+    def stretch(self, reading: SecretBytes) -> SecretBytes:
+        """Return 32 bytes of Argon2id over one of a password's `readings`."""
         cost = self.cost
         argon2id = Argon2id(
             salt=self.salt,
@@ -86,18 +87,33 @@ class Stretching:
             lanes=cost.lanes,
             memory_cost=cost.memory_kib,
         )
-        return SecretBytes(argon2id.derive(normalise(password).encode()))
+        return SecretBytes(argon2id.derive(reading.reveal()))
 
 
-def normalise(password: SecretBytes) -> str:
-    """Return the password in NFKC; raises Unusable unless it is UTF-8 text of at most 1,024 characters."""
-    # The same password typed on another keyboard may arrive composed, decomposed or full-width.
+def canonical(password: SecretBytes) -> SecretBytes:
+    """Return the form under which a password is stretched from now on, in UTF-8. Raises Unusable as `readings` does."""
+    return readings(password)[0]
+
+
+def readings(password: SecretBytes) -> tuple[SecretBytes, ...]:
+    """Return the forms under which a password may have been stretched, in UTF-8: the canonical one, then the earlier.
+
+    Canonical is `typed.password`. Before there was one, NFKC alone was taken: what such a password holds beside it,
+    a byte order mark or a space at the end, is part of a door that exists. So a door is made for the first, and tried
+    with each. For most there is one. Raises Unusable unless it is UTF-8 text of at most 1,024 characters.
+    """
     try:
-        typed = password.reveal().decode()
+        text = password.reveal().decode()
     except UnicodeDecodeError:
         raise Unusable("a password is UTF-8 text") from None
     # Bounded before it is normalised too: that takes the square of how many combining marks stand in a row. One
     # character is typed as four at most.
-    if len(typed) > 4 * MAX_PASSWORD or len(text := unicodedata.normalize("NFKC", typed)) > MAX_PASSWORD:
-        raise Unusable("a password has at most 1,024 characters")
-    return text
+    if len(text) > typed.MAX_TYPED:
+        raise Unusable(_TOO_LONG)
+    forms = dict.fromkeys((typed.password(text), unicodedata.normalize("NFKC", text)))
+    if any(len(form) > MAX_PASSWORD for form in forms):
+        raise Unusable(_TOO_LONG)
+    return tuple(SecretBytes(form.encode()) for form in forms)
+
+
+_TOO_LONG: Final = "a password has at most 1,024 characters"

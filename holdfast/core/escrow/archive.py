@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from holdfast.core.base.encoding import Fields, decode, encode, label
 from holdfast.core.base.errors import Malformed, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.crypto.wrapping import CommittedKey
 from holdfast.core.escrow.deposit import ARCHIVE_KEY_SIZE
 from holdfast.core.signed.payloads import ID_SIZE, MAX_U32
@@ -58,7 +59,7 @@ class ArchiveHeader:
     def to_prefix(self, commit: bytes) -> bytes:
         """Return magic, length (u16) and header: the bytes before the first segment."""
         header = encode({1: VERSION, 2: self.tenant, 3: self.user, 4: self.generation, 5: self.salt, 6: commit})
-        return MAGIC + len(header).to_bytes(2, "big") + header
+        return require_readable(read_prefix, MAGIC + len(header).to_bytes(2, "big") + header)
 
 
 def prefix_size(start: bytes) -> int:

@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 
 from holdfast.core.base.encoding import MAX_STATEMENT, Fields, b64u, unb64u
 from holdfast.core.base.errors import HoldfastError, Malformed, Untrusted
+from holdfast.core.base.writing import read_back
 from holdfast.core.identity.cases import Case
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import (
@@ -61,6 +62,7 @@ class CustodyLine:
         """Whether this line says that the keys were destroyed: none comes after it."""
         return not self.files
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `custody`."""
         return close_payload(

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, Value, decode, encode, label
 from holdfast.core.base.errors import Malformed, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto import sealing, shares, wrapping
 from holdfast.core.crypto.keys import KeyKind, OaepHash, PublicKey, SealingKey, wrap_rsa
 from holdfast.core.crypto.suites import Suite
@@ -71,6 +72,7 @@ class DepositHeader:
     n: int
     offline_kid: bytes = b""
 
+    @read_back("from_bytes")
     def to_bytes(self) -> bytes:
         """Return the header's dCBOR. ESCROW "Deposit": fields 1 to 14."""
         value: dict[int, Encodable] = {
@@ -152,6 +154,7 @@ class Deposit:
     boxes: tuple[ShareBox, ...]
     offline_half: bytes = b""
 
+    @read_back("from_record")
     def to_record(self) -> bytes:
         """Return the record's bytes, at most 64 KiB. ESCROW "Deposit"."""
         value: dict[int, Encodable] = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from holdfast.core.base.errors import Untrusted
+from holdfast.core.base.writing import read_back
 from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity.policy import Policy
 from holdfast.core.log.merkle import MAX_SIZE
@@ -38,6 +39,7 @@ class Receipt:
     half_hash: bytes
     index: int
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `receipt`."""
         return close_payload(self.header, {7: self.deposit_id, 8: self.record_hash, 9: self.half_hash, 10: self.index})

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from holdfast.core.base.errors import HoldfastError, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import PublicKey
@@ -20,6 +21,11 @@ from holdfast.core.identity.cases import Approval, Case, ClientKind
 from holdfast.core.identity.policy import ApproveWith, Policy, SignedPolicy, Terms, strictest
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement
+
+# A notice is put off by this much without asking the policy. The date is by the clock of the device that signed it,
+# which a request may be 60 seconds off; the log's time of the opening is counted in whole seconds by two clocks of
+# another machine, whose wall clock may have been corrected since. Without it such a case would never be released.
+NOTICE_SLACK_SECONDS: Final = 120
 
 
 class NotYet(HoldfastError):
@@ -224,7 +230,8 @@ def _require_alive(facts: ReleaseFacts, case: Case, terms: Terms) -> None:
     # Stops a release in silence. Counted from the date that was signed, since the log's time of it is later by however
     # long nobody looked; a date of its author's that lies ahead gains them nothing.
     since = min(case.header.issued_at, facts.opened_at)
-    if case.notice_at - since > terms.max_notice_delay_seconds and case.notice_at > facts.opened_at:
+    delay = case.notice_at - since - NOTICE_SLACK_SECONDS
+    if delay > terms.max_notice_delay_seconds and case.notice_at > facts.opened_at + NOTICE_SLACK_SECONDS:
         raise Ended("the case delays notice longer than every policy concerned allows")
 
 

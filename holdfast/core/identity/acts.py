@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 from holdfast.core.base.encoding import Encodable, Fields
 from holdfast.core.base.errors import Expired, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.base.text import says_nothing
+from holdfast.core.base.writing import read_back
 from holdfast.core.identity.policy import Officer, SignedPolicy, officers_who_signed
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import (
@@ -56,6 +57,7 @@ class OfficerState:
     standing: Standing
     reason: str
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `officer-state`."""
         return close_payload(self.header, {7: self.person, 8: int(self.standing), 9: self.reason})
@@ -171,6 +173,7 @@ class Resolution:
             raise ValueError(f"this resolution is no {act.name}")
         return value
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `resolution`."""
         about: list[Encodable] = list(self.about)

@@ -15,6 +15,7 @@ from holdfast.core.base.encoding import Fields, label
 from holdfast.core.base.errors import Malformed, QuorumNotMet, Untrusted
 from holdfast.core.base.text import says_nothing
 from holdfast.core.base.words import eight_words
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey
 from holdfast.core.identity.policy import MAX_OFFICERS, YEAR_SECONDS, Policy, officers_who_signed
 from holdfast.core.signed.cose import Purpose, Sign1
@@ -104,6 +105,7 @@ class Case:
         keys = label("fp", "recipient", self.recipient_rsa_key.encoded, self.recipient_sealing_key.encoded)
         return eight_words(hashlib.sha256(keys).digest())
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. ESCROW "Case": fields 7 to 22."""
         return close_payload(
@@ -206,6 +208,7 @@ class Approval:
     identity_check: str
     client_kind: ClientKind
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. ESCROW "Case": fields 7 to 12 of `approval`."""
         return close_payload(
@@ -272,6 +275,7 @@ class Veto:
     case_hash: bytes
     reason: str
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes: 7 q, 8 reason."""
         return close_payload(self.header, {7: self.case_hash, 8: self.reason})
@@ -315,6 +319,7 @@ class Attestation:
     case_id: bytes
     device_hash: bytes
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes: 7 old head, 8 new AIK, 9 case id, 10 hash of the new device statement."""
         return close_payload(

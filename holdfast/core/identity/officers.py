@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from holdfast.core.base.encoding import Encodable
 from holdfast.core.base.errors import Untrusted
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import (
@@ -42,6 +43,7 @@ class OfficerStatement:
     sealing_key: PublicKey
     predecessor: bytes = b""
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `officer`."""
         fields: dict[int, Encodable] = {7: self.person, 8: self.signing_key.encoded, 9: self.sealing_key.encoded}

@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 
 from holdfast.core.base.encoding import MAX_BLOB, MAX_UINT, Encodable, Fields, Value
 from holdfast.core.base.errors import Forked, Malformed, QuorumNotMet, Untrusted
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import (
@@ -218,6 +219,7 @@ class Policy:
         """Return the officer whose signing key has this name, if any."""
         return next((officer for officer in self.roster if officer.signing_key.kid == kid), None)
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `policy`."""
         fields: dict[int, Encodable] = {

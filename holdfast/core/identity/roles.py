@@ -15,6 +15,7 @@ from uuid import UUID
 
 from holdfast.core.base.encoding import Encodable, Fields, Value
 from holdfast.core.base.errors import Forked, InvalidSignature, Malformed, Untrusted
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey
 from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
 from holdfast.core.log.log_entry import LogEntry, log_origin, verify_leaf
@@ -125,6 +126,7 @@ class Roles:
             return head
         raise refusal
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `roles`."""
         rows: list[Encodable] = [[str(row.role), row.key.encoded, row.until] for row in self.keys]

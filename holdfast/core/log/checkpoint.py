@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from holdfast.core.base.errors import InvalidSignature, Malformed
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import KeyKind, PublicKey, verify
 from holdfast.core.log.merkle import HASH_SIZE, MAX_SIZE
 
@@ -38,6 +39,7 @@ class Checkpoint:
     root: bytes
     time: int | None = None
 
+    @read_back("from_text")
     def to_text(self) -> str:
         """Return the body: origin, size, root in base64, and the time line. tlog-checkpoint, "Note text"."""
         lines = [self.origin, str(self.size), base64.b64encode(self.root).decode()]
@@ -76,6 +78,7 @@ class NoteVerifier:
     def _typed(self) -> bytes:
         return _TYPE_OF[self.key.kind] + self.key.raw
 
+    @read_back("from_text")
     def to_text(self) -> str:
         """Return the verifier key `name+key id in hex+base64(type || key)`, for people to carry."""
         return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(self._typed).decode()}"

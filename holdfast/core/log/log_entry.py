@@ -14,6 +14,7 @@ from typing import Final
 
 from holdfast.core.base.encoding import MAX_STATEMENT, Encodable, Fields, Value, decode, encode, label
 from holdfast.core.base.errors import InvalidSignature, Malformed
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import KID_SIZE, SIGNATURE_SIZE, PublicKey, SigningKey, verify
 
 # The bounds below keep an entry small: a log is kept for ever, and each follower reads all of it.
@@ -181,6 +182,7 @@ class KeyLogEntry:
     statement_hash: bytes
     time: int
 
+    @read_back("from_leaf")
     def to_leaf(self) -> bytes:
         """Return the leaf bytes. PROTOCOL section 8."""
         return encode({1: self.type, 2: self.subject_hash, 3: self.seq, 4: self.statement_hash, 5: self.time})

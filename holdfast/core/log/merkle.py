@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from holdfast.core.base.errors import Malformed, Untrusted
+from holdfast.core.base.writing import read_back
 
 HASH_SIZE = 32  # bytes: SHA-256, the hash of RFC 6962 section 2.1
 EMPTY_ROOT = hashlib.sha256(b"").digest()  # RFC 6962 section 2.1: the hash of an empty string
@@ -231,6 +232,7 @@ class CompactRange:
             result = node_hash(left, result)
         return result
 
+    @read_back("from_bytes")
     def to_bytes(self) -> bytes:
         """Serialise: the size in 8 bytes, big-endian, then 32 bytes per subtree, largest first."""
         return self.size.to_bytes(8, "big") + b"".join(self.edge)

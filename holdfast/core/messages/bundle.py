@@ -15,6 +15,7 @@ from typing import Final
 from holdfast.core.base.encoding import Encodable, Fields, decode, encode
 from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.crypto.keys import AgreementKey, KemKey, SigningKey
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.identity.chain import ChainState
@@ -58,7 +59,9 @@ class BuiltBatch:
 def build_batch(header: Header, *, suite: Suite, first_key_id: int, size: int, signing_key: SigningKey) -> BuiltBatch:
     """Make `size` (1 to 100) one-time pre-keys with ascending ids, under one signature. PROTOCOL section 2."""
     made = [PrivatePreKey.generate(first_key_id + offset, suite) for offset in range(size)]
-    leaves = [public.to_leaf() for _, public in made]
+    leaves = [
+        require_readable(lambda leaf: OneTimePreKey.from_leaf(leaf, suite), public.to_leaf()) for _, public in made
+    ]
     # One signature for all: a taker checks it and seven hashes (PROTOCOL section 2).
     root = merkle.root([merkle.leaf_hash(leaf) for leaf in leaves])
     statement = BatchStatement(header, suite, secrets.token_bytes(16), size, root)

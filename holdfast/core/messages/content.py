@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Annotated, Final
 
 from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode, label
@@ -19,12 +21,14 @@ from holdfast.core.base.errors import Malformed, UnwrapFailed
 from holdfast.core.base.padding import pad, unpad
 from holdfast.core.base.rows import octets, secret, uint
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.wrapping import KEY_SIZE, NONCE_SIZE, decrypt, encrypt
 from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE, VERSION
 
 # A body is encrypted for each device anew. Above this it is sealed once, and each device gets some 80 bytes of
 # reference.
 MAX_BODY: Final = 4 * 1024  # bytes
+MAX_ACKNOWLEDGED: Final = 256  # message ids in one acknowledgement: as many as fit a body
 MAX_CHECKPOINT: Final = 4 * 1024  # characters: a checkpoint has a few hundred; room for witnesses' signatures
 # Padded and tagged, this is still below the 1 MiB that the server takes.
 MAX_LARGE: Final = 1_000_000
@@ -43,6 +47,7 @@ class ContentKind(IntEnum):
     LARGE = 2
     MOVED = 3
     GREETING = 4
+    ACKNOWLEDGEMENT = 5
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ class Content:
     """One message's content.
 
     body: up to 4 KiB of anything for BYTES, a LargeReference for LARGE, the sender's new 32-byte chain head for MOVED,
-    nothing for GREETING. message_id: 16 random bytes, the same in every copy. sent_at: UTC seconds by the sender.
+    nothing for GREETING, up to 256 ids of messages in ascending order for ACKNOWLEDGEMENT. message_id: 16 random bytes,
+    the same in every copy. sent_at: UTC seconds by the sender.
     conversation: the user it is with, only in copies to the sender's own devices. checkpoint: the sender's newest of
     the key log, to be compared. chain_head: the sender's, 32 bytes. Raises ValueError for what no message can be.
     """
@@ -115,7 +121,17 @@ class Content:
             least, most = _BODY_SIZES[self.kind]
             if not least <= len(self.body) <= most:
                 raise ValueError("a body of this kind has another size")
+            if self.kind is ContentKind.ACKNOWLEDGEMENT and not _is_ids(self.body):
+                raise ValueError("the body of an acknowledgement is ids in ascending order, each once")
 
+    @property
+    def acknowledged(self) -> tuple[bytes, ...]:
+        """The ids that an acknowledgement names, 16 bytes each; none for every other kind."""
+        if self.kind is not ContentKind.ACKNOWLEDGEMENT or not isinstance(self.body, bytes):
+            return ()
+        return _ids(self.body)
+
+    @read_back("decode")
     def encode(self) -> bytes:
         """Return the dCBOR map that goes into a message. It holds the message: a plaintext like any other."""
         body: Encodable = self.body if isinstance(self.body, bytes) else _reference_fields(self.body)
@@ -145,6 +161,8 @@ class Content:
             body = fields.octets(5, maximum=most)
             if len(body) < least:
                 raise fields.refuse(5, f"is not of {least} bytes")
+            if kind is ContentKind.ACKNOWLEDGEMENT and not _is_ids(body):
+                raise fields.refuse(5, "is not of message ids in ascending order")
         return cls(
             kind=kind,
             message_id=fields.octets(3, ID_SIZE),
@@ -161,7 +179,23 @@ _BODY_SIZES: Final = {
     ContentKind.BYTES: (0, MAX_BODY),
     ContentKind.MOVED: (HASH_SIZE, HASH_SIZE),
     ContentKind.GREETING: (0, 0),
+    ContentKind.ACKNOWLEDGEMENT: (0, MAX_ACKNOWLEDGED * ID_SIZE),
 }
+
+
+def acknowledgement_body(message_ids: Collection[bytes]) -> bytes:
+    """Return the body that names up to 256 messages (16 bytes each), the same whatever their order."""
+    return b"".join(sorted(set(message_ids)))
+
+
+def _ids(body: bytes) -> tuple[bytes, ...]:
+    return tuple(body[at : at + ID_SIZE] for at in range(0, len(body), ID_SIZE))
+
+
+def _is_ids(body: bytes) -> bool:
+    """Whether a body is of whole ids, each once and in order: one set of messages has one form."""
+    ids = _ids(body)
+    return len(body) % ID_SIZE == 0 and all(before < after for before, after in pairwise(ids))
 
 
 def _reference_fields(reference: LargeReference) -> dict[int, Encodable]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from holdfast.core.base.encoding import Encodable, Fields, decode, encode
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.signed.cose import Purpose
@@ -53,6 +54,7 @@ class SignedPreKey:
     dh: PublicKey
     kem: PublicKey | None
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `prekey` of kind 1."""
         kem = {12: self.kem.encoded} if self.kem else {}
@@ -86,6 +88,7 @@ class BatchStatement:
     size: int
     root: bytes
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 2, batch statement."""
         return close_payload(

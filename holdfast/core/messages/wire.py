@@ -13,6 +13,7 @@ from typing import Final
 
 from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode
 from holdfast.core.base.errors import Malformed
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import ML_KEM_CIPHERTEXT_SIZE, PublicKey
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.signed.cose import Sign1
@@ -51,6 +52,7 @@ class InitialPart:
     initiator_head: bytes
     responder_head: bytes
 
+    @read_back("of_encoded")
     def encode(self) -> bytes:
         """Return prefix | u16 length | dCBOR: every byte of an initial message before enc_header."""
         fields: dict[int, Encodable] = {
@@ -67,6 +69,15 @@ class InitialPart:
             fields[5] = self.ciphertext
         body = encode(fields)
         return prefix(INITIAL, self.suite) + len(body).to_bytes(_LENGTH_SIZE, "big") + body
+
+    @classmethod
+    def of_encoded(cls, octets: bytes) -> InitialPart:
+        """Read what `encode` gave; raises Malformed."""
+        # As it stands at the head of a message, behind which something sealed must follow.
+        read = read_message(octets + bytes(1)).initial
+        if read is None:
+            raise Malformed("initial part: of another type")
+        return read
 
     @classmethod
     def from_body(cls, body: bytes, suite: Suite) -> InitialPart:

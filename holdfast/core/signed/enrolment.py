@@ -10,17 +10,24 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import Encodable, Fields, b64u, decode, encode, label, unb64u
-from holdfast.core.base.errors import Malformed
+from holdfast.core.base.errors import Malformed, Mistyped
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.crypto.keys import PublicKey
 
 # Tells a code from whatever else is pasted, and carries the version where no reader has to decode first.
-PREFIX: Final = "hf1."
+PREFIX: Final = "hf2."
+# Codes without a checksum: one wrong letter in a pin or a log key spent the code and stayed in the profile.
+_EARLIER: Final = "hf1."
+# bytes: a slip passes once in 2^32. Behind the fields, so that it is looked at before anything is read of them.
+CHECKSUM_SIZE: Final = 4
 SECRET_SIZE: Final = 16  # bytes: 128 bits, never guessed in the 30 days that a code can live
 PIN_SIZE: Final = 32  # bytes: SHA-256, ESCROW "Keys"; of a founding code, the root key's hash
 _VERSION: Final = 1  # of the fields; PREFIX is of the line as a whole
-_MAX_SIZE: Final = 512  # bytes: the fields with the longest verifier key are some 300
+_MAX_SIZE: Final = 512  # bytes: the fields with the longest verifier key are some 300, and the checksum
+_WHAT: Final = "enrolment code"
 
 
 def code_hash(*, tenant: bytes, person: bytes, secret: SecretBytes) -> bytes:
@@ -69,7 +76,10 @@ class EnrolmentCode:
         return code_hash(tenant=self.tenant, person=self.person, secret=self.secret)
 
     def text(self) -> str:
-        """Return the line a person copies: "hf1." and base64url. It is a secret until used."""
+        """Return the line a person copies: "hf2." and base64url of fields and checksum. It is a secret until used.
+
+        Raises ValueError for fields that `parse` would refuse (the caller's mistake).
+        """
         fields: dict[int, Encodable] = {1: _VERSION, 2: self.tenant, 3: self.person, 4: self.secret.reveal()}
         if self.root_pin:
             fields[5] = self.root_pin
@@ -77,16 +87,39 @@ class EnrolmentCode:
             fields[6] = self.log_vkey
         if self.founding_root:
             fields[7] = self.founding_root
-        return PREFIX + b64u(encode(fields))
+        octets = encode(fields)
+        return require_readable(EnrolmentCode.parse, PREFIX + b64u(octets + _checksum(octets)))
+
+    @classmethod
+    def is_one(cls, text: str) -> bool:
+        """Tell whether a text is a whole code."""
+        try:
+            cls.parse(text)
+        except Malformed:
+            return False
+        return True
 
     @classmethod
     def parse(cls, text: str) -> "EnrolmentCode":
-        """Read a code as pasted; white space around it is forgiven. Raises Malformed for anything else."""
-        text = text.strip()
-        if not text.startswith(PREFIX):
-            raise Malformed('enrolment code: does not start with "hf1."')
-        octets = unb64u(text.removeprefix(PREFIX), max_size=_MAX_SIZE)
-        fields = Fields(decode(octets, max_size=_MAX_SIZE), "enrolment code", range(1, 5), (5, 6, 7))
+        """Read a code as it was copied, by `typed.code`: wrapped, indented, quoted, in a file of any encoding's mark.
+
+        Raises Mistyped for a slip and for what is no code, of which nothing is sent to anybody; Malformed for a whole
+        one whose fields are none.
+        """
+        try:
+            signs = typed.code(text, PREFIX, _WHAT)
+        except Mistyped:
+            if _EARLIER in typed.visible(text).lower():
+                raise Mistyped("this enrolment code is of an earlier version: ask for a new one") from None
+            raise
+        try:
+            whole = unb64u(signs, max_size=_MAX_SIZE)
+        except Malformed:
+            raise Mistyped(_SLIP) from None
+        octets, checksum = whole[:-CHECKSUM_SIZE], whole[-CHECKSUM_SIZE:]
+        if checksum != _checksum(octets):
+            raise Mistyped(_SLIP)
+        fields = Fields(decode(octets, max_size=_MAX_SIZE), _WHAT, range(1, 5), (5, 6, 7))
         fields.uint(1, minimum=_VERSION, maximum=_VERSION)
         code = cls(
             tenant=fields.octets(2, 16),
@@ -102,3 +135,10 @@ class EnrolmentCode:
         if 5 in fields and 7 in fields:
             raise fields.refuse(7, "stands beside a pin")
         return code
+
+
+_SLIP: Final = "enrolment code: not whole, or a letter of it is another one; copy it once more, from hf2. to its end"
+
+
+def _checksum(octets: bytes) -> bytes:
+    return hashlib.sha256(label("enrolment-checksum", octets)).digest()[:CHECKSUM_SIZE]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final
 
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.signed.cose import Purpose, Sign1
@@ -62,6 +63,7 @@ class DeviceStatement:
     name: str
     enrolment_hash: bytes
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `device`."""
         return close_payload(
@@ -129,6 +131,7 @@ class Sync:
     blob_hash: bytes
     version: int
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `sync`."""
         return close_payload(self.header, {7: int(self.kind), 8: self.blob_hash, 9: self.version})
@@ -154,6 +157,7 @@ class Consent:
     text_hash: bytes
     agreed: bool
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `consent`."""
         return close_payload(self.header, {7: self.policy_hash, 8: self.text_hash, 9: int(self.agreed)})
@@ -188,6 +192,7 @@ class _TenantKey:
     predecessor: bytes
     policy_hash: bytes
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `escrow-key` and `offline-key`."""
         return close_payload(
@@ -257,6 +262,7 @@ class DepositStatement:
     header: Header
     record_hash: bytes
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes: field 7 is SHA-256 of the record. ESCROW "Deposit"."""
         return close_payload(self.header, {7: self.record_hash})
@@ -279,6 +285,7 @@ class _BlobStatement:
     blob_hash: bytes
     kind: int
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `archive` and `export`."""
         return close_payload(self.header, {7: self.blob_hash, 8: self.kind})

@@ -15,6 +15,7 @@ from typing import Final
 from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, encode, label
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.crypto import wrapping
 
 VERSION: Final = 1  # field 1, in info and aad: no older form to fall back to (FAULTS S8)
@@ -69,7 +70,8 @@ def seal_vault(keyring: SecretBytes, *, vault_key: SecretBytes, header: VaultHea
     committed = _key(header, nonce, vault_key)
     bound = {**fields, NONCE: nonce}
     sealed = wrapping.encrypt(keyring, key=committed.key, nonce=nonce, aad=encode(bound))
-    return encode({**bound, COMMIT: committed.commit(), CIPHERTEXT: sealed})
+    blob = encode({**bound, COMMIT: committed.commit(), CIPHERTEXT: sealed})
+    return require_readable(lambda octets: read_header(octets, header.section), blob)
 
 
 def open_vault(blob: bytes, *, vault_key: SecretBytes, expect: VaultHeader) -> SecretBytes:

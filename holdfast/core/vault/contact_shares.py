@@ -15,6 +15,7 @@ from typing import Final
 from holdfast.core.base.encoding import Fields, decode, encode, label
 from holdfast.core.base.errors import QuorumNotMet, Untrusted, Unusable
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto import slip39
 from holdfast.core.crypto.keys import SealingKey
 from holdfast.core.crypto.sealing import open_sealed, seal
@@ -51,6 +52,7 @@ class ContactShare:
     share: SecretBytes
     blind: bytes
 
+    @read_back("from_secret")
     def to_secret(self) -> SecretBytes:
         """Return dCBOR{1: set, 2: index, 3: share, 4: blind}: what is sealed, and what a contact keeps."""
         return SecretBytes(encode({1: self.set_id, 2: self.index, 3: self.share.reveal(), 4: self.blind}))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode, label
 from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.crypto import wrapping
 from holdfast.core.vault.blob import Section
 
@@ -70,7 +72,8 @@ class DoorHead:
         nonce = secrets.token_bytes(wrapping.NONCE_SIZE)
         bound = {**self.fields(), NONCE: nonce}
         sealed = wrapping.encrypt(vault_key, key=committed.key, nonce=nonce, aad=encode(bound))
-        return encode({**bound, COMMIT: committed.commit(), CIPHERTEXT: sealed})
+        blob = encode({**bound, COMMIT: committed.commit(), CIPHERTEXT: sealed})
+        return require_readable(lambda octets: Door.parse(octets, self.kind), blob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,16 @@ class Door:
         Not under the owner written in the blob, which nothing here reads: a door of somebody else does not open.
         """
         return DoorHead(self.kind, self.method, owner)
+
+    def open_by(self, owner: DoorOwner, keys: Iterable[wrapping.CommittedKey]) -> SecretBytes:
+        """Return VK by the first of a secret's keys that opens the door. Raises UnwrapFailed when none does."""
+        refused = UnwrapFailed("no key was tried")
+        for committed in keys:
+            try:
+                return self.open(owner, committed)
+            except UnwrapFailed as error:
+                refused = error
+        raise refused
 
     def open(self, owner: DoorOwner, committed: wrapping.CommittedKey) -> SecretBytes:
         """Return VK. Raises UnwrapFailed for a wrong key, tampering and another owner, without saying which."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from holdfast.core.base.errors import Expired, Untrusted
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import (
@@ -36,6 +37,7 @@ class DoorProof:
     kind: str
     blob_hash: bytes
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `door-proof`."""
         return close_payload(self.header, {7: self.kind, 8: self.blob_hash})

@@ -13,6 +13,7 @@ from typing import Final
 
 from holdfast.core.base.encoding import MAX_BLOB, MAX_VAULT, Encodable, Fields, decode, encode
 from holdfast.core.base.errors import Malformed, Untrusted
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import PublicKey, SigningKey
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
@@ -45,6 +46,7 @@ class ExportFile:
         said = ExportStatement(header, digest, VAULT_EXPORT)
         return cls(vault, sync, door, sign(said.to_payload(), purpose=Purpose.EXPORT, key=key))
 
+    @read_back("parse")
     def encode(self) -> bytes:
         """Return the file: the magic line, then dCBOR{1: 1, 2: vault, 3: sync, 4: door, 5: export statement}."""
         return MAGIC + encode({**_contents(self.vault, self.sync, self.door), 5: self.statement.encode()})

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import Encodable, Fields, decode, encode, label
-from holdfast.core.base.errors import Malformed, Untrusted
+from holdfast.core.base.errors import Malformed, Mistyped, Untrusted
+from holdfast.core.base.writing import read_back
 from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE
 from holdfast.core.signed.statements import DeviceStatement
 
@@ -57,6 +59,7 @@ class PairingRequest:
         nonce = secrets.token_bytes(NONCE_SIZE)
         return cls(device.header.tenant, device.header.user, statement_hash, key_hash, nonce)
 
+    @read_back("from_bytes")
     def to_bytes(self) -> bytes:
         """Return dCBOR{1: 1, 2: tenant, 3: user, 4: statement hash, 5: key hash, 6: nonce}."""
         return encode(
@@ -87,18 +90,17 @@ class PairingRequest:
 
     @classmethod
     def parse(cls, text: str) -> PairingRequest:
-        """Read the text as scanned or typed; white space around it is forgiven. Raises Malformed for all else."""
-        text = text.strip()
-        body = text.removeprefix(PREFIX)
-        if body == text or not _BASE32.fullmatch(body):
-            raise Malformed('pairing code: not "HFP1." and base32')
+        """Read the text as scanned, copied or typed, by `typed.code`, in any capitals. Raises Malformed for others."""
+        body = typed.code(text, PREFIX, "pairing code").upper()
+        if not _BASE32.fullmatch(body):
+            raise Mistyped('pairing code: not "HFP1." and base32')
         try:
             octets = base64.b32decode(body + "=" * (-len(body) % 8))
         except ValueError:
-            raise Malformed("pairing code: an impossible length") from None
+            raise Mistyped("pairing code: an impossible length") from None
         request = cls.from_bytes(octets)
         # One code, one text: spare bits at the end could otherwise be set without a change in what is read.
-        if request.text() != text:
+        if request.text() != PREFIX + body:
             raise Malformed("pairing code: trailing bits are not zero")
         return request
 
@@ -196,15 +198,15 @@ class ExistingDevice:
         """The digits that the new device must be showing. Raises ValueError before the reveal."""
         return _known(self._code)
 
-    def confirm(self, typed: str) -> PairingRequest:
-        """Return the new device's request when the digits typed from its screen are right; spaces do not matter.
+    def confirm(self, said: str) -> PairingRequest:
+        """Return the new device's request when the digits typed from its screen are right, in whatever groups.
 
         Raises Untrusted when they are not, and this pairing is then over. ValueError before the reveal.
         """
         # Cleared before the comparison: one try, whatever comes of it.
         code, request = _known(self._code), self._request
         self._code, self._request = "", None
-        if request is None or not hmac.compare_digest("".join(typed.split()).encode(), code.encode()):
+        if request is None or not hmac.compare_digest(typed.digits(said).encode(), code.encode()):
             raise Untrusted("the digits are not those of this pairing: somebody may stand between the devices")
         return request
 

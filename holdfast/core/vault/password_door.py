@@ -15,7 +15,7 @@ from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import Unusable
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
-from holdfast.core.crypto.stretching import DEFAULT_COST, HIGH_COST, Argon2Cost, Stretching, normalise
+from holdfast.core.crypto.stretching import DEFAULT_COST, HIGH_COST, Argon2Cost, Stretching, canonical, readings
 from holdfast.core.vault.door_blob import Door, DoorHead, DoorOwner
 
 __all__ = [
@@ -45,28 +45,31 @@ def generate_password() -> SecretBytes:
 def seal_password_door(
     vault_key: SecretBytes, *, password: SecretBytes, owner: DoorOwner, cost: Argon2Cost = DEFAULT_COST
 ) -> bytes:
-    """Wrap the 32-byte vault key under a password (UTF-8, at least 14 characters after NFKC).
+    """Wrap the 32-byte vault key under a password (UTF-8, at least 14 characters in its canonical form).
 
     Raises Unusable for a shorter or unreadable password; ValueError for a vault key of another length
     (the caller's mistake).
     """
-    if len(normalise(password)) < MIN_PASSWORD:
+    chosen = canonical(password)
+    if len(chosen.reveal().decode()) < MIN_PASSWORD:
         raise Unusable("a chosen password has at least 14 characters")
     stretching = Stretching.fresh(cost)
     head = DoorHead(owner.kind(KIND), stretching.to_map(), owner)
-    return head.seal(vault_key, _key(head, stretching, password))
+    return head.seal(vault_key, _key(head, stretching, chosen))
 
 
 def open_password_door(blob: bytes, *, password: SecretBytes, owner: DoorOwner) -> SecretBytes:
-    """Return the 32-byte vault key.
+    """Return the 32-byte vault key, by whichever of the password's `readings` the door was made for.
 
     Raises Malformed for bytes outside the format and OutOfBounds for an Argon2 cost outside the bounds, both
-    before hashing; UnwrapFailed for a wrong password, tampering, or another tenant's, user's or epoch's door.
+    before hashing; UnwrapFailed for a wrong password, tampering, or another tenant's, user's or epoch's door;
+    Unusable for what can be no password.
     """
     door = Door.parse(blob, owner.kind(KIND))
     # The bounds are checked in here, before anything is hashed: the server stores these numbers (FAULTS S7).
     stretching = Stretching.from_map(door.method, "password door, field 3")
-    return door.open(owner, _key(door.head(owner), stretching, password))
+    head = door.head(owner)
+    return door.open_by(owner, (_key(head, stretching, reading) for reading in readings(password)))
 
 
 def sign_in_proof(password: SecretBytes, *, cost: Argon2Cost, salt: bytes, tenant: bytes, user: bytes) -> SecretBytes:
@@ -76,9 +79,9 @@ def sign_in_proof(password: SecretBytes, *, cost: Argon2Cost, salt: bytes, tenan
     HKDF-SHA256(salt, M, label("auth", tenant, user)), beside the door's label("door", …). PROTOCOL section 6.
     """
     # One stretching for both: two salts would let a thief of the server's proofs try passwords at the cheaper one.
-    stretched = Stretching(cost, salt).stretch(password)
+    stretched = Stretching(cost, salt).stretch(canonical(password))
     return wrapping.hkdf(salt=salt, ikm=stretched, info=label("auth", tenant, user), length=PROOF_SIZE)
 
 
-def _key(head: DoorHead, stretching: Stretching, password: SecretBytes) -> wrapping.CommittedKey:
-    return head.key(salt=stretching.salt, ikm=stretching.stretch(password))
+def _key(head: DoorHead, stretching: Stretching, reading: SecretBytes) -> wrapping.CommittedKey:
+    return head.key(salt=stretching.salt, ikm=stretching.stretch(reading))

@@ -8,6 +8,7 @@ Does not read words: `phrase` does. Does not decide when a phrase counts: its ow
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.crypto.phrase import Language, Phrase
-from holdfast.core.crypto.stretching import DEFAULT_COST, SALT_SIZE, Argon2Cost, Stretching
+from holdfast.core.crypto.stretching import DEFAULT_COST, SALT_SIZE, Argon2Cost, Stretching, canonical, readings
 from holdfast.core.vault.blob import Section
 from holdfast.core.vault.door_blob import Door, DoorHead, DoorOwner
 
@@ -57,11 +58,11 @@ class _Method:
         stretching = Stretching.from_map(read.value(3), "phrase door, field 3.3") if 3 in read else None
         return cls(read.octets(1, SALT_SIZE), language, stretching)
 
-    def key(self, phrase: Phrase, passphrase: SecretBytes | None, owner: DoorOwner) -> wrapping.CommittedKey:
+    def key(self, phrase: Phrase, reading: SecretBytes | None, owner: DoorOwner) -> wrapping.CommittedKey:
         # The entropy and not BIP-39's seed: 256 random bits need no stretching.
         ikm = phrase.entropy.reveal()
-        if passphrase is not None and self.stretching is not None:
-            ikm += self.stretching.stretch(passphrase).reveal()
+        if reading is not None and self.stretching is not None:
+            ikm += self.stretching.stretch(reading).reveal()
         okm = wrapping.hkdf(
             salt=self.salt,
             ikm=SecretBytes(ikm),
@@ -86,11 +87,11 @@ def seal_phrase_door(
     Raises Unusable for an empty or unreadable passphrase; ValueError for a vault key of another length (the
     caller's mistake).
     """
-    _refuse_empty(passphrase)
-    stretching = Stretching.fresh(cost) if passphrase is not None else None
+    chosen = _chosen(passphrase)
+    stretching = Stretching.fresh(cost) if chosen is not None else None
     # A salt of its own beside the passphrase's: the phrase's key does not rest on whether there is one.
     method = _Method(Stretching.fresh().salt, phrase.language, stretching)
-    return DoorHead(owner.kind(KIND), method.to_map(), owner).seal(vault_key, method.key(phrase, passphrase, owner))
+    return DoorHead(owner.kind(KIND), method.to_map(), owner).seal(vault_key, method.key(phrase, chosen, owner))
 
 
 def open_phrase_door(
@@ -100,10 +101,13 @@ def open_phrase_door(
 
     A passphrase given to a door that has none is not used. Raises Malformed for bytes outside the format and
     OutOfBounds for an Argon2 cost outside the bounds, both before hashing; UnwrapFailed for another phrase, a
-    wrong or missing passphrase, tampering, or another tenant's, user's or epoch's door.
+    wrong or missing passphrase, tampering, or another tenant's, user's or epoch's door; Unusable for what can be no
+    passphrase.
     """
     door = Door.parse(blob, owner.kind(KIND))
-    return door.open(owner, _Method.of(door).key(phrase, passphrase, owner))
+    method = _Method.of(door)
+    tried = readings(passphrase) if passphrase is not None and method.stretching is not None else (None,)
+    return door.open_by(owner, (method.key(phrase, reading, owner) for reading in tried))
 
 
 def read_phrase_door(blob: bytes, section: Section = Section.VAULT) -> PhraseDoor:
@@ -121,12 +125,30 @@ def recovery_key(
     stretched at the default cost under a salt of the account's own. kind: Ed25519 or P-256, as the suite signs.
     Raises Unusable for an empty or unreadable passphrase.
     """
-    _refuse_empty(passphrase)
+    return _recovery_key(phrase, tenant, user, kind, _chosen(passphrase))
+
+
+def recovery_keys(
+    phrase: Phrase, *, tenant: bytes, user: bytes, kind: KeyKind, passphrase: SecretBytes | None = None
+) -> Iterator[SigningKey]:
+    """Return the keys that the chain may name for the phrase: one for each of the passphrase's `readings`.
+
+    The first is `recovery_key`. Each is stretched only when it is asked for. Raises Unusable as that does.
+    """
+    if passphrase is None:
+        yield _recovery_key(phrase, tenant, user, kind, None)
+        return
+    for reading in readings(passphrase):
+        if len(reading):
+            yield _recovery_key(phrase, tenant, user, kind, reading)
+
+
+def _recovery_key(phrase: Phrase, tenant: bytes, user: bytes, kind: KeyKind, reading: SecretBytes | None) -> SigningKey:
     ikm = phrase.entropy.reveal()
-    if passphrase is not None:
+    if reading is not None:
         # The words alone must not sign where they alone do not open: peers follow such a rotation.
         salt = hashlib.sha256(label("recovery", tenant, user)).digest()[:SALT_SIZE]
-        ikm += Stretching(DEFAULT_COST, salt).stretch(passphrase).reveal()
+        ikm += Stretching(DEFAULT_COST, salt).stretch(reading).reveal()
     octets = wrapping.hkdf(
         # A fixed salt: anything stored could be lost or changed by a server, and this
         # key is for when all of that is gone.
@@ -139,7 +161,11 @@ def recovery_key(
     return SigningKey.from_uniform(kind, octets)
 
 
-def _refuse_empty(passphrase: SecretBytes | None) -> None:
-    if passphrase is not None and not len(passphrase):
+def _chosen(passphrase: SecretBytes | None) -> SecretBytes | None:
+    if passphrase is None:
+        return None
+    chosen = canonical(passphrase)
+    if not len(chosen):
         # Nothing typed is no passphrase: None says so, and the door then does not ask for one.
         raise Unusable("a passphrase is not empty")
+    return chosen

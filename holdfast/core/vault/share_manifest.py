@@ -16,6 +16,7 @@ from typing import ClassVar, Final
 from holdfast.core.base.encoding import Fields
 from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.keys import KeyKind, PublicKey, SealingKey
 from holdfast.core.crypto.safety import Groups, six_groups
 from holdfast.core.crypto.shares import MAX_SHARES, MIN_QUORUM
@@ -93,6 +94,7 @@ class Manifest:
         if hashlib.sha256(blob).digest() != self.door_hash:
             raise Untrusted("the contacts door is not the one that the manifest names")
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes: 7 set, 8 k, 9 n, 10 created, 11 [[contact, commitment]…], 12 door hash."""
         rows = [list(row) for row in self.rows]
@@ -141,10 +143,10 @@ class ShareRequest:
 
     @classmethod
     def new(cls, header: Header, *, device_hash: bytes, manifest_hash: bytes) -> tuple[ShareRequest, SealingKey]:
-        """Make a request and its private key, which never leaves the device. Raises Malformed for a longer life."""
+        """Make a request and its private key, which never leaves the device. Raises ValueError for a longer life."""
         key = SealingKey.generate()
         request = cls(header, key.public, device_hash, manifest_hash)
-        # Read back as a contact will, so that a request nobody would answer is never published.
+        # Written as a contact will read it, so that a request nobody would answer is never published.
         return cls.from_payload(request.to_payload()), key
 
     @cached_property
@@ -159,6 +161,7 @@ class ShareRequest:
         # to guess 30 digits at once (FAULTS R7).
         return six_groups(self.hash)
 
+    @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes: 7 X-Wing key, 8 device statement hash, 9 manifest hash."""
         return close_payload(self.header, {7: self.key.encoded, 8: self.device_hash, 9: self.manifest_hash})

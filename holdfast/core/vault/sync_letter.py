@@ -14,6 +14,7 @@ from typing import Final
 from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode, label
 from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back, require_readable
 from holdfast.core.crypto import wrapping
 from holdfast.core.crypto.keys import PublicKey, SealingKey, SigningKey
 from holdfast.core.crypto.sealing import open_sealed, seal
@@ -63,6 +64,7 @@ class DeviceSync:
     nonce: bytes
     officers: OfficersKey | None = None
 
+    @read_back("from_secret")
     def to_secret(self) -> SecretBytes:
         """Return dCBOR{1: 1, 2: VK, 3: epoch, 4: version, 5: checkpoint, 6: nonce, 7: officers when given along}."""
         fields: dict[int, Encodable] = {1: _VERSION, 2: self.vault_key.reveal(), 3: self.epoch, 4: self.version}
@@ -97,8 +99,10 @@ def seal_sync(
     """Sign the contents as the device of `header` and seal them to the X-Wing key `to`; returns the letter.
 
     kind: DEVICE_DOOR, with the pairing request's hash; or DEVICE_TO_DEVICE, with the receiving device's statement
-    hash. head: of the sender's chain, in which the receiver is listed. Both hashes 32 bytes.
+    hash. head: of the sender's chain, in which the receiver is listed. Both hashes 32 bytes. Raises ValueError for a
+    header that names no device, and contents that no device would take (the caller's mistakes).
     """
+    require_readable(lambda said: require_device(said, "sync letter"), header)
     secret = contents.to_secret()
     # Only the hash is signed: the statement may be shown to others as evidence, and the vault key may not.
     statement = Sync(header, kind, hashlib.sha256(secret.reveal()).digest(), contents.version)

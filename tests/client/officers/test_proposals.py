@@ -442,7 +442,7 @@ def test_what_the_server_says_of_people_stands_last_and_in_quotes(world: Members
     ]
     found = proposals.find_proposal(account)
     *_, told, proposer = [unstyled(line) for line in officer_policy._lines(account, found)]
-    assert '“Grace" [bold]of all”, known since 2026-09-20' in told
+    assert "““Grace” [bold]of all””, known since 2026-09-20" in told
     assert f"let in by {UUID(bytes=account.user)}" in told
     assert "The server says it was proposed by" in proposer
 

@@ -8,25 +8,46 @@ import unicodedata
 
 import pytest
 
-from holdfast.core.base.text import boxed, duration, is_hidden, says_nothing, written_out
+from holdfast.core.base.text import (
+    boxed,
+    duration,
+    encodable,
+    is_dangerous,
+    is_encodable,
+    is_hidden,
+    says_nothing,
+    written_out,
+)
+from tests.cast.texts import ESCAPED, SHOWN_WHOLE
 
 
-def test_hidden_characters_are_written_out_and_all_others_stay() -> None:
-    told = "a\x1b[2J\r\n\x9b\u202e\u2066\u2069\u200b\ufeff\u2028\u3164z"
-    assert written_out(told) == (
-        "a<U+001B>[2J<U+000D><U+000A><U+009B><U+202E><U+2066><U+2069><U+200B><U+FEFF><U+2028><U+3164>z"
-    )
-    for plain in ("Zoë Müller", "李小龍　様", "عبد الله", "נועה", "❤️ 👍🏽", "a\u0301", "“x” [bold] \\ <U+202E>"):
+def test_dangerous_characters_are_written_out_and_all_others_stay() -> None:
+    told = "a\x1b[2J\r\n\x9b\u202e\u2066\u2069\u2028z"
+    assert written_out(told) == "a<U+001B>[2J<U+000D><U+000A><U+009B><U+202E><U+2066><U+2069><U+2028>z"
+    for plain in ("Zoë Müller", "李小龍　様", "عبد الله", "נועה", "❤️ 👍🏽", "a\u0301", "“x” [bold] \\ <U+202E>",
+                  "می\u200cروم", "👨\u200d👩", "10\u00a0000 €", "a\tb", "\ufeff\u200b\u3164\ue000\u200f"):  # fmt: skip
         assert written_out(plain) == plain
-    assert written_out("a\tb\nc", keep="\n\t") == "a\tb\nc"
+    assert [written_out(text) for text in SHOWN_WHOLE] == list(SHOWN_WHOLE)
+    assert [written_out(text) for text in ESCAPED] == list(ESCAPED.values())
+    assert written_out("a\tb\nc", keep="\n") == "a\tb\nc"
 
 
-def test_no_character_that_a_terminal_or_a_reader_obeys_is_left() -> None:
-    obeyed = {"B", "S", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+def test_dangerous_is_what_a_terminal_or_the_order_of_letters_obeys_and_nothing_else() -> None:
+    turns = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     for number in range(sys.maxunicode + 1):
         sign = chr(number)
-        if unicodedata.bidirectional(sign) in obeyed or unicodedata.category(sign) in {"Cc", "Cf", "Zl", "Zp"}:
-            assert is_hidden(sign), hex(number)
+        obeyed = unicodedata.bidirectional(sign) in turns or unicodedata.category(sign) in {"Cc", "Zl", "Zp"}
+        assert is_dangerous(sign) is (obeyed and sign != "\t"), hex(number)
+        # No name has one either.
+        assert is_hidden(sign) or not is_dangerous(sign), hex(number)
+
+
+def test_character_that_an_encoding_has_not_is_written_out() -> None:
+    assert encodable("10 € \ud800", "latin-1") == "10 <U+20AC> <U+D800>"
+    assert encodable("10 € \ud800", "utf-8") == "10 € <U+D800>"
+    assert encodable("é\x1b", "latin-1") == "é\x1b"
+    assert is_encodable("é", "latin-1")
+    assert not is_encodable("é", "ascii")
 
 
 def test_text_in_a_box_begins_no_line_and_ends_no_box() -> None:

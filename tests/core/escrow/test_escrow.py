@@ -27,13 +27,14 @@ from holdfast.core.escrow.deposit import (
     oaep_label,
     share_commitment,
 )
-from holdfast.core.escrow.release import Ended, LoggedApproval, NoticeFacts, NotYet, judge
+from holdfast.core.escrow.release import NOTICE_SLACK_SECONDS, Ended, LoggedApproval, NoticeFacts, NotYet, judge
 from holdfast.core.identity.cases import Approval, ClientKind
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.statements import EscrowKey
 from tests.cast.custody import HSM_KEY, NOW, RECIPIENT_KEY, Custody
 from tests.cast.officers import approve_as
+from tests.cast.unread import unread
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ def test_every_part_of_the_header_is_bound_to_both_halves(world: Custody) -> Non
 def test_a_deposit_refuses_a_quorum_outside_the_bounds(world: Custody, m: int, n: int) -> None:
     header = replace(one(world).header, m=m, n=n)
     with pytest.raises(Malformed):
-        DepositHeader.from_bytes(header.to_bytes())
+        DepositHeader.from_bytes(unread(header, "to_bytes"))
 
 
 def test_an_officer_opens_no_box_but_their_own(world: Custody) -> None:
@@ -322,9 +323,19 @@ def test_judge_ends_a_case_that_delays_notice_longer_than_allowed() -> None:
     world.case = world.sign_case(notice_at=NOW + 3600)
     with pytest.raises(Ended, match="notice"):
         judge(world.facts(1, 2))
+    world.case = world.sign_case(notice_at=NOW + NOTICE_SLACK_SECONDS + 1)
+    with pytest.raises(Ended, match="notice"):
+        judge(world.facts(1, 2))
     patient = Custody(terms={"max_notice_delay_seconds": 3600})
     patient.case = patient.sign_case(notice_at=NOW + 3600)
     assert judge(patient.facts(1, 2, notice=NoticeFacts()))
+
+
+@pytest.mark.parametrize("early", [1, 5, 60, NOTICE_SLACK_SECONDS])
+def test_judge_bears_clocks_that_are_a_little_apart(early: int) -> None:
+    """By the release process's clocks, a case was opened before the date that its device signed."""
+    world = Custody()
+    assert judge(world.facts(1, 2, opened_at=NOW - early))
 
 
 def test_judge_takes_the_strictest_m_of_deposit_request_and_now() -> None:

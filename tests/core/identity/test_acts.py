@@ -24,13 +24,14 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from tests.cast import statements as cast
 from tests.cast.statements import CAROL, DAN, ERIN, NOW, OFFICER_KEYS, SIGNED_POLICY, TENANT
+from tests.cast.unread import unread
 
 CAROLS, DANS, ERINS = OFFICER_KEYS
 
 
 def stated(key: SigningKey, person: bytes, standing: Standing, **changes: Any) -> Sign1:
     said = replace(OfficerState(TENANT, person, standing, "as told"), **changes)
-    return cose.sign(said.to_payload(), purpose=Purpose.OFFICER_STATE, key=key)
+    return cose.sign(unread(said), purpose=Purpose.OFFICER_STATE, key=key)
 
 
 def passed(made: Resolution, *keys: SigningKey, purpose: Purpose = Purpose.RESOLUTION) -> tuple[Sign1, ...]:
@@ -165,4 +166,4 @@ def test_resolution_refuses_other_policies_tenants_outsiders_and_mixed_payloads(
 )
 def test_resolution_refuses_an_object_that_its_act_does_not_have(act: Act, about: tuple[int | bytes, ...]) -> None:
     with pytest.raises(Malformed, match="resolution object"):
-        Resolution.from_payload(cast.resolution(act, *about).to_payload())
+        Resolution.from_payload(unread(cast.resolution(act, *about)))

@@ -36,6 +36,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import MAX_SIGNERS, Purpose
 from tests.cast import statements as cast
 from tests.cast.statements import ACME, FOUNDING, OFFICER_KEYS, OFFICERS, POLICY, SIGNED_POLICY, TERMS
+from tests.cast.unread import unread
 
 FRESH = Officer(3, cast.RITA, SigningKey.generate().public, SealingKey.generate().public)
 
@@ -52,7 +53,7 @@ def signed(policy: Policy, *keys: SigningKey) -> tuple[cose.Sign1, ...]:
 @pytest.mark.parametrize("m", [0, 1, 3, 4, 2**32])
 def test_policy_refuses_m_outside_two_to_one_below_n(m: int) -> None:
     with pytest.raises(Malformed, match="field 8"):
-        Policy.from_payload(replace(POLICY, m=m).to_payload())
+        Policy.from_payload(unread(replace(POLICY, m=m)))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_terms_of_a_consent_lower_no_guard_and_the_last_policy_says_them() -> No
 @pytest.mark.parametrize("n", [0, 1, 2, 17])
 def test_policy_refuses_fewer_than_three_and_more_than_sixteen_officers(n: int) -> None:
     with pytest.raises(Malformed, match="field"):
-        Policy.from_payload(replace(POLICY, roster=roster_of(n)).to_payload())
+        Policy.from_payload(unread(replace(POLICY, roster=roster_of(n))))
 
 
 def test_policy_of_sixteen_officers_fits_its_limits_with_every_signature() -> None:
@@ -134,7 +135,7 @@ def test_policy_of_sixteen_officers_fits_its_limits_with_every_signature() -> No
 )
 def test_policy_refuses_a_roster_that_counts_somebody_twice_or_out_of_order(roster: tuple[Officer, ...]) -> None:
     with pytest.raises(Malformed, match="field 9"):
-        Policy.from_payload(replace(POLICY, roster=roster).to_payload())
+        Policy.from_payload(unread(replace(POLICY, roster=roster)))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_policy_refuses_a_roster_that_counts_somebody_twice_or_out_of_order(rost
 )
 def test_policy_refuses_terms_outside_their_bounds(terms: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
-        Policy.from_payload(replace(POLICY, terms=replace(TERMS, **terms)).to_payload())
+        Policy.from_payload(unread(replace(POLICY, terms=replace(TERMS, **terms))))
 
 
 def test_founding_policy_is_believed_when_every_founder_has_signed() -> None:
@@ -365,9 +366,9 @@ def test_policy_names_the_version_in_force_from_version_2_on_and_may_give_deposi
     assert Policy.from_payload(made.to_payload()) == made
     for change in ({"held_in_force": bytes(32)}, {"given_up": GivenUp(1, bytes(32))}):
         with pytest.raises(Malformed, match="is not for version 1"):
-            Policy.from_payload(replace(POLICY, **change).to_payload())
+            Policy.from_payload(unread(replace(POLICY, **change)))
     with pytest.raises(Malformed, match="field 13"):
-        Policy.from_payload(replace(made, given_up=GivenUp(0, bytes(32))).to_payload())
+        Policy.from_payload(unread(replace(made, given_up=GivenUp(0, bytes(32)))))
 
 
 def test_next_policy_asks_the_officers_in_force_as_well_as_those_of_the_version_before() -> None:
@@ -480,7 +481,7 @@ def test_policy_refuses_a_cooling_off_of_more_than_thirty_days() -> None:
     longest = replace(POLICY, terms=replace(TERMS, cooling_off_seconds=30 * 86400))
     assert Policy.from_payload(longest.to_payload()) == longest
     with pytest.raises(Malformed, match="field 3"):
-        Policy.from_payload(replace(POLICY, terms=replace(TERMS, cooling_off_seconds=30 * 86400 + 1)).to_payload())
+        Policy.from_payload(unread(replace(POLICY, terms=replace(TERMS, cooling_off_seconds=30 * 86400 + 1))))
 
 
 # Withdrawal.

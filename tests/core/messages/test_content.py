@@ -17,11 +17,21 @@ from holdfast.core.base.encoding import decode, encode, label
 from holdfast.core.base.errors import Malformed, UnwrapFailed
 from holdfast.core.base.padding import pad
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.messages.content import Content, ContentKind, LargeReference, open_large, seal_large
+from holdfast.core.messages.content import (
+    MAX_ACKNOWLEDGED,
+    MAX_BODY,
+    Content,
+    ContentKind,
+    LargeReference,
+    acknowledgement_body,
+    open_large,
+    seal_large,
+)
 from tests.cast.statements import NOW, hash_of, id_of
 
 REFERENCE = LargeReference(SecretBytes(bytes(range(32))), hash_of("ciphertext"), 70_000)
 ID = id_of("message")
+IDS = sorted(id_of(str(number)) for number in range(257))
 CONTENTS = {
     "bytes": Content(ContentKind.BYTES, ID, NOW, b"hello"),
     "nothing": Content(ContentKind.BYTES, ID, 0),
@@ -29,6 +39,8 @@ CONTENTS = {
     "large": Content(ContentKind.LARGE, ID, NOW, REFERENCE),
     "moved": Content(ContentKind.MOVED, ID, NOW, hash_of("new head")),
     "greeting": Content(ContentKind.GREETING, ID, NOW, chain_head=hash_of("head")),
+    "acknowledgement": Content(ContentKind.ACKNOWLEDGEMENT, ID, NOW, b"".join(IDS[:256])),
+    "acknowledgement of nothing": Content(ContentKind.ACKNOWLEDGEMENT, ID, NOW),
 }
 
 
@@ -56,7 +68,7 @@ def test_content_is_the_map_of_the_format_page() -> None:
     [
         {1: 2},
         {2: 0},
-        {2: 5},
+        {2: 6},
         {2: 2},
         {2: 3},
         {2: 4},
@@ -69,6 +81,11 @@ def test_content_is_the_map_of_the_format_page() -> None:
         {5: "text"},
         {2: 3, 5: bytes(31)},
         {2: 4, 5: b"x"},
+        {2: 5, 5: bytes(17)},
+        {2: 5, 5: IDS[0] * 2},
+        {2: 5, 5: IDS[1] + IDS[0]},
+        {2: 5, 5: b"".join(IDS)},
+        {2: 5, 5: list(IDS[:1])},
         {2: 2, 5: {1: bytes(32), 2: bytes(32)}},
         {2: 2, 5: {1: bytes(31), 2: bytes(32), 3: 1}},
         {2: 2, 5: {1: bytes(32), 2: bytes(33), 3: 1}},
@@ -86,6 +103,13 @@ def test_content_refuses_every_other_form(changes: dict[int, Any]) -> None:
     assert isinstance(fields, dict)
     with pytest.raises(Malformed):
         Content.decode(encode({**fields, **changes}))
+
+
+def test_only_an_acknowledgement_names_messages_and_it_names_each_once() -> None:
+    body = acknowledgement_body([IDS[2], IDS[0], IDS[2]])
+    assert Content(ContentKind.ACKNOWLEDGEMENT, ID, NOW, body).acknowledged == (IDS[0], IDS[2])
+    assert Content(ContentKind.BYTES, ID, NOW, body).acknowledged == ()
+    assert len(acknowledgement_body(IDS[:MAX_ACKNOWLEDGED])) <= MAX_BODY
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 4, 5])
@@ -114,6 +138,9 @@ def test_content_of_any_bytes_is_refused_or_reads_back(data: bytes) -> None:
         (ContentKind.LARGE, b"not a reference"),
         (ContentKind.MOVED, bytes(31)),
         (ContentKind.GREETING, b"x"),
+        (ContentKind.ACKNOWLEDGEMENT, bytes(15)),
+        (ContentKind.ACKNOWLEDGEMENT, IDS[1] + IDS[0]),
+        (ContentKind.ACKNOWLEDGEMENT, b"".join(IDS)),
     ],
 )
 def test_content_that_no_message_can_be_is_not_made(kind: ContentKind, body: Any) -> None:

@@ -31,6 +31,12 @@ codes = plain | st.builds(lambda code, root: replace(code, root_pin=b"", foundin
 CODE = EnrolmentCode(b"t" * 16, b"p" * 16, SecretBytes(b"s" * 16), b"r" * 32, "acme+12345678+AAAA")
 
 
+def with_checksum(octets: bytes) -> str:
+    """Return the text of any fields: "hf2." and base64url of them and of 4 bytes over them."""
+    checksum = hashlib.sha256(encode(["holdfast/v1/enrolment-checksum", octets])).digest()[:4]
+    return "hf2." + b64u(octets + checksum)
+
+
 @given(codes)
 def test_parse_gives_back_what_text_wrote(code: EnrolmentCode) -> None:
     assert EnrolmentCode.parse(f" {code.text()}\n") == code
@@ -44,11 +50,12 @@ def test_parse_refuses_text_without_failing_otherwise(text: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_parse_accepts_no_second_spelling(octets: bytes) -> None:
+    text = with_checksum(octets)
     try:
-        code = EnrolmentCode.parse("hf1." + b64u(octets))
+        code = EnrolmentCode.parse(text)
     except Malformed:
         return
-    assert code.text() == "hf1." + b64u(octets)
+    assert code.text() == text
 
 
 BAD: dict[str, dict[int, Encodable]] = {
@@ -67,7 +74,7 @@ BAD: dict[str, dict[int, Encodable]] = {
 def test_parse_refuses(case: str) -> None:
     fields: dict[int, Encodable] = {1: 1, 2: b"t" * 16, 3: b"p" * 16, 4: b"s" * 16, **BAD[case]}
     with pytest.raises(Malformed):
-        EnrolmentCode.parse("hf1." + b64u(encode(fields)))
+        EnrolmentCode.parse(with_checksum(encode(fields)))
 
 
 def test_a_code_pins_the_root_with_its_policy_or_without_and_never_both() -> None:
@@ -102,4 +109,4 @@ def test_hash_depends_on_tenant_person_and_secret() -> None:
 
 
 def test_code_has_the_length_a_person_can_paste() -> None:
-    assert len(unb64u(CODE.text().removeprefix("hf1."))) < 160
+    assert len(unb64u(CODE.text().removeprefix("hf2."))) < 160

@@ -21,6 +21,7 @@ from holdfast.core.signed.payloads import Header, check_time
 from holdfast.core.signed.statements import DeviceStatement
 from tests.cast import statements as cast
 from tests.cast.statements import ACME, ALICE, DAY, LAPTOP, NOW, PAYLOADS
+from tests.cast.unread import unread
 
 NAMES = sorted(PAYLOADS)
 JUNK = (
@@ -131,7 +132,7 @@ def test_payload_refuses_the_wrong_kind_of_signer_in_its_header(name: str) -> No
     for header in wrong[kind]:
         forged = replace(made, header=replace(header, expires_at=made.header.expires_at))
         with pytest.raises(Malformed, match="names"):
-            type(made).from_payload(forged.to_payload())
+            type(made).from_payload(unread(forged))
 
 
 def test_payloads_cannot_be_changed_in_place() -> None:
@@ -177,7 +178,7 @@ def test_device_statement_refuses_keys_of_another_suite(suite: Suite) -> None:
     for other in Suite:
         if other.signing_kind is not suite.signing_kind:
             with pytest.raises(Malformed, match="not the kind"):
-                DeviceStatement.from_payload(replace(device, suite=other).to_payload())
+                DeviceStatement.from_payload(unread(replace(device, suite=other)))
 
 
 @pytest.mark.parametrize("suite", [0, 5, 255])
@@ -197,7 +198,7 @@ def test_pre_keys_carry_a_kem_key_exactly_where_the_suite_has_one(suite: Suite) 
     with pytest.raises(Malformed, match="does not fit the suite"):
         OneTimePreKey.from_leaf(OneTimePreKey(9, dh, wrong).to_leaf(), suite)
     with pytest.raises(Malformed, match="does not fit the suite"):
-        SignedPreKey.from_payload(cast.signed_pre_key(suite, kem=wrong).to_payload())
+        SignedPreKey.from_payload(unread(cast.signed_pre_key(suite, kem=wrong)))
 
 
 def test_one_time_pre_key_refuses_an_id_above_32_bits() -> None:
@@ -223,13 +224,13 @@ def test_one_time_pre_key_of_a_mutated_leaf_is_refused_or_given_back(data: st.Da
 def test_signed_pre_key_refuses_a_life_above_thirty_days_or_none_stated(expires_at: int) -> None:
     header = replace(cast.DEVICE, expires_at=expires_at)
     with pytest.raises(Malformed, match="30 days"):
-        SignedPreKey.from_payload(cast.signed_pre_key(header=header).to_payload())
+        SignedPreKey.from_payload(unread(cast.signed_pre_key(header=header)))
 
 
 @pytest.mark.parametrize("size", [0, 101])
 def test_batch_refuses_no_leaf_and_a_hundred_and_first(size: int) -> None:
     with pytest.raises(Malformed, match="field 13"):
-        type(cast.BATCH).from_payload(replace(cast.BATCH, size=size).to_payload())
+        type(cast.BATCH).from_payload(unread(replace(cast.BATCH, size=size)))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_batch_refuses_no_leaf_and_a_hundred_and_first(size: int) -> None:
 )
 def test_statement_refuses_what_its_page_forbids(name: str, changes: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
-        type(PAYLOADS[name]).from_payload(replace(PAYLOADS[name], **changes).to_payload())
+        type(PAYLOADS[name]).from_payload(unread(replace(PAYLOADS[name], **changes)))
 
 
 @pytest.mark.parametrize(("name", "kind"), [("signed pre-key", 2), ("batch", 1), ("batch", 3), ("signed pre-key", 0)])

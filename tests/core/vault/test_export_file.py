@@ -21,6 +21,7 @@ from holdfast.core.vault.blob import MAX_KEYRING, VaultHeader, open_vault, seal_
 from holdfast.core.vault.export_file import MAGIC, MAX_FILE, ExportFile
 from holdfast.core.vault.password_door import Argon2Cost, DoorOwner, open_password_door, seal_password_door
 from tests.cast.statements import ACME, AIK, ALICE, DEVICE, ISK, MALLORY, MALLORY_TENANT, USER, hash_of
+from tests.cast.unread import unread
 
 QUICK = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 VAULT_KEY = SecretBytes(bytes(range(32)))
@@ -101,7 +102,7 @@ def test_verify_refuses_a_vault_exported_in_another_name() -> None:
 )  # fmt: skip
 def test_parse_refuses_a_vault_that_its_statement_does_not_name(sync: Sign1) -> None:
     with pytest.raises(Malformed, match="not the one that its statement names"):
-        ExportFile.parse(ExportFile.make(VAULT, sync, DOOR, header=DEVICE, key=ISK).encode())
+        ExportFile.parse(unread(ExportFile.make(VAULT, sync, DOOR, header=DEVICE, key=ISK), "encode"))
 
 
 def test_parse_refuses_parts_of_two_files_in_one() -> None:
@@ -113,14 +114,14 @@ def test_parse_refuses_parts_of_two_files_in_one() -> None:
         replace(FILE, door=door), replace(FILE, sync=sync_of(VAULT, header=replace(USER, issued_at=1))),
     ):  # fmt: skip
         with pytest.raises(Malformed, match="about something else"):
-            ExportFile.parse(mixed.encode())
+            ExportFile.parse(unread(mixed, "encode"))
 
 
 def test_parse_refuses_another_kind_of_export() -> None:
     said = ExportStatement(DEVICE, FILE.exported_by.blob_hash, 2)
     statement = cose.sign(said.to_payload(), purpose=Purpose.EXPORT, key=ISK)
     with pytest.raises(Malformed):
-        ExportFile.parse(replace(FILE, statement=statement).encode())
+        ExportFile.parse(unread(replace(FILE, statement=statement), "encode"))
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,15 @@ def test_log_asks_once_whether_something_is_to_be_withheld(hidden: tuple[World, 
     assert counts[0] == counts[1]
 
 
+@pytest.mark.parametrize(("ahead", "status"), [(5, 201), (55, 201), (120, 422)])
+def test_clock_that_is_a_little_ahead_puts_no_notice_off(found: Callable[..., World], ahead: int, status: int) -> None:
+    """Where every notice is sent at once, a device whose clock is as far off as its requests may be opens a case."""
+    world = found()
+    answer = world.open(world.case(world.new_phone(), world.deposit(), notice_at=now() + ahead))
+    assert answer.status_code == status, answer.content
+    assert status == 201 or "delayed longer" in answer.json()["detail"]
+
+
 def test_count_of_cases_about_a_person_tells_of_no_hidden_one(found: Callable[..., World], settings: Any) -> None:
     settings.HOLDFAST_CASES_PER_DAY = 3
     world = found(max_notice_delay_seconds=90 * DAY)

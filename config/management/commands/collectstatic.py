@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`manage.py collectstatic`: Django's own, whose files every account can read, whatever the umask of who runs it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.contrib.staticfiles.management.commands.collectstatic import Command as Collect
+
+# Nothing in them is secret: they are served to everybody, by an account that is not the one that collects them.
+_UMASK = 0o022
+
+
+class Command(Collect):
+    def handle(self, *args: Any, **options: Any) -> str | None:
+        before = os.umask(_UMASK)
+        try:
+            return super().handle(*args, **options)
+        finally:
+            os.umask(before)

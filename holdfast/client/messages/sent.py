@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was sent and not acknowledged yet: kept sealed, message by message, for the devices that have not said so.
+
+Implements "Acknowledged and sent again" of docs/formats/messages.md on `holdfast.core.messages.repeats`.
+Sends nothing, and believes an acknowledgement of nobody but the device that it is from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+from holdfast.client.messages import reports
+from holdfast.client.messages.reports import ReportKind
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.store import Store
+from holdfast.client.sessions.sessions import Address
+from holdfast.core.base.rows import flag, octets, open_row, pair, seal_row, several, uint
+from holdfast.core.messages import repeats
+from holdfast.core.messages.content import Content, ContentKind
+
+_SENT: Final = "sent"
+_BODY: Final = "sent-body"
+_TOTAL: Final = "sent-total"
+_MAX_BODY: Final = 2 * 1024 * 1024  # bytes of a row: large content beside the content that names it
+_DAY: Final = 86_400
+_USER: Final = 16  # octets at the beginning of a key: to whom
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One message to the devices of one user. key: that user, and the message's id, 16 bytes each.
+
+    sent_at: when it was written, tried_at: when it was last sent again, UTC seconds. octets: what it counts as.
+    is_acknowledged: by at least one device. waiting: each device that has not, with the session it went in; without
+    one where it is still to be sent.
+    """
+
+    key: bytes
+    sent_at: Annotated[int, uint()]
+    tried_at: Annotated[int, uint()]
+    octets: Annotated[int, uint()]
+    is_acknowledged: Annotated[bool, flag()]
+    waiting: Annotated[tuple[tuple[bytes, bytes], ...], several(pair(octets(16), octets(0, 16)), of=tuple)]
+
+    @property
+    def user(self) -> bytes:
+        """To whom."""
+        return self.key[:_USER]
+
+    @property
+    def devices(self) -> list[bytes]:
+        """The devices that have not acknowledged it."""
+        return [device for device, _ in self.waiting]
+
+    def session_with(self, device: bytes) -> bytes | None:
+        """Return the session in which a device was sent it, b"" before it was; None when it is not waited for."""
+        return dict(self.waiting).get(device)
+
+
+@dataclass(frozen=True)
+class Body:
+    """What is sent again: the encoded content, and the large ciphertext that it names, or b""."""
+
+    plaintext: Annotated[bytes, octets()]
+    content: Annotated[bytes, octets()]
+
+
+@dataclass(frozen=True)
+class Unconfirmed:
+    """A message that is kept here since not every device of `user` has said that it is there. id: 16 bytes.
+
+    devices: those that have not. is_confirmed: whether at least one has. A message to oneself is a copy.
+    """
+
+    id: bytes
+    user: UUID
+    sent_at: datetime
+    devices: tuple[UUID, ...]
+    is_confirmed: bool
+
+
+def keep(account: Account, user: bytes, what: Body, *, at: int, places: Sequence[tuple[bytes, bytes]]) -> None:
+    """Keep a message until its devices have acknowledged it, in the transaction that encrypts it for them.
+
+    at: when it was written. places: each device, with the id of the session that it is sent in. What is not for a
+    person is not kept.
+    """
+    said = Content.decode(what.plaintext)
+    if said.kind not in (ContentKind.BYTES, ContentKind.LARGE):
+        return
+    store, key = account.store, user + said.message_id
+    forget(store, user, said.message_id)
+    row = Sent(key, at, at, repeats.counted(len(what.plaintext) + len(what.content)), False, tuple(places))
+    _save(store, row)
+    store.put(_BODY, key, seal_row(what))
+    _count(store, row.octets)
+    if _total(store) > repeats.KEPT_OCTETS:
+        _trim(account)
+
+
+def forget(store: Store, user: bytes, message_id: bytes) -> None:
+    """Keep a message no longer, in the caller's transaction: it was never sent, or nobody is waited for."""
+    if row := _load(store, user + message_id):
+        _drop(store, row)
+
+
+def acknowledge(account: Account, sender: Address, message_ids: Collection[bytes]) -> bool:
+    """Take a device's word that it has messages of this one, in the caller's transaction.
+
+    An id that was not sent to its user changes nothing. Returns whether something is due to that device again: it has
+    a later message and not one that was sent a day before, so that one was lost.
+    """
+    store, newest = account.store, 0
+    for message_id in message_ids:
+        row = _load(store, sender.user + message_id)
+        if row is None:
+            continue
+        newest = max(newest, row.sent_at)
+        left = tuple(place for place in row.waiting if place[0] != sender.device)
+        _save_or_drop(store, replace(row, is_acknowledged=True, waiting=left))
+    return newest > 0 and _find_overtaken(account, sender, newest)
+
+
+def _find_overtaken(account: Account, peer: Address, newest: int) -> bool:
+    now, found = account.api.clock.now(), False
+    for row in waiting_for(account, peer):
+        if row.sent_at < newest and now - row.tried_at >= _DAY:
+            _save(account.store, _placed(row, peer.device, b""))
+            found = True
+    return found
+
+
+def revise(account: Account, user: bytes, listed: Collection[bytes]) -> set[bytes]:
+    """Wait for those devices alone that a user's chain lists. Returns the devices that are to be sent something.
+
+    listed: of 16 bytes each, without this one. What nobody has acknowledged is due to the devices that remain.
+    """
+    due: set[bytes] = set()
+    with account.store.transaction():
+        for row in _of_user(account.store, user):
+            still = repeats.still_due(row.devices, listed, is_acknowledged=row.is_acknowledged)
+            if still == set(row.devices):
+                continue
+            due |= still - set(row.devices)
+            _save_or_drop(
+                account.store,
+                replace(row, waiting=tuple((device, row.session_with(device) or b"") for device in sorted(still))),
+            )
+    return due
+
+
+def users(store: Store) -> list[bytes]:
+    """Return the users (16 bytes each) to whom something was sent that is not acknowledged by all."""
+    return list(dict.fromkeys(key[:_USER] for key in store.keys(_SENT)))
+
+
+def waiting_for(account: Account, peer: Address) -> Iterator[Sent]:
+    """Give what a device has not acknowledged and may still be sent, oldest first."""
+    for row in list(_of_user(account.store, peer.user)):
+        if row.session_with(peer.device) is not None and not _is_over(account, row):
+            yield row
+
+
+def body(store: Store, row: Sent) -> Body:
+    """Return what is sent again."""
+    kept = store.get(_BODY, row.key)
+    assert kept is not None
+    return open_row(Body, kept, "sent message", max_size=_MAX_BODY)
+
+
+def sent_again(account: Account, row: Sent, device: bytes, session: bytes) -> None:
+    """Note in which session (its 16-byte id) a message was sent to a device again."""
+    _save(account.store, replace(_placed(row, device, session), tried_at=account.api.clock.now()))
+
+
+def unconfirmed(account: Account) -> list[Unconfirmed]:
+    """Return what is kept, oldest first."""
+    return [
+        Unconfirmed(
+            id=row.key[_USER:],
+            user=UUID(bytes=row.user),
+            sent_at=datetime.fromtimestamp(row.sent_at, UTC),
+            devices=tuple(UUID(bytes=device) for device in row.devices),
+            is_confirmed=row.is_acknowledged,
+        )
+        for row in sorted(_rows(account.store), key=lambda row: row.sent_at)
+    ]
+
+
+def expire(account: Account) -> int:
+    """Destroy what has waited for 30 days, each told if no device has it; returns how many there were."""
+    over = [row for row in _rows(account.store) if _is_over(account, row)]
+    with account.store.transaction():
+        for row in over:
+            _give_up(account, row)
+    return len(over)
+
+
+def _is_over(account: Account, row: Sent) -> bool:
+    return account.api.clock.earliest() - row.sent_at >= repeats.KEPT_SECONDS
+
+
+def _trim(account: Account) -> None:
+    for row in sorted(_rows(account.store), key=lambda row: row.sent_at):
+        if _total(account.store) <= repeats.KEPT_OCTETS:
+            return
+        _give_up(account, row)
+
+
+def _give_up(account: Account, row: Sent) -> None:
+    _drop(account.store, row)
+    # A copy that an own device never took is no message that somebody does not have.
+    if row.is_acknowledged or row.user == account.user:
+        return
+    written = datetime.fromtimestamp(row.sent_at, UTC)
+    reports.add(
+        account,
+        ReportKind.NOT_CONFIRMED,
+        f"Not confirmed: no device has said that it has the message that you wrote to {UUID(bytes=row.user)} on "
+        f"{written:%Y-%m-%d at %H:%M} UTC.",
+        way_out="It is kept here no longer. Ask the person whether it came, and send it again if it still matters.",
+        user=row.user,
+    )
+
+
+def _rows(store: Store) -> Iterator[Sent]:
+    for key in store.keys(_SENT):
+        if row := _load(store, key):
+            yield row
+
+
+def _of_user(store: Store, user: bytes) -> Iterator[Sent]:
+    for key in store.keys(_SENT):
+        if key[:_USER] == user and (row := _load(store, key)):
+            yield row
+
+
+def _load(store: Store, key: bytes) -> Sent | None:
+    kept = store.get(_SENT, key)
+    return None if kept is None else open_row(Sent, kept, "sent", key=key)
+
+
+def _placed(row: Sent, device: bytes, session: bytes) -> Sent:
+    return replace(row, waiting=tuple((other, session if other == device else was) for other, was in row.waiting))
+
+
+def _save(store: Store, row: Sent) -> None:
+    store.put(_SENT, row.key, seal_row(row))
+
+
+def _save_or_drop(store: Store, row: Sent) -> None:
+    if row.waiting:
+        _save(store, row)
+    else:
+        _drop(store, row)
+
+
+def _drop(store: Store, row: Sent) -> None:
+    store.delete(_SENT, row.key)
+    store.delete(_BODY, row.key)
+    _count(store, -row.octets)
+
+
+@dataclass(frozen=True)
+class _Total:
+    octets: Annotated[int, uint()]
+
+
+def _total(store: Store) -> int:
+    kept = store.get(_TOTAL, b"")
+    return open_row(_Total, kept, "sent total").octets if kept else 0
+
+
+def _count(store: Store, octets: int) -> None:
+    store.put(_TOTAL, b"", seal_row(_Total(max(0, _total(store) + octets))))

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What devices are owed, sent: acknowledgements, a session begun anew where one is dead, and what was not read.
+
+Implements "Acknowledged and sent again" of docs/formats/messages.md; FAULTS X2 and S9. Each message of this module is
+for one device. It answers no acknowledgement, and what it cannot send now is owed still.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from holdfast.client.errors import ClientError, NotPossible, Problem, ProfileError, Unreachable
+from holdfast.client.identity import key_log, peers
+from holdfast.client.messages import bundles, handshakes, outbox, renewals, sent
+from holdfast.client.messages.renewals import Renewal
+from holdfast.client.messages.sent import Body
+from holdfast.client.profile.account import Account
+from holdfast.client.sessions import sessions
+from holdfast.client.sessions.sessions import Address, Place
+from holdfast.core.base.encoding import b64u
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.messages import repeats
+from holdfast.core.messages.content import (
+    MAX_ACKNOWLEDGED,
+    Content,
+    ContentKind,
+    LargeReference,
+    acknowledgement_body,
+)
+from holdfast.core.messages.session import Session
+
+_NO_KEYS: Final = "That device has published no keys that a session could begin with."
+
+
+def compose(
+    account: Account,
+    kind: ContentKind,
+    body: bytes | LargeReference,
+    conversation: bytes | None = None,
+    *,
+    message_id: bytes | None = None,
+) -> Content:
+    """Return a content that says, beside its body, what this device sees of its own account and of the key log."""
+    return Content(
+        kind=kind,
+        message_id=message_id or secrets.token_bytes(16),
+        sent_at=account.api.clock.now(),
+        body=body,
+        conversation=conversation,
+        checkpoint=key_log.own_checkpoint(account) or None,
+        chain_head=account.chain.head,
+    )
+
+
+def settle(account: Account) -> None:
+    """Send what is owed, device by device, as far as the server takes it. Raises nothing that it answers."""
+    if not account.device.is_active:
+        return
+    _revise(account)
+    for peer in renewals.peers(account.store):
+        try:
+            _settle_with(account, peer)
+        except Unreachable:
+            return
+        except ClientError:
+            # It is owed still: the device has no keys, its mailbox is full, its account waits for a human's yes.
+            continue
+
+
+def follow(account: Account) -> None:
+    """Look whether the devices are still there that were sent something and have not acknowledged it."""
+    for user in sent.users(account.store):
+        try:
+            peers.current(account, user)
+        except Unreachable:
+            return
+        except ClientError:
+            continue
+
+
+def _revise(account: Account) -> None:
+    for user in sent.users(account.store):
+        state = peers.find_known(account, user)
+        if state is None:
+            continue
+        listed = [device for device in state.devices if device != account.device.id]
+        with account.store.transaction():
+            for device in sent.revise(account, user, listed):
+                renewals.note_again(account, Address(user, device))
+
+
+def _settle_with(account: Account, peer: Address) -> None:
+    try:
+        state = peers.current(account, peer.user)
+    except (ProfileError, Problem) as error:
+        if isinstance(error, ProfileError) or error.status == 404:
+            # Nobody has this name: it is the server's word for a sender, and was never anything else.
+            with account.store.transaction():
+                renewals.forget(account.store, peer)
+        raise
+    peers.require_shown(account, peer.user)
+    if peer.device not in state.devices:
+        _hand_over(account, state, peer)
+        return
+    row = _begin_anew(account, state, renewals.load(account.store, peer))
+    if row.greeting:
+        _post(account, peer, row.greeting)
+        row = replace(row, greeting=b"")
+        renewals.save(account, row)
+    _acknowledge(account, peer)
+    _send_again(account, state, peer)
+
+
+def _hand_over(account: Account, state: ChainState, peer: Address) -> None:
+    """Owe nothing to a device that is gone; what it was to hear is said to those that may have followed it."""
+    with account.store.transaction():
+        ids = renewals.owed(account.store, peer)
+        renewals.forget(account.store, peer)
+        for device in state.devices:
+            for message_id in ids if device != account.device.id else []:
+                renewals.owe(account.store, Address(peer.user, device), message_id)
+
+
+# A session begun anew
+
+
+def _begin_anew(account: Account, state: ChainState, row: Renewal) -> Renewal:
+    """Begin a session with a device whose messages do not open, unless that was done lately."""
+    is_known = _is_confirmed(account, row)
+    if not row.is_unread or not repeats.may_begin(row.begun, account.api.clock.now(), is_confirmed=is_known):
+        return row
+    if renewals.begun_of_all(account) >= repeats.MOST_BEGUN_OF_ALL:
+        return row
+    place, session = _begin(account, state, row.peer)
+    with account.store.transaction():
+        message = session.encrypt(compose(account, ContentKind.GREETING, b"").encode())
+        sessions.put(account.store, place, session, was_received_on=False)
+        return renewals.note_begun(account, row.peer, place, message)
+
+
+def _is_confirmed(account: Account, row: Renewal) -> bool:
+    """Whether a device is known to have the session begun anew with it last; so it is when it has others since."""
+    for place in sessions.places(account.store, row.peer):
+        if place.id == row.session and (begun := sessions.load(account.store, place, for_receiving=False)):
+            return begun.is_confirmed
+    return True
+
+
+def _begin(account: Account, state: ChainState, peer: Address) -> tuple[Place, Session]:
+    newest, claimed = bundles.claim_devices(account, state, [peer.device])
+    for bundle in claimed:
+        if bundle.device.bytes == peer.device:
+            return handshakes.begin(account, newest, bundle)
+    raise NotPossible(_NO_KEYS, way_out=outbox.NO_DEVICE)
+
+
+# Acknowledgements
+
+
+def _acknowledge(account: Account, peer: Address) -> None:
+    """Acknowledge what an app has taken, and answer a session begun anew, in one message; it begins no session."""
+    row, now = renewals.load(account.store, peer), account.api.clock.now()
+    ids = renewals.owed(account.store, peer)[:MAX_ACKNOWLEDGED]
+    is_answer = row.is_greeted and repeats.may_answer(row.answered, now)
+    if not ids and not is_answer:
+        return
+    found = sessions.newest(account, peer)
+    if found is not None:
+        said = compose(account, ContentKind.ACKNOWLEDGEMENT, acknowledgement_body(ids))
+        _send(account, *found, Body(said.encode(), b""))
+    with account.store.transaction():
+        # Without a session there is nobody who waits: a device that has one sends again what is not acknowledged.
+        renewals.settle(account.store, peer, ids)
+        if is_answer:
+            renewals.save(account, replace(row, is_greeted=False, answered=(*row.answered, now), is_again=True))
+
+
+# What was not read
+
+
+def _send_again(account: Account, state: ChainState, peer: Address) -> None:
+    """Send what a device has not acknowledged in the newest session, unless it went in that one already."""
+    row = renewals.load(account.store, peer)
+    if not row.is_again:
+        return
+    waiting = list(sent.waiting_for(account, peer))
+    if waiting:
+        found = sessions.to_send(account, peer)
+        if found and found[0].id == row.session and not found[1].is_confirmed:
+            # Begun anew by this end, and not heard of yet: were it lost, so would be all that went in it.
+            return
+        place, session = found or _begin(account, state, peer)
+        for one in waiting:
+            if one.session_with(peer.device) != place.id:
+                _send(account, place, session, sent.body(account.store, one))
+                sent.sent_again(account, one, peer.device, place.id)
+    renewals.save(account, replace(renewals.load(account.store, peer), is_again=False))
+
+
+def _send(account: Account, place: Place, session: Session, what: Body) -> None:
+    message = session.encrypt(what.plaintext)
+    sessions.put(account.store, place, session, was_received_on=False)
+    _post(account, place.peer, message, what.content)
+
+
+def _post(account: Account, peer: Address, message: bytes, content: bytes = b"") -> None:
+    document = {"kind": "message", "message": b64u(message), **({"content": b64u(content)} if content else {})}
+    account.api.post(f"devices/{UUID(bytes=peer.device)}/messages", document)

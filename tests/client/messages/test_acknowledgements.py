@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was sent is kept until it is acknowledged, and sent again in a session begun anew where one is dead."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from holdfast.client.messages import messages, prekeys
+from holdfast.client.messages.messages import ReportKind
+from holdfast.client.profile.account import Account
+from holdfast.client.sessions import sessions
+from holdfast.core.base.encoding import b64u
+from holdfast.core.messages import repeats
+from tests.cast.malice import understood
+from tests.cast.members import ALICE, BOB, Members
+from tests.client.messages.test_messages import received
+from tests.client.sessions.test_sessions import at, box, ids
+
+DAY = 86_400
+
+
+def met(world: Members) -> tuple[Account, Account]:
+    """Two people who have written to each other, and have confirmed all of it."""
+    alice, bob = world.published(ALICE), world.published(BOB)
+    for one, other in ((alice, BOB), (bob, ALICE)):
+        messages.send(one, other, b"hello")
+        talk(alice, bob)
+    assert kept(alice) == kept(bob) == 0
+    return alice, bob
+
+
+def talk(*accounts: Account, rounds: int = 4) -> list[bytes]:
+    """Have everybody look into their mailbox in turn, and take what came; returns it in the order in which it did."""
+    return [body for _ in range(rounds) for account in accounts for body in received(account)]
+
+
+def kept(account: Account) -> int:
+    """How many messages an account keeps to send them again, with all that belongs to them."""
+    assert len(account.store.keys("sent")) == len(account.store.keys("sent-body"))
+    return len(account.store.keys("sent"))
+
+
+def control_messages(world: Members) -> int:
+    """How many messages to single devices there were."""
+    return len([1 for method, path, body in world.server.log if method == "POST" and body.get("kind") == "message"])
+
+
+@pytest.mark.parametrize("size", [0, 100, 4097, 1_000_000])
+def test_what_was_sent_is_kept_until_the_app_of_the_other_end_has_taken_it(world: Members, size: int) -> None:
+    alice, bob = met(world)
+    content = secrets.token_bytes(size)
+    done = messages.send(alice, BOB, content)
+    (one,) = messages.unconfirmed(alice)
+    assert (one.id, one.user.bytes, one.is_confirmed) == (done.id, BOB, False)
+    assert [device.bytes for device in one.devices] == [bob.device.id]
+    (found,) = messages.receive(bob)
+    messages.flush(bob)
+    messages.receive(alice)
+    assert kept(alice) == 1, "in the profile is not in the app's hands"
+    found.done()
+    messages.flush(bob)
+    messages.receive(alice)
+    assert messages.unconfirmed(alice) == []
+    assert kept(alice) == 0
+
+
+def test_each_device_confirms_for_itself(world: Members) -> None:
+    alice, bob = met(world)
+    tablet, phone = world.another(bob), world.another(alice)
+    messages.send(alice, BOB, b"to all")
+    talk(bob, alice)
+    own, theirs = sorted(messages.unconfirmed(alice), key=lambda one: one.user)
+    assert (theirs.user.bytes, theirs.is_confirmed) == (BOB, True)
+    assert [device.bytes for device in theirs.devices] == [tablet.device.id]
+    assert (own.user.bytes, [device.bytes for device in own.devices]) == (ALICE, [phone.device.id])
+    assert talk(tablet, alice, phone, alice) == [b"to all", b"to all"]
+    assert kept(alice) == 0
+
+
+def test_no_acknowledgement_is_answered_and_two_who_look_for_ever_send_nothing(world: Members) -> None:
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"one")
+    talk(alice, bob)
+    before = control_messages(world)
+    talk(alice, bob, rounds=10)
+    assert control_messages(world) == before
+    assert kept(alice) == kept(bob) == 0
+
+
+def test_many_messages_are_confirmed_in_few(world: Members) -> None:
+    alice, bob = met(world)
+    for number in range(300):
+        messages.send(alice, BOB, b"%d" % number)
+    assert len(received(bob)) == 300
+    before = control_messages(world)
+    for _ in range(4):
+        messages.flush(bob)
+    assert control_messages(world) - before == 2
+    messages.receive(alice)
+    assert kept(alice) == 0
+
+
+# A session that died on one side
+
+
+def both_write(alice: Account, bob: Account, word: bytes) -> list[bytes]:
+    """Have both write without having read; returns what was written."""
+    written = [b"%s %s" % (word, who) for who in (b"of alice", b"of bob")]
+    messages.send(alice, BOB, written[0])
+    messages.send(bob, ALICE, written[1])
+    return written
+
+
+@pytest.mark.parametrize("days", [0, 8])
+@pytest.mark.parametrize("who", ["alice", "bob", "both"])
+@pytest.mark.parametrize("written_after", ["nothing", "by alice", "by both"])
+def test_every_message_is_there_after_a_profile_was_put_back_from_an_older_copy(
+    world: Members, who: str, written_after: str, days: int
+) -> None:
+    alice, bob = met(world)
+    copies = {"alice": world.copied(alice), "bob": world.copied(bob)}
+    written, got = [], []
+    for number in range(3):
+        written += both_write(alice, bob, b"before %d" % number)
+        got += talk(alice, bob, rounds=2)
+    # On their way while it happens: read by nobody yet.
+    meanwhile = both_write(alice, bob, b"meanwhile")
+    world.now += days * DAY
+    if days:
+        # Who was not put back has renewed its pre-keys since.
+        for account in (alice, bob):
+            prekeys.publish(account)
+    if who in ("alice", "both"):
+        alice = world.put_back(copies["alice"])
+    if who in ("bob", "both"):
+        bob = world.put_back(copies["bob"])
+    for account in (alice, bob):
+        account.api._sleep = lambda _seconds: None
+        prekeys.publish(account)
+    if written_after in ("by alice", "by both"):
+        messages.send(alice, BOB, b"after of alice")
+        written.append(b"after of alice")
+    if written_after in ("by bob", "by both"):
+        messages.send(bob, ALICE, b"after of bob")
+        written.append(b"after of bob")
+    got += talk(alice, bob)
+    # And it goes on in one session that is alive.
+    written += both_write(alice, bob, b"afterwards")
+    got += talk(alice, bob)
+    if who == "both":
+        # These exist nowhere any more but as ciphertext that neither can open. Both are told.
+        assert not {*meanwhile} & {*got}
+        for account in (alice, bob):
+            assert ReportKind.UNDECRYPTABLE in {report.kind for report in messages.reports(account)}
+    else:
+        written += meanwhile
+    assert sorted(set(got)) == sorted(written)
+    written = both_write(alice, bob, b"at last")
+    assert sorted(talk(alice, bob)) == sorted(written)
+    before = control_messages(world)
+    talk(alice, bob, rounds=5)
+    assert control_messages(world) == before, "it has come to rest"
+
+
+def test_what_was_fetched_and_not_taken_before_a_profile_was_put_back_comes_again(world: Members) -> None:
+    """The profile had it and nobody else, and what opens afterwards opens in the session as it was."""
+    alice, bob = met(world)
+    copy = world.copied(bob)
+    messages.send(alice, BOB, b"fetched and not shown")
+    messages.receive(bob)
+    bob = world.put_back(copy)
+    messages.send(alice, BOB, b"the next")
+    assert talk(bob, alice) == [b"the next"]
+    assert messages.reports(bob) == []
+    world.now += DAY
+    messages.send(alice, BOB, b"a day later")
+    assert talk(bob, alice) == [b"a day later", b"fetched and not shown"]
+    assert kept(alice) == 0
+
+
+def test_large_content_is_sent_again_whole(world: Members) -> None:
+    alice, bob = met(world)
+    copy = world.copied(bob)
+    messages.send(alice, BOB, b"so that the session moves on")
+    messages.send(bob, ALICE, b"and on")
+    talk(bob, alice)
+    content = secrets.token_bytes(1_000_000)
+    messages.send(alice, BOB, content)
+    bob = world.put_back(copy)
+    assert content in talk(bob, alice)
+    assert kept(alice) == 0
+
+
+def test_copies_for_own_devices_are_sent_again_as_well(world: Members) -> None:
+    alice, bob = met(world)
+    phone = world.another(alice)
+    messages.send(alice, BOB, b"one")
+    messages.send(phone, BOB, b"two")
+    talk(alice, phone, bob)
+    copy = world.copied(phone)
+    for account in (alice, phone, alice, phone):
+        messages.send(account, BOB, b"three")
+        talk(alice, phone, bob)
+    phone = world.put_back(copy)
+    messages.send(alice, BOB, b"a copy of mine")
+    messages.send(phone, BOB, b"a copy of mine too")
+    assert sorted(talk(phone, alice)) == [b"a copy of mine", b"a copy of mine too"]
+    assert sorted(talk(bob, phone, alice)) == [b"a copy of mine", b"a copy of mine too"]
+    assert [account for account in (alice, bob, phone) if talk(account)] == []
+
+
+def test_recipient_is_told_what_was_not_read_and_that_it_comes_again(world: Members) -> None:
+    alice, bob = met(world)
+    copy = world.copied(bob)
+    both_write(alice, bob, b"before")
+    talk(alice, bob)
+    bob = world.put_back(copy)
+    messages.send(alice, BOB, b"one")
+    assert received(bob) == []
+    (report,) = messages.reports(bob)
+    understood(report)
+    assert report.kind is ReportKind.UNDECRYPTABLE
+    assert (report.user, report.device) == (ALICE, alice.device.id)
+    assert "sends again" in report.way_out
+
+
+# Bounds
+
+
+def test_junk_in_a_devices_name_begins_few_sessions_a_day(world: Members) -> None:
+    """Each costs the device a one-time key, and the server can put as much junk into a mailbox as it likes."""
+    alice, bob = met(world)
+    for _ in range(30):
+        junk(world, bob, alice)
+        messages.receive(bob)
+        received(alice)
+    begun = len([1 for method, path, _ in world.server.log if method == "POST" and path.endswith("/claim")]) - 2
+    assert begun <= repeats.MOST_BEGUN
+    before = begun
+    world.now += DAY
+    for _ in range(30):
+        junk(world, bob, alice)
+        messages.receive(bob)
+        received(alice)
+    begun = len([1 for method, path, _ in world.server.log if method == "POST" and path.endswith("/claim")]) - 2
+    assert begun - before == repeats.MOST_BEGUN
+
+
+def test_junk_that_comes_before_the_answer_begins_one_session(world: Members) -> None:
+    alice, bob = met(world)
+    before = len(ids(bob, alice))
+    for _ in range(10):
+        junk(world, bob, alice)
+        messages.receive(bob)
+    assert len(ids(bob, alice)) == before + 1
+
+
+@pytest.mark.parametrize("kind", ["greetings", "greetings in a day"])
+def test_device_that_begins_anew_without_end_is_sent_little_again(world: Members, kind: str) -> None:
+    """A hostile member, or two profiles of one device that undo each other."""
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"never read")
+    box(world, bob).clear()
+    for _ in range(12):
+        messages.greet(bob, [ALICE])
+        messages.receive(alice)
+        if kind == "greetings in a day":
+            world.now += 3600
+        box(world, bob).clear()
+    again = [body for _, path, body in world.server.log if body.get("kind") == "message" and bob.device_text in path]
+    assert len(again) <= 2 * repeats.MOST_ANSWERED + 2
+    world.now += DAY
+    messages.receive(alice)
+    assert received(bob) == [b"never read"], "it is owed still"
+
+
+def junk(world: Members, to: Account, sender: Account) -> None:
+    """Put a message into a mailbox that is of a device's session by its form, and opens in none."""
+    place = sessions.places(sender.store, at(to))[0]
+    session = sessions.load(sender.store, place, for_receiving=False)
+    assert session is not None
+    message = bytearray(session.encrypt(b"x"))
+    message[-1] ^= 1
+    world.server.deliver(to.device_text, kind="message", message=b64u(bytes(message)), sender=sender.device_text)
