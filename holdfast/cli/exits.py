@@ -89,6 +89,9 @@ _BY_NUMBER: Final[dict[int, tuple[str, str]]] = {
     errno.EPERM: _NO_RIGHTS,
 }
 
+# What was given is wrong, where Python has no class of its own for it.
+_GIVEN_WRONG: Final = (errno.EBADF, errno.ENAMETOOLONG)
+
 # First match wins, so that the narrow classes stand before the wide ones.
 _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.WrongInput, Exit.INPUT),
@@ -133,6 +136,8 @@ def exit_for(error: Exception) -> Exit:
     """Return the exit code of an error that a person should read; re-raises one that is a bug of ours."""
     if isinstance(error, errors.Problem) and error.is_race_lost:
         return Exit.AGAIN
+    if isinstance(error, OSError) and error.errno in _GIVEN_WRONG:
+        return Exit.INPUT
     for kind, code in _BY_ERROR:
         if isinstance(error, kind):
             return code

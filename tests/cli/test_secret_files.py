@@ -16,7 +16,7 @@ import pytest
 
 from holdfast.cli import asking
 from holdfast.cli.exits import Exit
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import MachineError, ProfileError
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.signed.enrolment import EnrolmentCode
 from tests.cli.test_cli import CAROL, TENANT, run
@@ -96,7 +96,7 @@ def test_file_is_this_users_or_roots_and_root_reads_everybodys(
     if is_read:
         assert asking.secret_file(path) == SecretBytes(SECRET)
     else:
-        with pytest.raises(ProfileError, match="belongs to another user"):
+        with pytest.raises(MachineError, match="belongs to another user"):
             asking.secret_file(path)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, NotPossible, Problem, ProfileError, Unreachable
+from holdfast.client.errors import ClientError, NotPossible, Problem, Unreachable
 from holdfast.client.identity import key_log, peers
 from holdfast.client.messages import bundles, handshakes, outbox, renewals, sent
 from holdfast.client.messages.renewals import Renewal
@@ -95,8 +95,8 @@ def _revise(account: Account) -> None:
 def _settle_with(account: Account, peer: Address) -> None:
     try:
         state = peers.current(account, peer.user)
-    except (ProfileError, Problem) as error:
-        if isinstance(error, ProfileError) or error.status == 404:
+    except (NotPossible, Problem) as error:
+        if isinstance(error, NotPossible) or error.status == 404:
             # Nobody has this name: it is the server's word for a sender, and was never anything else.
             with account.store.transaction():
                 renewals.forget(account.store, peer)

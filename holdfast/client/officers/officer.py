@@ -322,7 +322,7 @@ def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str
         return "this profile holds no officer's keys"
     try:
         officer_keys.own_row(account, policy)
-    except ProfileError as error:
+    except (NotPossible, ProfileError) as error:
         return str(error)
     why = excluded.why(account.user)
     return f"you are excluded, since this officer {why}" if why else ""

@@ -234,7 +234,7 @@ def reshare(account: Account) -> bool:
         now = find_chosen_set(account)
         if now is not None and now.epoch != account.state.vault.epoch:
             choose(account, now.contacts, k=now.k)
-    except (ProfileError, TrustRefused):
+    except (NotPossible, ProfileError, TrustRefused):
         return False
     return now is not None
 
