@@ -183,7 +183,7 @@ def test_export_file_and_password_bring_an_account_back(walk: Ways) -> None:
     notebook = walk.new_device("alice-notebook", walk.alice)
     wrong = walk.here / "wrong"
     write_private(wrong, "some other password")
-    walk.holdfast(notebook, "recover", "password", "--password-file", str(wrong), "--all-lost", expect=7)
+    walk.holdfast(notebook, "recover", "password", "--password-file", str(wrong), "--all-lost", expect=10)
     back = walk.holdfast(notebook, "recover", "password", "--password-file", str(walk.password), "--all-lost")
     assert [one["kind"] for one in back["needs"]] == ["password", "phrase"]
     walk.say(walk.bob, walk.alice, "You are back.")

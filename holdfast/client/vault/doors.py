@@ -17,7 +17,7 @@ from holdfast.client.identity import chains
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import vault, vault_contents
 from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode
-from holdfast.core.base.errors import HoldfastError, Unusable, UnwrapFailed
+from holdfast.core.base.errors import HoldfastError, Malformed, Unusable, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, seal_row, text, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
@@ -427,6 +427,8 @@ def _require_epoch(blob: bytes, found: vault.Found, name: str) -> None:
     try:
         stated = decode(blob)
         epoch = stated.get(6) if isinstance(stated, dict) else None
+        if not isinstance(epoch, int):
+            raise Malformed("door: names no vault key")
     except HoldfastError as error:
         raise _not_to_be_used(error) from error
     if epoch != found.header.epoch:

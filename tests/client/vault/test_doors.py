@@ -344,7 +344,7 @@ def test_door_that_is_no_door_is_refused(world: Members, blob: bytes) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     world.server.lies["GET vault/doors/password"] = lambda answer: {**answer, "blob": b64u(blob)}
-    with pytest.raises(NotPossible):
+    with pytest.raises(TrustRefused):
         doors.open_with_password(new_device(world), password=PASSWORD)
 
 

@@ -304,7 +304,7 @@ def test_older_vault_than_the_other_device_told_of_is_refused(world: Members) ->
     archive.new_generation(first)
     pairing.accept(first, pairing.request(second).text())
     world.server.lies["GET vault"] = lambda _answer: old
-    with pytest.raises(TrustRefused, match="another vault than your other device told of"):
+    with pytest.raises(TrustRefused, match="an older vault than your other device told of"):
         pairing.complete(second)
 
 
