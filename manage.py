@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import sys
 
-from config.start import require_settings
+from config.start import end_when_told, require_settings, show_what_can_be_shown
 
 
 def main() -> None:
     """Run one management command, under the settings that the environment names."""
+    end_when_told()
+    show_what_can_be_shown()
     require_settings()
     from django.core.management import execute_from_command_line
 

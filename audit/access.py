@@ -63,6 +63,20 @@ def wanted_fresh() -> set[UUID]:
     return set().union(*(rule() for rule in _wantings))
 
 
+# Who asks the time of a log wants a head that is signed now, and only then: once it is signed nobody waits for another.
+_askings: list[Wanting] = []
+
+
+def sign_when_asked_by(rule: Wanting) -> None:
+    """Say once, at start, of which tenants somebody asks: their heads are signed anew, as long as they do."""
+    _askings.append(rule)
+
+
+def asked_for() -> set[UUID]:
+    """Return the tenants of whom somebody asks, by every rule that was said."""
+    return set().union(*(rule() for rule in _askings))
+
+
 def latest_checkpoint(log: str) -> Checkpoint:
     """Return the newest signed head. Raises NoCheckpoint."""
     found: Checkpoint | None = Checkpoint.objects.filter(log=log).order_by("-size").first()

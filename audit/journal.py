@@ -22,6 +22,7 @@ from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import Forked
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
 from holdfast.core.log.merkle import HASH_SIZE, MAX_SIZE
+from holdfast.files import remove_parts
 from kernel.files import make_directory, write_durably
 
 
@@ -84,6 +85,7 @@ def _alone(tenant_id: UUID) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        remove_parts(directory)
         yield
     finally:
         os.close(descriptor)

@@ -28,7 +28,7 @@ _failing = Retries(first=1, longest=60)
 
 
 def sequence_all() -> bool:
-    """Number and sign where there is news, or somebody waits for a release, and tell whether all heads were signed.
+    """Number and sign where there is news, or somebody asks or waits, and tell whether all heads were signed.
 
     A log that is broken, or fails in a way of its own, is reported and left unsigned, and the others' go on; so are the
     entries of tenants that no ceremony handed to this process, which cost nothing more however many they are. Raises
@@ -41,7 +41,7 @@ def sequence_all() -> bool:
     if unknown:
         log.critical("entries of %d tenants wait whose root is not pinned here, as of %s", len(unknown), min(unknown))
     is_sound = not unknown
-    for tenant_id in {*fresh, *unsigned, *access.wanted_fresh()} - unknown:
+    for tenant_id in {*fresh, *unsigned, *access.wanted_fresh(), *access.asked_for()} - unknown:
         for name in sequencer.LOGS:
             if _failing.left((tenant_id, name)):
                 is_sound = False

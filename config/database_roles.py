@@ -52,7 +52,7 @@ tenants_importchunk             rid   rd     .         .
 tenants_invitation              riu   riu    .         .
 tenants_logtoken                riu  rd     .         .
 tenants_mail                    ri    riud   .         .
-tenants_nonce                   ri    rd     .         .
+tenants_nonce                   ri    rd     r         .
 tenants_pendingact              riu   rd     .         .
 tenants_passwordreset           ru    rid    .         .
 tenants_person                  riu   ri     .         r
@@ -122,6 +122,8 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
+    # The sequencer asks of which tenants a request came lately, for whom it signs anew, and not who sent it.
+    ("tenants_nonce", "r"): {"sequencer": "tenant_id expires_at"},
     # An operator's acts and acts on the lock, and the worker that ends it in time. By the row's lock a tenant's acts
     # come one after another.
     ("tenants_tenant", "u"): {

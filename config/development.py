@@ -23,6 +23,7 @@ import httpx2
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
+from django.db import DatabaseError
 
 from audit import sequencer, signing
 from config.ceremonies.root import release_directory, root_of
@@ -113,8 +114,10 @@ def hold_ceremonies(say: Say) -> None:
     _hold("found", "acme", "--no-wait")
     pin = trust.root_pin(tenant.pk.bytes, founding.root_key, policy_hash)
     say("Writing enrolment codes, console passwords, and the keys by which an auditor verifies the log")
-    write_private(demo_directory() / "log.vkey", founding.log_vkey)
-    write_private(demo_directory() / "root.vkey", root_verifier(tenant.pk.bytes, founding.root_key).to_text())
+    write_private(demo_directory() / "log.vkey", founding.log_vkey, replaces=True)
+    write_private(
+        demo_directory() / "root.vkey", root_verifier(tenant.pk.bytes, founding.root_key).to_text(), replaces=True
+    )
     for name in PEOPLE.keys() - set(OFFICERS):
         person_id = founding.people[name]
         write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=founding.log_vkey)
@@ -216,7 +219,7 @@ def _desk(founding: Founding, name: str) -> Iterator[Account]:
         passphrase = generate_password()
         ids = (founding.tenant_id.bytes, founding.people[name].bytes)
         accounts.create(directory, tenant=ids[0], user=ids[1], passphrase=passphrase, cost=CHEAPEST).close()
-        write_private(kept, passphrase.reveal().decode())
+        write_private(kept, passphrase.reveal().decode(), replaces=True)
     with accounts.open_account(directory, passphrase=SecretBytes(kept.read_bytes().strip())) as account:
         account.connect(settings.HOLDFAST_PUBLIC_URL, transport=httpx2.WSGITransport(WSGIHandler()))
         yield account
@@ -232,11 +235,11 @@ def _join(desk: Account, name: str) -> None:
     missing = joining.begin(desk)
     if section_doors.PASSWORD in missing:
         passphrase = generate_password()
-        write_private(directory / "door.passphrase", passphrase.reveal().decode())
+        write_private(directory / "door.passphrase", passphrase.reveal().decode(), replaces=True)
         joining.set_passphrase(desk, passphrase, cost=CHEAPEST)
     if section_doors.PHRASE in missing:
         phrase = Phrase.generate()
-        write_private(directory / "door.phrase", " ".join(phrase.words()))
+        write_private(directory / "door.phrase", " ".join(phrase.words()), replaces=True)
         joining.set_phrase(desk, phrase, dict(enumerate(phrase.words(), start=1)))
     joining.finish(desk)
 
@@ -247,9 +250,17 @@ def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_v
     with tenant_scope(tenant_id):
         person = tenants_access.person(person_id)
         tenants.issue_enrolment_code(person=person, code_hash=code.hash, actor=system_actor(tenant_id, "ceremony"))
-    write_private(demo_directory() / "codes" / f"{name}.code", code.text())
+    write_private(demo_directory() / "codes" / f"{name}.code", code.text(), replaces=True)
     # Whoever walks the demo again gets a new member, of another address.
-    write_private(demo_directory() / "codes" / f"{name}.address", person.email)
+    write_private(demo_directory() / "codes" / f"{name}.address", person.email, replaces=True)
+
+
+def is_founded() -> bool:
+    """Whether the database has the demo's tenant, and the state directory what its codes are made of."""
+    try:
+        return Tenant.objects.filter(slug="acme").exists() and (demo_directory() / "log.vkey").exists()
+    except DatabaseError:
+        return False
 
 
 def renew_members(say: Say) -> None:
@@ -284,7 +295,7 @@ def _write_sign_in(founding: Founding) -> None:
             sign_in.confirm_totp(person=person, key=SecretBytes(totp), code=code, actor=founding.actor)
             secret = base64.b32encode(totp).decode()
             lines.append(f"{name}@acme.test\t{PEOPLE[name]}\t{password}\t{secret}")
-    write_private(demo_directory() / "sign-in.txt", "\n".join(lines))
+    write_private(demo_directory() / "sign-in.txt", "\n".join(lines), replaces=True)
 
 
 def welcome() -> str:

@@ -62,6 +62,8 @@ class Environment(BaseSettings):
     # Where the embedded form keeps its database, tokens and demo files.
     state_dir: Path = PROJECT / "var"
     public_url: str = "http://127.0.0.1:8000"
+    # How the logs are written: a line of text for each event, or a line of JSON.
+    log_format: Literal["text", "json"] = "text"
     # Where `up` listens, as host:port, when that is not the public address: behind a proxy of the operator's.
     listen: str = ""
     # Where `collectstatic` puts what the web process serves as it is: outside the code, which nobody writes.
@@ -79,6 +81,8 @@ class Environment(BaseSettings):
     hsm_module: Path | None = None
     hsm_softhsm: bool = True
     pin_dir: Path | None = None
+    # Where this account remembers that the HSM refused a PIN: in the HSM's home, unless that is not its own to write.
+    refused_pins_dir: Path | None = None
     # The key with which this process's role vouches for log entries, and the sequencer's own directory.
     role_key_file: Path | None = None
     sequencer_dir: Path | None = None
@@ -193,7 +197,16 @@ class Environment(BaseSettings):
             )
         return value
 
-    @field_validator("state_dir", "static_root", "hsm_home", "pin_dir", "sequencer_dir", "ceremony_dir", "release_dir")
+    @field_validator(
+        "state_dir",
+        "static_root",
+        "hsm_home",
+        "pin_dir",
+        "refused_pins_dir",
+        "sequencer_dir",
+        "ceremony_dir",
+        "release_dir",
+    )
     @classmethod
     def _directory(cls, value: Path | None) -> Path | None:
         if value is not None and value.exists() and not value.is_dir():

@@ -83,6 +83,7 @@ def hsm_config() -> HsmConfig:
         module=ENV.hsm_module or DEBIAN_SOFTHSM,
         softhsm=ENV.hsm_softhsm,
         pins=pins | _given_pins,
+        refused=ENV.refused_pins_dir,
     )
 
 

@@ -17,9 +17,11 @@ from types import FrameType
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, close_old_connections
+from structlog.contextvars import bound_contextvars
 
 from config.checks import require_posture
 from config.hsm import verify_at_start
+from config.logs import log_what_ends_this_process
 from config.memory import close_memory
 from config.refusal import refuse
 from config.roles import require_role_key
@@ -43,6 +45,7 @@ class LoopCommand(BaseCommand):
 
     def prepare(self) -> None:
         """Close this process's memory, and see that posture, keys and tokens are as they must, or end it: `refusal`."""
+        log_what_ends_this_process(logging.getLogger("holdfast.process"))
         if settings.HOLDFAST_CLOSE_MEMORY:
             close_memory()
         require_posture()
@@ -70,7 +73,8 @@ class LoopCommand(BaseCommand):
 
         def run(name: str, step: Step) -> None:
             try:
-                _run_lane(name, step, stop, log)
+                with bound_contextvars(lane=name):
+                    _run_lane(name, step, stop, log)
             except BaseException as error:  # noqa: BLE001 — raised below, where the process ends by it
                 failed.append(error)
                 stop.set()

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from config.env import PROJECT
+from holdfast.files import write_whole
 
 # Directories that nginx makes at its start, whether it uses them or not; its own defaults are root's.
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -32,16 +33,20 @@ def nginx() -> str:
     return found
 
 
-def write_configuration(directory: Path, *, listen: str, socket: Path) -> list[str]:
+# Where nginx answers by itself that it is the one of this start, below a name that nobody else knows.
+MARKS = "/.well-known/holdfast-start/"
+
+
+def write_configuration(directory: Path, *, listen: str, socket: Path, mark: str) -> list[str]:
     """Write nginx's configuration and working directories below `directory`, and return its command line.
 
-    listen: `127.0.0.1:8000` or `[::1]:8000`; socket: the web process's. Raises RuntimeError without nginx.
+    listen: `127.0.0.1:8000` or `[::1]:8000`; socket: the web process's; mark: by which it is told from whatever else
+    answers there. Raises RuntimeError without nginx.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = "".join(f"    {kind}_temp_path {directory}/{kind};\n" for kind in TEMPORARY)
     path = directory / "nginx.conf"
-    path.write_text(
-        f"""# Written at every start of `make up`.
+    text = f"""# Written at every start of `make up`.
 daemon off;
 # One process, which ends with the one that started it: nothing is left to run by itself.
 master_process off;
@@ -60,10 +65,13 @@ http {{
     server {{
         listen {listen};
         include {PROJECT}/deploy/nginx/server.conf;
+        location = {MARKS}{mark} {{
+            return 204;
+        }}
     }}
 }}
 """
-    )
+    write_whole(path, text.encode(), replaces=True)
     return [nginx(), "-e", "stderr", "-p", str(directory), "-c", str(path)]
 
 

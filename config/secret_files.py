@@ -6,12 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from holdfast.core.base import typed
+from holdfast.core.base.errors import Mistyped
+
 # Longer than any password or key: what is longer is another file.
 _LONGEST: Final = 4096  # bytes
 
 
 def read_secret(path: Path) -> str:
-    """Return the secret in a file, without the spaces and line ends around it.
+    """Return the first line of a file that shows anything, without spaces and what nobody sees at its ends.
 
     Raises ValueError, in words for the operator, when the file is absent, unreadable, empty, or no text of that length.
     """
@@ -25,8 +28,8 @@ def read_secret(path: Path) -> str:
     if len(octets) > _LONGEST:
         raise ValueError(f"{path} is longer than any password; name the right file")
     try:
-        secret = octets.decode("utf-8-sig").strip()
-    except UnicodeDecodeError:
+        secret = typed.secret_text(octets, str(path))
+    except Mistyped:
         raise ValueError(f"{path} is not text in UTF-8; name the right file") from None
     if not secret:
         raise ValueError(f"{path} is empty")

@@ -7,7 +7,10 @@ production.
 
 from __future__ import annotations
 
+import io
 import os
+import signal
+import sys
 from importlib.util import find_spec
 from typing import Final
 
@@ -15,6 +18,25 @@ from config.refusal import refuse
 
 _NAME: Final = "DJANGO_SETTINGS_MODULE"
 PRODUCTION: Final = "config.settings.production"
+
+
+_BY_SIGTERM: Final = 128 + signal.SIGTERM  # as a shell names the end of whom it ended
+
+
+def end_when_told() -> None:
+    """Have SIGTERM end this process from now on, also where it is the first of a container, to which it says nothing.
+
+    What works until SIGTERM, or has to tidy up, says later for itself what is done then.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(_BY_SIGTERM))
+
+
+def show_what_can_be_shown() -> None:
+    """Have both streams write an escape for a character that their encoding has not: what was done stays done."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def require_settings(default: str = "") -> str:

@@ -9,6 +9,7 @@ that refuses to start says what a person has to mend, and is not started again.
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,13 +18,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
 from config.memory import die_with_parent
-from config.proxy import MAX_SOCKET_PATH, allow_connections, write_configuration
+from config.proxy import MARKS, MAX_SOCKET_PATH, allow_connections, write_configuration
 from config.refusal import REFUSED
 from kernel.retries import Retries
 
@@ -51,6 +53,7 @@ class Supervisor:
     _started: dict[str, float] = field(default_factory=dict)  # by the monotonic clock
     _retries: Retries = field(default_factory=lambda: Retries(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
     _refused: set[str] = field(default_factory=set)  # roles that a person has to mend something for
+    _mark: str = field(default_factory=lambda: secrets.token_hex(16))  # tells our proxy from whatever else answers
 
     def commands(self) -> dict[str, list[str]]:
         """Return each role's command line. No secret stands in any of them. Raises RuntimeError when none can be."""
@@ -68,7 +71,8 @@ class Supervisor:
             "--no-ws",
         ]
         granian += ["--log-level", "error"]
-        proxy = write_configuration(self.state_dir / "proxy", listen=self.listen, socket=self.socket)
+        at = self.state_dir / "proxy"
+        proxy = write_configuration(at, listen=self.listen, socket=self.socket, mark=self._mark)
         manage = [python, str(self.project / "manage.py")]
         background = {role: [*manage, role] for role in ("worker", "sequencer", "release")}
         return {"web": granian, "proxy": proxy, **background}
@@ -114,7 +118,18 @@ class Supervisor:
         while not self.stopping:
             for role in self._commands:
                 self._tend(role)
+            if os.getpid() == 1:
+                self._bury_strangers()
             time.sleep(0.2)
+
+    def _bury_strangers(self) -> None:
+        """Take the status of what was left to us as the first process of a container, or it stays a zombie."""
+        ours = {child.pid for child in self.children.values()}
+        with suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if ended.si_pid in ours:
+                    return  # of which `_tend` takes it
+                os.waitpid(ended.si_pid, 0)
 
     def _tend(self, role: str) -> None:
         """Note that a process has ended, or start it again when its time has come."""
@@ -163,21 +178,26 @@ class Supervisor:
     def _raise_if_one_ended(self) -> None:
         for role, child in self.children.items():
             if child.poll() is not None:
-                raise RuntimeError(f"the {role} process ended with status {child.returncode} while starting")
+                why = f"; is something else at {self.listen}?" if role == "proxy" else ""
+                raise RuntimeError(f"the {role} process ended with status {child.returncode} while starting{why}")
 
     def _answers(self) -> bool:
         try:
             # First where the web process listens itself: the proxy writes an error for each time that it finds nobody.
             with socket.socket(socket.AF_UNIX) as nearby:
                 nearby.connect(str(self.socket))
-            # Under the public name, at the place where we listen: the two need not be the same.
-            asked = urllib.request.Request(
-                f"http://{self.listen}/readyz", headers={"host": urlsplit(self.public_url).netloc}
-            )
-            with urllib.request.urlopen(asked, timeout=2) as answer:  # noqa: S310 — as above
-                return bool(answer.status == 200)
+            # Ours, and not another installation at the same place: only then is it for us to welcome anybody.
+            return self._status_of(f"{MARKS}{self._mark}") == 204 and self._status_of("/readyz") == 200
         except (urllib.error.URLError, OSError):
             return False
+
+    def _status_of(self, path: str) -> int:
+        # Under the public name, at the place where we listen: the two need not be the same.
+        asked = urllib.request.Request(
+            f"http://{self.listen}{path}", headers={"host": urlsplit(self.public_url).netloc}
+        )
+        with urllib.request.urlopen(asked, timeout=2) as answer:  # noqa: S310 — our own address
+            return int(answer.status)
 
 
 def _begin() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.core.wsgi import get_wsgi_application
 
 from config.checks import require_posture
 from config.hsm import verify_at_start
+from config.logs import log_what_ends_this_process
 from config.memory import close_memory, die_with_parent
 from config.refusal import listener, refuse
 from config.roles import require_role_key
@@ -19,6 +21,7 @@ from hsm.errors import HsmError
 require_settings(PRODUCTION)
 application = get_wsgi_application()
 
+log_what_ends_this_process(logging.getLogger("holdfast.process"))
 if settings.HOLDFAST_CLOSE_MEMORY:
     close_memory()
 require_posture()

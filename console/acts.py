@@ -21,11 +21,11 @@ from console.frame import console_page
 from kernel.actors import Actor
 from kernel.errors import Conflict, Denied, DomainError, NotFound
 from tenants import access as tenants
+from tenants import sign_in
 from tenants.acts import engine
 from tenants.acts.act import Act, Done, Given, named
 from tenants.permissions import PermissionName
 
-MAX_CODE: Final = 24  # characters, with the spaces that people type
 _METHODS: Final = ("GET", "HEAD", "POST")
 # Where what an act is about is shown, by its kind; and where those without a page of their own are listed.
 _PAGES: Final = {
@@ -74,7 +74,7 @@ class _Asked:
             self.subject_id,
             self.given,
             token=self.request.POST.get("token", ""),
-            code=self.request.POST["code"][:MAX_CODE],
+            code=self.request.POST["code"][: sign_in.MAX_CODE],
             bound_to=_session(self.request),
         )
 
@@ -160,7 +160,7 @@ def pending_page(request: HttpRequest, actor: Actor, pending_id: UUID) -> HttpRe
             messages.success(request, "It is withdrawn, and was not done.")
             return HttpResponseRedirect(reverse("console-overview"))
         row, look = engine.look_pending(actor, pending_id, bound_to=_session(request))
-        token, code = request.POST.get("token", ""), request.POST.get("code", "")[:MAX_CODE]
+        token, code = request.POST.get("token", ""), request.POST.get("code", "")[: sign_in.MAX_CODE]
         outcome = engine.confirm(actor, pending_id, token=token, code=code, bound_to=_session(request))
         assert outcome.done is not None
         return _done(request, look.act, outcome.done, row.subject_id)

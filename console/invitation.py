@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods
 from console import authenticator
 from holdfast.core.base.secret import SecretBytes
 from kernel.errors import Throttled
-from tenants import hashing, invitations
+from tenants import hashing, invitations, sign_in
 from tenants.errors import CodeRefused, FactorsAway, InvitationRefused, PasswordRefused
 from tenants.sign_in import TOTP_KEY_SIZE
 from tenants.sources import source_of
@@ -94,7 +94,7 @@ def _accepted(request: HttpRequest, found: Invitation) -> tuple[str, ...]:
                 invitation_id=found.pk,
                 password=SecretBytes(password.encode()),
                 totp_key=key,
-                code="".join(request.POST.get("code", "")[:16].split()),
+                code=request.POST.get("code", "")[: sign_in.MAX_CODE],
             )
     except Throttled as error:
         raise _NotTaken(BUSY, status=429) from error

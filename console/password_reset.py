@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods
 from console.sign_in import AWAY, BUSY, CODE_REFUSED, LOCKED, MAX_FIELD, folded, record_refusal
 from holdfast.core.base.secret import SecretBytes
 from kernel.errors import Throttled
-from tenants import hashing, lockout, resets, sessions
+from tenants import hashing, lockout, resets, sessions, sign_in
 from tenants.errors import CodeRefused, FactorsAway, PasswordRefused, ResetRefused
 from tenants.sources import source_of
 
@@ -104,7 +104,7 @@ def _accept(request: HttpRequest, found: PasswordReset) -> None:
                 tenant_id=found.tenant_id,
                 reset_id=found.pk,
                 password=SecretBytes(password.encode()),
-                code="".join(request.POST.get("code", "")[:24].split()),
+                code=request.POST.get("code", "")[: sign_in.MAX_CODE],
             )
     except Throttled as error:
         raise _NotTaken(BUSY, status=429, retry_after=error.retry_after) from error

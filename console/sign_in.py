@@ -19,6 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
+from holdfast.core.base.typed import trimmed
 from kernel.errors import Throttled
 from tenants import access, hashing, lockout, sessions, sign_in
 from tenants.errors import FactorsAway
@@ -81,7 +82,7 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
     lockout.name_attempt(request, slug=person.tenant.slug, email_key=person.email_key)
     if lockout.turn_away(request):
         return _refuse(request, "console/sign_in/code.html", CODE_REFUSED, {})
-    code = "".join(request.POST.get("code", "")[:24].split())
+    code = request.POST.get("code", "")[: sign_in.MAX_CODE]
     try:
         device = sign_in.accept_code(person=person, code=code)
     except FactorsAway:
@@ -112,7 +113,7 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 
 def folded(request: HttpRequest, field: str) -> str:
     """Bring a typed slug or address to the form in which it is compared; what is no such thing matches nothing."""
-    return unicodedata.normalize("NFKC", request.POST.get(field, "")[:MAX_FIELD]).strip().casefold()
+    return unicodedata.normalize("NFKC", trimmed(request.POST.get(field, "")[:MAX_FIELD])).strip().casefold()
 
 
 def record_refusal(request: HttpRequest, tenant: Tenant | None, person: Person | None, step: str) -> None:

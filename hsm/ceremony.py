@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from holdfast.files import remove_parts, write_whole
 from hsm import errors, signing
 from hsm import manifest as manifests
 from hsm.backend import EscrowKeyRef, EscrowPublicKey, OaepAlgorithm, SigningPublicKey
@@ -145,6 +146,7 @@ class Ceremony:
         home = self._config.home
         # Always in this order, here and in `directories`: two ceremonies could otherwise wait for each other for ever.
         with locked(home, "ceremony", exclusive=True), locked(home, "commit", exclusive=True):
+            remove_parts(home)
             change(manifests.load(self._config.manifest_path)).save(self._config.manifest_path)
 
     def _make(self, serials: Mapping[str, str]) -> None:
@@ -170,7 +172,7 @@ class Ceremony:
         # Kept from an attempt that was interrupted: the token may have been initialised with it.
         if not path.exists():
             pin = "".join(secrets.choice(_PIN_CHARACTERS) for _ in range(_PIN_LENGTH))
-            manifests.write_durably(path, pin.encode() + b"\n", 0o600)
+            write_whole(path, pin.encode() + b"\n", replaces=True)
         return path
 
     def _key(self, token: str, kind: str, arguments: dict[str, Any]) -> KeyRecord:

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from holdfast.core.base import typed
+from holdfast.core.base.errors import Mistyped
 from holdfast.core.base.secret import SecretBytes
 from hsm.errors import HsmError
+from hsm.refused import RefusedPins
 
 DEBIAN_SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")  # where Debian's package puts it; for development only
 
@@ -71,7 +74,11 @@ class PinDescriptor:
 
 
 def _pin(raw: bytes) -> SecretBytes:
-    pin = raw.rstrip(b"\r\n")
+    try:
+        # No more than what nobody sees is taken away: a token counts its wrong PINs, so that there is one try.
+        pin = typed.visible(typed.text_of(typed.first_line(raw, "a PIN"), "a PIN")).encode()
+    except Mistyped as error:
+        raise HsmError(f"{error}") from error
     if not 0 < len(pin) <= LONGEST_PIN:
         raise HsmError("a PIN has 1 to 256 bytes")
     return SecretBytes(pin)
@@ -79,7 +86,7 @@ def _pin(raw: bytes) -> SecretBytes:
 
 @dataclass(frozen=True)
 class HsmConfig:
-    """One installation: `home` holds hsm.json, tokens/, backups/, pins/ and, unless moved, run/.
+    """One installation: `home` holds hsm.json, tokens/, backups/, pins/ and, unless moved, run/ and refused/.
 
     softhsm: the module keeps tokens in files, so each process works on a private copy of them.
     deadline_seconds bounds every call but the escrow re-wrap, whose result must not be guessed at.
@@ -90,6 +97,8 @@ class HsmConfig:
     softhsm: bool = True
     pins: Mapping[str, PinSource] = field(default_factory=dict)
     runtime: Path | None = None
+    # Where this process's account remembers that a PIN was refused.
+    refused: Path | None = None
     threads: int = 4
     # A request waits for this, so it is short. A re-wrap has begun to unwrap and its result
     # must be known, so it waits longer.
@@ -109,6 +118,10 @@ class HsmConfig:
     @property
     def runtime_root(self) -> Path:
         return self.runtime or self.home / "run"
+
+    @property
+    def refused_pins(self) -> RefusedPins:
+        return RefusedPins(self.refused or self.home / "refused")
 
     def pristine(self, token: str, generation: int) -> Path:
         return self.home / "tokens" / f"{token}-{generation}"

@@ -15,10 +15,11 @@ from dataclasses import replace
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
+from holdfast.files import flush_directory, remove_parts, write_whole
 from hsm import manifest as manifests
 from hsm.config import HsmConfig
 from hsm.errors import HsmTokenDamaged
-from hsm.manifest import Manifest, TokenRecord, locked, sync_directory
+from hsm.manifest import Manifest, TokenRecord, locked
 
 # slots.removable: a token here is never taken out. library.reset_on_fork: a child is refused by us, and a reset in it
 # would only end in another error. objectstore.backend: Debian's build knows no other.
@@ -190,8 +191,10 @@ def commit(config: HsmConfig, manifest: Manifest, name: str, record: TokenRecord
         record = replace(record, files=hash_files(tokens))
     committed = manifest.with_token(name, record)
     # The manifest goes beside the backup as well: without it the files' hashes and the keys' ids would be lost.
-    manifests.write_durably(backup.with_name(f"{backup.name}.json"), committed.to_json())
+    remove_parts(backup.parent)
+    write_whole(backup.with_name(f"{backup.name}.json"), committed.to_json(), replaces=True, mode=0o644)
     with locked(config.home, "commit", exclusive=True):
+        remove_parts(config.home)
         # This is the commit. All before it can be left behind, all after it can be done again.
         committed.save(config.manifest_path)
         # Under the lock, since a process that starts may be copying the old directory just now.
@@ -215,4 +218,4 @@ def copy_durably(source: Path, target: Path) -> None:
         finally:
             os.close(descriptor)
     beside.rename(target)
-    sync_directory(target.parent)
+    flush_directory(target.parent)

@@ -15,6 +15,7 @@ from fcntl import LOCK_EX, LOCK_SH, flock
 from pathlib import Path
 from typing import Any
 
+from holdfast.files import write_whole
 from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing
 
 FORMAT = "holdfast-hsm/1"  # refused when it is another: what is pinned must be understood, not skipped
@@ -109,7 +110,7 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Replace the file at once: a reader sees the old manifest or the new one, after a crash too."""
-        write_durably(path, self.to_json())
+        write_whole(path, self.to_json(), replaces=True, mode=0o644)
 
 
 def load(path: Path) -> Manifest:
@@ -138,29 +139,6 @@ def module_sha256(module: Path) -> str:
         return hashlib.sha256(module.read_bytes()).hexdigest()
     except OSError as error:
         raise HsmKeyMismatch(f"the HSM module {module} cannot be read: {error.strerror}") from error
-
-
-def write_durably(path: Path, body: bytes, mode: int = 0o644) -> None:
-    """Write beside, sync, rename, sync the directory."""
-    beside = path.with_name(f".{path.name}.new")
-    # Left by a process that was killed. O_EXCL then makes sure that nobody has put a link in its place.
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    # Content is on the disk before the name points at it, and the name before this returns.
-    beside.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -321,10 +321,6 @@ class HsmPool:
                 self._initialize()
                 break
             except ck.PKCS11Error as error:
-                if meaning(error) is Meaning.PIN_REJECTED:
-                    raise HsmPinRejected(
-                        f"the HSM refused the PIN: {error!r}; it is not tried again before this process is started anew"
-                    ) from error
                 if attempt == _START_TRIES:
                     raise HsmUnavailable(f"the HSM does not start: {error!r}") from error
                 # 0.05 s, then 0.2 s: well within the deadline of whoever waits for this start.
@@ -351,12 +347,21 @@ class HsmPool:
             except KeyError:
                 raise _missing(name, record, present) from None
             # One login for each token and process: its session is never closed, for that would log out all.
-            pin = self._config.pin(name).read().reveal().decode()
-            self._anchors.append(slots[name].open(rw=True, user_pin=pin, attribute_mapper=ArrayMapper()))
+            with self._config.refused_pins.trying(name):
+                self._anchors.append(self._login(name, slots[name]))
             # At every start, also after a loss: what comes back need not be what went away (FAULTS H8).
             check_token(self._anchors[-1], record, token=name)
         # Last: until everything is checked there is no slot that an operation could use.
         self._slots = slots
+
+    def _login(self, name: str, slot: Any) -> Any:
+        pin = self._config.pin(name).read().reveal().decode()
+        try:
+            return slot.open(rw=True, user_pin=pin, attribute_mapper=ArrayMapper())
+        except ck.PKCS11Error as error:
+            if meaning(error) is Meaning.PIN_REJECTED:
+                raise HsmPinRejected(f"the HSM refused the PIN of the token {name}: {error!r}") from error
+            raise
 
     def _stop(self) -> None:
         self._slots, self._anchors = {}, []

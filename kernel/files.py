@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from holdfast.files import whole_file
+
 
 def make_directory(path: Path) -> None:
     """Make a directory, and each above it that is missing, which nobody but its account enters (0700)."""
@@ -24,21 +26,10 @@ def make_directory(path: Path) -> None:
 
 
 def write_durably(path: Path, body: bytes) -> None:
-    """Write beside, sync, rename, sync the directory: after kill -9 the old or the new body, never a part."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    """Write a file whole, in the place of the old one: after kill -9 the old or the new body, never a part."""
+    with whole_file(path, replaces=True) as file:
         _give(file.fileno(), path.parent)
         file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
 
 
 def _give(descriptor: int, directory: Path) -> None:

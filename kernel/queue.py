@@ -18,6 +18,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q, Window
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now, RowNumber
+from structlog.contextvars import bound_contextvars
 
 from kernel.clock import database_now, is_in_doubt
 from kernel.errors import Conflict
@@ -200,7 +201,7 @@ def run_one(job_id: UUID) -> bool:
     job = _lease(job_id)
     if job is None:
         return False
-    with tenant_scope(job.tenant_id):
+    with tenant_scope(job.tenant_id), bound_contextvars(job=str(job.pk)):
         try:
             _handlers[job.kind](job)
         except RunLater as later:

@@ -42,6 +42,9 @@ from tenants.states import CredentialState
 MAX_WAITING: Final = 10
 # How long they wait: a pairing takes minutes, and what takes weeks, a case or the contacts, is asked after.
 WAITING_LIFE: Final = timedelta(days=30)
+# People whose messages a revoked device did not fetch, of whom its owner is told: half of the notices that are kept of
+# one event, so that two devices lost at once leave each other's in place.
+MAX_TOLD_SENDERS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,17 @@ def revoke_all(user_id: UUID, gone: Mapping[UUID, Reason], actor: Actor) -> None
     """End devices that a person's chain lists no more, each for the reason that its entry gives."""
     # First of all: the lock of what officers decide is taken before that of any device.
     _tell_of_loss(user_id, *gone.values())
-    for device_id, reason in gone.items():
-        _revoke_listed(device_id, reason, actor)
+    dropped = {device_id: _revoke_listed(device_id, reason, actor) for device_id, reason in gone.items()}
+    # To the devices that remain, which is known when all that go have gone.
+    for device_id, of_senders in dropped.items():
+        for sender, number in list(of_senders.items())[:MAX_TOLD_SENDERS]:
+            notices.owe(
+                person_ids=[user_id],
+                event="messages-dropped",
+                device_id=str(device_id),
+                by=str(sender),
+                messages=str(number),
+            )
 
 
 def _tell_of_loss(user_id: UUID, *reasons: int) -> None:
@@ -179,17 +191,18 @@ def _tell_of_loss(user_id: UUID, *reasons: int) -> None:
             end(user_id)
 
 
-def _revoke_listed(device_id: UUID, reason: Reason, actor: Actor) -> None:
+def _revoke_listed(device_id: UUID, reason: Reason, actor: Actor) -> dict[UUID, int]:
     """End a device that the chain lists no more: it signs nothing, and nothing of its pre-keys is handed out.
 
     What waits in its mailbox goes to the successor that the chain lists, and is deleted without one (FAULTS X3).
+    Returns of which user how many messages were deleted.
     """
     _end(access.device(device_id), actor, reason=int(reason))
     # Whoever stole the device may have registered a successor before its owner revoked it: that goes with it.
     for waiting in access.pending_successors(device_id):
         _end(waiting, actor)
     successor = access.active_successor(device_id)
-    mailbox.leave(device_id=device_id, successor_id=successor.id if successor else None)
+    return mailbox.leave(device_id=device_id, successor_id=successor.id if successor else None)
 
 
 def stop_all(*, user_id: UUID, actor: Actor) -> int:

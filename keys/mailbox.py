@@ -169,15 +169,21 @@ def acknowledge(*, message_ids: Sequence[UUID], actor: Actor) -> int:
         return _delete(mine.select_for_update().order_by("seq").values_list("seq", "content_id"))
 
 
-def leave(*, device_id: UUID, successor_id: UUID | None) -> None:
-    """Give a revoked device's undelivered messages to its successor, or delete them. In the chain's transaction."""
+def leave(*, device_id: UUID, successor_id: UUID | None) -> dict[UUID, int]:
+    """Give a revoked device's undelivered messages to its successor, or delete them. In the chain's transaction.
+
+    Returns of which user how many messages were deleted, those of who lost most first: their recipient is to hear.
+    """
     # Rows are locked in one order here and in `acknowledge`, so that the two cannot wait for each other.
     held = Message.objects.filter(device_id=device_id).select_for_update().order_by("seq")
     found = held.values_list("seq", "content_id")
-    if successor_id is None:
-        _delete(found)
-        return
-    Message.objects.filter(seq__in=[seq for seq, _ in found]).update(device_id=successor_id)
+    if successor_id is not None:
+        Message.objects.filter(seq__in=[seq for seq, _ in found]).update(device_id=successor_id)
+        return {}
+    senders = Message.objects.filter(device_id=device_id, kind=MessageKind.MESSAGE).values_list("sender_user")
+    lost = dict(senders.annotate(number=Count("seq")).order_by("-number", "sender_user"))
+    _delete(found)
+    return lost
 
 
 def destroy_waiting(user_id: UUID) -> int:

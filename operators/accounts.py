@@ -15,6 +15,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from holdfast.core.base import typed
 from holdfast.core.base.secret import SecretBytes
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.transitions import advance
@@ -77,7 +78,7 @@ def _active(name: str) -> Operator:
 
 
 def _hashed(password: SecretBytes) -> str:
-    text = password.reveal().decode()
+    text = typed.password(typed.text_of(password.reveal(), "the password"))
     try:
         validate_password(text)
     except ValidationError as error:

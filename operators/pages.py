@@ -21,11 +21,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
+from holdfast.core.base import typed
 from kernel.errors import Conflict, NotFound, Throttled
 from kernel.models import Job
 from operators import access, services, sessions
 from tenants import hashing, lockout
 from tenants.models import Tenant
+from tenants.sign_in import MAX_CODE
 from tenants.states import SUSPENDABLE_STATES, TenantState
 
 REFUSED: Final = "This did not match, or the code was used before. Check all three fields, and wait for the next code."
@@ -89,8 +91,8 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         if sessions.operator_of(request) is not None:
             return HttpResponseRedirect(reverse("admin:index"))
         return render(request, "operators/sign_in.html")
-    name = request.POST.get("name", "")[:MAX_FIELD].strip().casefold()
-    code = "".join(request.POST.get("code", "")[:24].split())
+    name = typed.trimmed(request.POST.get("name", "")[:MAX_FIELD]).casefold()
+    code = request.POST.get("code", "")[:MAX_CODE]
     if hashing.is_busy():
         return _busy(request, name)
     try:

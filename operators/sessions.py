@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.conf import settings
-from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.signals import user_login_failed
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare
 from django_otp.oath import TOTP
 
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import label
 from kernel.clock import SKEW
 from kernel.sweeps import delete_in_batches
@@ -56,8 +56,8 @@ def sign_in(request: HttpRequest, *, name: str, password: str, code: str) -> Ope
     operator = Operator.objects.filter(name=name, state=OperatorState.ACTIVE).first()
     with hashing.turn(is_known=lockout.is_at_known_place(request)):
         if operator is None:
-            make_password(password)
-        is_right = operator is not None and check_password(password, operator.password)
+            hashing.waste(password)
+        is_right = operator is not None and hashing.is_right(password, operator.password)
     if operator is not None and is_right and _spend_code(operator, code):
         lockout.forgive(request)
         return operator
@@ -107,6 +107,7 @@ def sweep() -> int:
 
 def _spend_code(operator: Operator, code: str) -> bool:
     """Use up the authenticator's code of now or one step either side; False for any other, and for one used before."""
+    code = typed.ungrouped(code)
     if not _CODE.fullmatch(code):
         return False
     totp = TOTP(bytes.fromhex(operator.totp_key), step=_STEP_SECONDS, t0=0, digits=6, drift=0)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
+from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -33,6 +34,7 @@ from tenants import log_tokens
 from tenants.credentials import ANSWERED_TURN, Barred, Known, Moved, look_up, mark_use, spend
 from tenants.errors import AccessSuspended, DeviceRevoked
 from tenants.limits import strangers
+from tenants.models import Nonce
 from tenants.sources import source_of
 
 # Longer than the window, so that a clock that is set back by up to four minutes brings no signature back that was used.
@@ -156,3 +158,13 @@ def _check_body(request: HttpRequest, digest: str, max_body: int) -> None:
 def _key(encoded: bytes) -> PublicKey:
     # A public key is a value: parsing it again for every request would cost as much as a look-up.
     return decode_public_key(encoded, expect=SIGNING_KINDS)
+
+
+def heard_lately() -> set[UUID]:
+    """Return the tenants of whom a signed request came within a minute: their devices hold their clocks to the logs'.
+
+    By when a device says that it signed, which is within a minute of the truth, or it would not have been heard.
+    """
+    since = timezone.now() + timedelta(seconds=NONCE_SECONDS - WINDOW_SECONDS)
+    heard = Nonce.objects.filter(expires_at__gt=since).order_by().values_list("tenant_id", flat=True)
+    return set(heard.distinct())

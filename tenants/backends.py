@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.contrib.auth.hashers import check_password, make_password
 from django.http import HttpRequest
 
 from tenants import access, hashing, lockout
@@ -20,7 +19,7 @@ BACKEND = "tenants.backends.TenantBackend"
 
 def is_password_of(person: Person, password: str) -> bool:
     """Tell whether a person who is signed in has typed their own password: one Argon2id. In a turn of `hashing`."""
-    return check_password(password, person.password)
+    return hashing.is_right(password, person.password)
 
 
 class TenantBackend:
@@ -41,10 +40,10 @@ class TenantBackend:
         person = access.person_by_address(access.entered_tenant_by_slug(slug), email_key)
         with hashing.turn(is_known=request is not None and lockout.is_at_known_place(request)):
             if person is None:
-                make_password(password)
+                hashing.waste(password)
                 return None
             # A stored hash that fits no password costs one hashing as well (Django's verify_password sees to it).
-            is_right = check_password(password, person.password)
+            is_right = hashing.is_right(password, person.password)
         return person if is_right and person.state == PersonState.ACTIVE else None
 
     def get_user(self, user_id: UUID) -> Person | None:

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from django.contrib.auth.hashers import check_password, make_password
+
+from holdfast.core.base import typed
 from kernel.errors import Throttled
 
 # Half the cores: what remains serves those who need no password hashed.
@@ -77,3 +80,19 @@ def turn(*, is_known: bool) -> Iterator[None]:
     """
     with (_known if is_known else _strangers).turn():
         yield
+
+
+def is_right(password: str, kept: str) -> bool:
+    """Tell whether a password is the one of a stored hash, in any spelling of it. In a turn, as it hashes."""
+    return any(check_password(form, kept) for form in _forms(password))
+
+
+def waste(password: str) -> None:
+    """Do the work of `is_right` for nobody: whoever waits for the answer learns nothing of who there is."""
+    for form in _forms(password):
+        make_password(form)
+
+
+def _forms(password: str) -> tuple[str, ...]:
+    """Return the forms that a stored hash may be of: the one for every spelling; then, as before, what was typed."""
+    return tuple(dict.fromkeys((typed.password(password), password)))

@@ -25,6 +25,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit import services as audit
+from holdfast.core.base import typed
+from holdfast.core.base.errors import Mistyped
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.signed.enrolment import code_hash as code_hash_of
@@ -369,10 +371,10 @@ def set_password(*, person: Person, password: SecretBytes, actor: Actor) -> None
     Raises PasswordRefused, saying what to change, for a short or common one.
     """
     try:
-        text = password.reveal().decode()
+        text = typed.password(typed.text_of(password.reveal(), "the password"))
         validate_password(text, person)
-    except UnicodeDecodeError as error:
-        raise PasswordRefused("A password is text.", field="password") from error
+    except Mistyped as error:
+        raise PasswordRefused("A password is text, of at most 1,024 characters.", field="password") from error
     except ValidationError as error:
         raise PasswordRefused(" ".join(error.messages), field="password") from error
     with transaction.atomic():

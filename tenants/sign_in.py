@@ -23,6 +23,7 @@ from django.utils import timezone
 from django_otp.oath import TOTP
 
 from audit import services as audit
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
@@ -41,9 +42,11 @@ from tenants.sponsors import let_in
 log = logging.getLogger("holdfast.sign-in")
 
 _CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
-_RECOVERY: Final = re.compile(r"[a-z2-7]{4}(-?[a-z2-7]{4}){3}", re.ASCII)
+_RECOVERY: Final = re.compile(r"[a-z2-7]{16}", re.ASCII)
 _RECOVERY_GROUPS: Final = re.compile(r"(.{4})(?=.)")
 TOTP_KEY_SIZE: Final = 20
+# Characters of a code as it is typed or pasted: 16 signs of a recovery code, in groups, with marks of a chat between.
+MAX_CODE: Final = 100
 # Refused sign-ins of a tenant, and locks, that are entries of their own within an hour; more are one count. Anybody can
 # cause them, and the log is kept for ever. People who mistype a password do not come near.
 MAX_REFUSALS_LISTED: Final = 100
@@ -77,7 +80,7 @@ def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor, s
     """
     if len(key) != TOTP_KEY_SIZE:
         raise ValueError("a one-time-code key has 20 bytes")
-    totp = _totp(key, time.time())
+    totp, code = _totp(key, time.time()), typed.ungrouped(code)
     if not _CODE.fullmatch(code) or not totp.verify(int(code), tolerance=Authenticator.TOLERANCE):
         raise CodeRefused("This is not the code that the authenticator shows now.", field="code")
     kept = sealed or seal_key(person=person, key=key)
@@ -208,7 +211,7 @@ def accept_code(*, person: Person, code: str, opened: Authenticator | None = Non
     FactorsAway when the HSM is away: then nothing was spent, and no failure counted.
     """
     if is_recovery_code(code):
-        return _accept_recovery_code(person, "".join(code.split()).lower())
+        return _accept_recovery_code(person, typed.ungrouped(code).lower())
     return accept_authenticator_code(person=person, code=code, opened=opened)
 
 
@@ -216,6 +219,7 @@ def accept_authenticator_code(
     *, person: Person, code: str, opened: Authenticator | None = None
 ) -> Authenticator | None:
     """Do what `accept_code` does, and take no recovery code: for what these never confirm."""
+    code = typed.ungrouped(code)
     opened = opened or open_authenticator(person)
     if opened is None:
         return None
@@ -235,8 +239,8 @@ def accept_authenticator_code(
 
 
 def is_recovery_code(code: str) -> bool:
-    """Tell whether this has the form of a recovery code."""
-    return _RECOVERY.fullmatch("".join(code.split()).lower()) is not None
+    """Tell whether this has the form of a recovery code, however it is grouped."""
+    return _RECOVERY.fullmatch(typed.ungrouped(code).lower()) is not None
 
 
 def reset_factors(*, person: Person, actor: Actor) -> None:

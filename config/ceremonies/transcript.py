@@ -32,6 +32,7 @@ from holdfast.core.identity.transcript import transcript_payload
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
+from holdfast.files import flush_directory
 from hsm import registry
 from kernel.files import make_directory
 from tenants.models import Tenant
@@ -78,7 +79,8 @@ class Transcript:
             "before": hashlib.sha256(lines[-1]).hexdigest() if lines else _FIRST,
         }
         make_directory(self.path.parent)
-        with self.path.open("r+b" if self.path.exists() else "x+b") as file:
+        is_new = not self.path.exists()
+        with self.path.open("x+b" if is_new else "r+b") as file:
             os.fchmod(file.fileno(), 0o600)
             # Over the part of a line that a kill left.
             file.seek(len(body))
@@ -86,6 +88,8 @@ class Transcript:
             file.truncate()
             file.flush()
             os.fsync(file.fileno())
+        if is_new:
+            flush_directory(self.path.parent)
 
     def read(self) -> bytes:
         """Return the whole lines. Raises CeremonyRefused when they do not follow from each other."""

@@ -75,7 +75,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # Around all others: any of them may answer before the body was read.
+    # Around everything: whatever is logged meanwhile has the request's number, and its line says how it ended.
+    "config.access_log.AccessMiddleware",
+    # Around all that follow: any of them may answer before the body was read.
     "tenants.middleware.WholeBodyMiddleware",
     # Before the rest: what follows asks whether the request came encrypted.
     "tenants.middleware.ProxyMiddleware",
@@ -222,10 +224,18 @@ DEFAULT_FROM_EMAIL = ENV.email_from
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"()": "config.logs.LineFormatter", "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+    "formatters": {"line": {"()": "config.logs.formatter"}},
+    "filters": {"stranger": {"()": "config.logs.StrangersRequest"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+        "stranger": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["stranger"]},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"django.request": {"level": "ERROR"}, "axes": {"level": "ERROR"}},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "django.security": {"handlers": ["stranger"], "propagate": False},
+        "axes": {"level": "ERROR"},
+        # Of granian's own processes, which set theirs up before ours.
+        "_granian": {"handlers": ["stderr"], "propagate": False},
+    },
 }

@@ -134,7 +134,7 @@ def _count_try(person: Person) -> None:
 
 
 def _digits(request: HttpRequest, field: str) -> str:
-    return "".join(request.POST.get(field, "")[:16].split())
+    return request.POST.get(field, "")[: sign_in.MAX_CODE]
 
 
 def _factors(

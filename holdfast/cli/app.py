@@ -7,7 +7,10 @@ Holds no command itself; those are in `commands`, one file for each group.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -57,6 +60,8 @@ Exit codes:
 Files:
   ~/.local/share/holdfast/default
       The profile, a private directory with one encrypted file; --profile or HOLDFAST_PROFILE names another.
+  .holdfast-*.part
+      A file that was not finished, beside the one it was to be: a command was killed. Delete it; nothing reads it.
 
 \b
 Examples:
@@ -109,12 +114,41 @@ def common(
     passphrase_fd: Annotated[
         int | None, typer.Option(help="Read the profile's passphrase from this descriptor.", metavar="N")
     ] = None,
+    *,
+    profile_wait: Annotated[
+        float,
+        typer.Option(
+            help="Wait up to this many seconds while another command uses the profile.",
+            envvar="HOLDFAST_PROFILE_WAIT",
+            metavar="SECONDS",
+            min=0,
+        ),
+    ] = 10,
     json: Annotated[bool, typer.Option("--json", help="Print results and errors as JSON.")] = False,
 ) -> None:
     """Take the options of every command."""
-    context.obj = Shell(profile or default_profile(), passphrase_file, passphrase_fd, json)
+    context.obj = Shell(profile or default_profile(), passphrase_file, passphrase_fd, json, profile_wait)
 
 
+@contextlib.contextmanager
+def _tidied_up() -> Iterator[None]:
+    """Let what is told to end leave its `with` blocks first: a file that is half written would stay."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    # What nohup has set to be ignored stays so.
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@_tidied_up()
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     prepare_streams()

@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from holdfast.cli.output import is_terminal
+from holdfast.cli.output import can_show, is_terminal
 from holdfast.client.errors import ConsentNeeded, MachineError, WrongInput
 from holdfast.core.base import typed
 from holdfast.core.base.errors import Malformed
@@ -116,15 +116,22 @@ def show_in_private(title: str, lines: Sequence[str | Text]) -> None:
 
     What this program did not write is a Text: no markup in it is obeyed.
 
-    `require_person` comes before it, and before the secret is made.
+    `require_person` comes before it, and what the secret is for comes after it. Raises ConsentNeeded when the terminal
+    cannot show it, or the person did not press Enter: then nobody has written it down. OSError when the terminal fails.
     """
+    if not all(can_show(str(line)) for line in lines):
+        raise ConsentNeeded(
+            "This terminal cannot show every character of it, so that nobody could write it down.",
+            way_out="Run the command in a terminal in UTF-8, or take words of another list: --language",
+        )
     console = Console(highlight=False, soft_wrap=True)
     with console.screen(hide_cursor=False):
         console.print(f"[bold]{title}[/]\n")
         for line in lines:
             console.print(line)
         console.print("\nPress Enter when you have written it down. It is then gone from the screen.")
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            raise ConsentNeeded("The terminal was closed before anybody had written it down.")
 
 
 def show_given_in_private(title: str, secret: SecretBytes) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from holdfast.client import errors
 from holdfast.core.base.errors import HoldfastError, Mistyped, Unusable
 from holdfast.core.crypto.phrase import PhraseError
+from holdfast.files import in_words
 
 
 class Exit(IntEnum):
@@ -70,27 +71,19 @@ SHORT: Final = {
     Exit.AGAIN: "another device or command of yours was first: run it again",
 }
 
-_NAME_ANOTHER: Final = "Look at the name, and run the command again."
-_MAKE_ROOM: Final = "Make room there, and run the command again."
-_NO_RIGHTS: Final = ("This user may not use {what} so.", "See its rights with ls -l, or name a place of your own.")
-
-# What the operating system's commonest refusals are called by the person whose file it is.
-_BY_NUMBER: Final[dict[int, tuple[str, str]]] = {
-    errno.ENOENT: ("{what} is not there.", _NAME_ANOTHER),
-    errno.ENOTDIR: ("{what} is not there: a part of the name is no directory.", _NAME_ANOTHER),
-    errno.EISDIR: ("{what} is a directory.", "Name a file."),
-    errno.EEXIST: ("{what} is there already.", "Name another: nothing is written over."),
-    errno.ENAMETOOLONG: ("{what} is too long a name.", _NAME_ANOTHER),
-    errno.EBADF: ("{what} is not an open descriptor.", "Open it for the command, as in: 3< FILE"),
-    errno.ENOSPC: ("There is no room left on the disk for {what}.", _MAKE_ROOM),
-    errno.EDQUOT: ("This user's share of the disk is used up: {what}.", _MAKE_ROOM),
-    errno.EROFS: ("{what} is on a disk that cannot be written to.", "Name a place on another."),
-    errno.EACCES: _NO_RIGHTS,
-    errno.EPERM: _NO_RIGHTS,
-}
-
-# What was given is wrong, where Python has no class of its own for it.
-_GIVEN_WRONG: Final = (errno.EBADF, errno.ENAMETOOLONG)
+# A name was given that leads to nothing, or to something else; whatever else is refused is the machine's matter.
+_OF_A_NAME: Final = frozenset(
+    {
+        errno.ENOENT,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EILSEQ,
+        errno.EBADF,
+    }
+)
 
 # First match wins, so that the narrow classes stand before the wide ones.
 _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
@@ -99,6 +92,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.RaceLost, Exit.AGAIN),
     (errors.Problem, Exit.REFUSED),
     (errors.Unreachable, Exit.UNREACHABLE),
+    (errors.ProfileBusy, Exit.AGAIN),
     (errors.ProfileError, Exit.PROFILE),
     (errors.PeerChanged, Exit.ASK_PERSON),
     (errors.AddressChanged, Exit.ASK_PERSON),
@@ -112,11 +106,6 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (PhraseError, Exit.INPUT),
     (Unusable, Exit.INPUT),
     (HoldfastError, Exit.UNTRUSTED),
-    # A name that leads to nothing, or to something else, was given; whatever else is refused is the machine's matter.
-    (FileNotFoundError, Exit.INPUT),
-    (FileExistsError, Exit.INPUT),
-    (IsADirectoryError, Exit.INPUT),
-    (NotADirectoryError, Exit.INPUT),
     (OSError, Exit.MACHINE),
 )
 
@@ -125,18 +114,17 @@ def said_of(error: Exception) -> tuple[str, str]:
     """Return an error's sentence and its way out. What the operating system refuses is put into words."""
     if isinstance(error, errors.ClientError):
         return str(error), error.way_out
-    if not isinstance(error, OSError) or error.errno is None:
-        return str(error) or type(error).__name__, ""
-    what = str(error.filename) if error.filename is not None else "What was asked for"
-    sentence, way_out = _BY_NUMBER.get(error.errno, ("{what}: {why}.", ""))
-    return sentence.format(what=what, why=error.strerror), way_out
+    if isinstance(error, OSError) and error.errno is not None:
+        found = in_words(error)
+        return str(found), found.way_out
+    return str(error) or type(error).__name__, ""
 
 
 def exit_for(error: Exception) -> Exit:
     """Return the exit code of an error that a person should read; re-raises one that is a bug of ours."""
     if isinstance(error, errors.Problem) and error.is_race_lost:
         return Exit.AGAIN
-    if isinstance(error, OSError) and error.errno in _GIVEN_WRONG:
+    if isinstance(error, OSError) and error.errno in _OF_A_NAME:
         return Exit.INPUT
     for kind, code in _BY_ERROR:
         if isinstance(error, kind):

@@ -18,12 +18,12 @@ from typer.core import TyperCommand, TyperGroup
 from holdfast.cli.exits import SHORT, Exit
 
 FLAGS: Final = ("--json",)
-WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd")
+WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd", "--profile-wait")
 # As a person meets them: one's own device and messages, the ways back, one's contacts, then what officers and
 # auditors do, then what one looks into when something is odd.
 ORDER: Final = (
-    "enrol", "devices", "send", "receive", "maintain", "rotate", "backup", "recover", "contacts", "archive", "escrow",
-    "officer", "org", "audit", "chain", "bundle", "profile", "doctor",
+    "enrol", "devices", "send", "sent", "receive", "maintain", "rotate", "backup", "recover", "contacts", "archive",
+    "escrow", "officer", "org", "audit", "chain", "bundle", "profile", "doctor",
 )  # fmt: skip
 _ALWAYS: Final = (Exit.DONE, Exit.FAILED, Exit.USAGE, Exit.INPUT, Exit.MACHINE)
 _PROFILE: Final = (Exit.PROFILE, Exit.AGAIN)

@@ -42,7 +42,7 @@ from holdfast.core.base.text import duration, encodable, is_dangerous, is_encoda
 _ONE_WORD: Final = re.compile(r"[a-z](?:[a-z-]{0,22}[a-z])?", re.ASCII)
 _WORDS_IN_A_ROW: Final = 4
 _LABEL: Final = re.compile(r" *[A-Z][A-Za-z' -]{1,18}: +", re.ASCII)
-_CLOSING: Final = re.compile("”+")
+_CLOSING: Final = re.compile("”|<U\\+201D>")  # the second is how a terminal shows it that has none
 # Rich reads its markup from a whole line, so a bracket of one person's text could be closed by another's. In a line
 # they are carried by two controls (SO and SI), which no text brings along: those are written out.
 _MARKUP, _CARRIERS = "[\\", "\x0e\x0f"
@@ -62,6 +62,7 @@ class Shell:
     passphrase_file: Path | None
     passphrase_fd: int | None
     is_json: bool
+    wait_seconds: float = 0
     # A pipe gives its secret once, and one command may need it twice.
     _passphrase: SecretBytes | None = None
 
@@ -94,7 +95,9 @@ class Shell:
         passphrase = self.passphrase()
         with contextlib.ExitStack() as until_done:
             with self.working("Opening your profile"):
-                account = until_done.enter_context(accounts.open_account(self.profile, passphrase=passphrase))
+                account = until_done.enter_context(
+                    accounts.open_account(self.profile, passphrase=passphrase, wait_seconds=self.wait_seconds)
+                )
             if online:
                 account.connect()
             try:
@@ -226,7 +229,8 @@ def quoted(text: str) -> str:
 
     Nothing else in it is changed: where quotes of its own stand in it, there are more of them around it, ““as “here”””.
     """
-    marks = 1 + max(map(len, _CLOSING.findall(text)), default=0)
+    runs = re.findall(f"(?:{_CLOSING.pattern})+", text)
+    marks = 1 + max((len(_CLOSING.findall(run)) for run in runs), default=0)
     return f"{'“' * marks}{plain(text)}{'”' * marks}"
 
 

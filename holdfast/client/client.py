@@ -38,7 +38,7 @@ from holdfast.client.identity.device import Enrolment
 from holdfast.client.maintenance import Done
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.messages.letters import Notice
-from holdfast.client.messages.messages import Received, Report, Sent
+from holdfast.client.messages.messages import Received, Report, Sent, Unconfirmed
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import PROFILE_FILE
@@ -164,14 +164,16 @@ class Client:
             return cls(account, held.pop_all(), done)
 
     @classmethod
-    def open(cls, profile: Path | str, *, passphrase: Secret | None = None) -> Client:
+    def open(cls, profile: Path | str, *, passphrase: Secret | None = None, wait_seconds: float = 0) -> Client:
         """Open a profile that was enrolled before, and address its server.
 
-        Raises ProfileError when there is none, when it is in use, or when it needs another way to be opened;
-        WrongPassphrase.
+        wait_seconds: how long to wait while another program has it open. Raises ProfileBusy when it has it still,
+        ProfileError when there is no profile or it needs another way to be opened; WrongPassphrase.
         """
         with contextlib.ExitStack() as held:
-            account = held.enter_context(accounts.open_account(Path(profile), passphrase=secret(passphrase)))
+            account = held.enter_context(
+                accounts.open_account(Path(profile), passphrase=secret(passphrase), wait_seconds=wait_seconds)
+            )
             account.connect()
             return cls(account, held.pop_all())
 
@@ -206,7 +208,8 @@ class Client:
         `send` or `maintain` sends it. message_id: 16 random bytes of an app that keeps its own list of what is to be
         sent; sent again under the same one, a message still arrives once. Raises PeerChanged until the person's new
         beginning was confirmed by a human (`contacts.confirm`), AddressChanged for an address that is not whose it
-        was, TrustRefused when something does not hold, TooLarge; Unreachable for an address never looked up before.
+        was, TrustRefused when something does not hold, TooLarge; Unreachable for an address never looked up before;
+        ValueError for a message_id of another size.
         """
         with self._use() as account:
             return messages.send(account, addresses.person_of(account, user).bytes, content, message_id=message_id)
@@ -238,18 +241,35 @@ class Client:
             _done=done,
         )
 
+    def unconfirmed(self) -> list[Unconfirmed]:
+        """Return what was sent and not every device has confirmed, oldest first.
+
+        A device confirms a message once its app has said `done`. Until then it is kept in this profile, for 30 days and
+        64 MiB in all, and sent again to a device that could not read it. What no device has confirmed by then is
+        in `reports`. The app does nothing for it.
+        """
+        with self._use() as account:
+            return messages.unconfirmed(account)
+
     def reports(self) -> list[Report]:
         """Return what the person must hear of: what did not open, keys used twice, histories that were hidden."""
         with self._use() as account:
-            return messages.reports(account)
+            found = messages.reports(account)
+            standing.note_shown(account, [report.id for report in found])
+            return found
 
     def notices(self) -> list[Notice]:
         """Return what the server says has happened to the account, such as a door of the vault that was read."""
         with self._use() as account:
-            return letters.notices(account)
+            found = letters.notices(account)
+            standing.note_shown(account, [notice.id for notice in found])
+            return found
 
     def put_away_seen(self) -> int:
-        """Put away reports and notices that the person has read; returns how many."""
+        """Put away what the person has read, of what `reports`, `notices` and `maintain` returned; returns how many.
+
+        What came since stays.
+        """
         with self._use() as account:
             return standing.put_away_seen(account)
 
@@ -262,7 +282,9 @@ class Client:
         saves the keyring, and destroys old keys in time. A part that fails stops no other.
         """
         with self._use() as account:
-            return maintenance.maintain(account)
+            report = maintenance.maintain(account)
+            standing.note_shown(account, [done.kept for done in report if done.kept])
+            return report
 
     def rotate(
         self, what: Collection[str] = EVERYTHING, *, reason: Reason = Reason.USER_REQUEST, revoke: Sequence[UUID] = ()

@@ -164,6 +164,10 @@ class ProfileError(ClientError):
     """The profile on this machine cannot be used: none, damaged, not enrolled, or without the key that is needed."""
 
 
+class ProfileBusy(ProfileError):
+    """Another program holds the profile, and has not let go of it in the time that was waited. Trying again is safe."""
+
+
 class WrongPassphrase(ProfileError):
     """The passphrase does not open this profile."""
 

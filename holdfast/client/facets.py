@@ -46,6 +46,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import AmbiguousLanguage, Language, Phrase
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.vault.contact_shares import DEFAULT_K
+from holdfast.core.vault.password_door import generate_password
 
 # Text and bytes are taken for convenience; a SecretBytes prints itself nowhere.
 Secret: TypeAlias = str | bytes | SecretBytes
@@ -181,13 +182,17 @@ class Backup(_Facet):
         with self._use() as account:
             return doors.status(account)
 
-    def set_password(self, password: Secret | None = None) -> SecretBytes:
-        """Set the vault's password; returns it. None: one is generated, to be shown to the person once.
+    def new_password(self) -> SecretBytes:
+        """Make a password to be shown to the person once; it counts from `set_password` on, which comes after that."""
+        return generate_password()
+
+    def set_password(self, password: Secret) -> None:
+        """Set the vault's password, in the place of any before.
 
         Raises ProfileError for one of fewer than 14 characters.
         """
         with self._use() as account:
-            return doors.set_password(account, secret(password))
+            doors.set_password(account, secret(password))
 
     def new_phrase(self, language: Language = Language.ENGLISH) -> Phrase:
         """Make a recovery phrase, to be shown to the person once: `phrase.words()`; `confirm_phrase` makes it count."""
@@ -299,9 +304,7 @@ class Recover(_Facet):
         `Opened.devices` are those to ask the person about. Raises ProfileError before a door was opened.
         """
         with self._use() as account:
-            done = by_door.finish(account, lost=lost)
-            prekeys.publish(account)
-            return done
+            return by_door.finish(account, lost=lost)
 
 
 def _phrase(words: str) -> Phrase:
@@ -361,7 +364,7 @@ class Archive(_Facet):
     """Files encrypted under the person's archive keys."""
 
     def encrypt(self, source: Path, target: Path, *, advance: Advance = lambda _done: None) -> FileDone:
-        """Encrypt a file under this month's key. Raises ConsentNeeded, FileExistsError."""
+        """Encrypt a file under this month's key. Raises ConsentNeeded, NameTaken, FileFailed."""
         with self._use() as account:
             return archive.encrypt_file(account, source, target, advance=advance)
 
@@ -436,7 +439,10 @@ class Disclosures(_Facet):
             return disclosures.end(account, case.bytes)
 
     def forget(self, case: UUID) -> None:
-        """Take an ended disclosure and its manifest out of the profile. Raises ProfileError before it has ended."""
+        """Take an ended disclosure and its manifest out of the profile.
+
+        Raises ProfileError before it has ended, and before all of its manifest was written to a file.
+        """
         with self._use() as account:
             disclosures.forget(account, case.bytes)
 

@@ -13,14 +13,15 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client import standing
-from holdfast.client.errors import ClientError, ConsentNeeded, Unreachable
+from holdfast.client.errors import ClientError, ConsentNeeded, Problem, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, key_log, tenant
 from holdfast.client.messages import letters, messages, prekeys
-from holdfast.client.officers import joining, officer_keys
+from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
+from holdfast.client.server.transport import SET_THE_CLOCK
 from holdfast.client.sessions import sessions
 from holdfast.client.standing import Done, Outcome, done, needs_you
 from holdfast.client.vault import doors, pairing, trusted, vault, vault_contents
@@ -164,11 +165,35 @@ def _pre_keys(account: Account) -> Iterator[Done]:
         yield needs_you("pre-keys", warning, "Tell your operator, and compare: holdfast doctor")
 
 
+def _clock(account: Account) -> Iterator[Done]:
+    """Have the time confirmed, by which alone anything is destroyed for its age; tell when nothing confirms it."""
+    clock, is_confirmed = account.api.clock, False
+    try:
+        is_confirmed = key_log.confirm_time(account)
+    except Problem:
+        # A request that is dated too far off is refused: that is what there is to be told.
+        if not clock.is_off:
+            raise
+    if clock.is_off:
+        meanwhile = "" if is_confirmed else " Until both agree, nothing is destroyed."
+        yield needs_you("clock", f"{clock.in_words()}{meanwhile}", SET_THE_CLOCK)
+    elif not is_confirmed and key_log.own_checkpoint(account):
+        yield needs_you("clock", _UNCONFIRMED, "If this goes on, tell your operator: the log has to be signed anew.")
+
+
+_UNCONFIRMED: Final = (
+    "The key log shows no head that was signed within five minutes, by this machine's clock: nothing is destroyed."
+)
+
+
 def _old_keys(account: Account) -> Iterator[Done]:
-    now = account.api.clock.earliest()
+    now = account.api.clock.confirmed()
+    if now is None:
+        return
     old = [letter for kind in letters.LetterKind for letter in letters.waiting(account, kind)]
     over = [letter for letter in old if now - letter.received_at >= LETTER_LIFE_SECONDS]
     letters.put_away(account, over)
+    hearing.prune(account)
     keys = prekeys.destroy_due(account)
     rows = messages.prune(account) + sessions.prune_sessions(account.store, now=now)
     if keys or rows or over:
@@ -253,6 +278,7 @@ _ITEMS: Final = (
     _Item("mailbox", _mailbox),
     _Item("account chain", _chain, needs_active=False),
     _Item("organisation", _tenant, needs_active=False),
+    _Item("clock", _clock, needs_active=False),
     _Item("outbox", _outbox),
     _Item("pre-keys", _pre_keys),
     _Item("key log", _key_log),

@@ -7,19 +7,22 @@ Changes nothing but what a person says they have seen, and believes the server's
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 from holdfast.client.identity import evidence, key_log
+from holdfast.client.identity.key_log import ForeignEntry
 from holdfast.client.messages import letters, messages
 from holdfast.client.officers import acts, officer, officer_keys, section_doors
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_door
 from holdfast.client.vault import doors, share_requests
+from holdfast.core.base.secret import SecretBytes
 
 _CASE_OVER: Final = frozenset({"closed", "denied", "vetoed", "expired", "cancelled", "held"})
 _CASE_OPENED: Final = frozenset({"released", "collected", "awaiting-share", "rotated", "sealed"})
@@ -75,14 +78,22 @@ _NOTICES: Final = {
         "See: holdfast contacts requests. " + _SEEN,
     ),
     "contacts-collected": ("Device {device_id} has collected the recovery shares of {owner}.", _NOT_YOU + _SEEN),
+    "messages-dropped": (
+        "{messages} messages by {by} waited for device {device_id}, which was revoked, and were deleted unread.",
+        "What none of your devices has confirmed is sent again by itself. Ask the sender if it does not come. " + _SEEN,
+    ),
     "contact-left": (
         "{by}, whom you chose as a trusted contact, has left your organisation.",
         "Choose others, or fewer of them open your vault: holdfast backup contacts. " + _SEEN,
     ),
     "contacts-request-ended": ("A request for the recovery shares of {owner} has ended: {state}.", _SEEN),
 }
-_NAMES: Final = ("by", "case_id", "device_id", "kind", "owner", "proposal", "state", "until", "version")
+_NAMES: Final = ("by", "case_id", "device_id", "kind", "messages", "owner", "proposal", "state", "until", "version")
 _OTHER: Final = ("The server has a notice of a kind that this program does not know: {event}.", _SEEN)
+
+
+# A row for each warning that stands open and was shown: `maintain --seen` puts away these, and none that came since.
+_SHOWN: Final = "shown"
 
 
 class Outcome(StrEnum):
@@ -96,12 +107,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Done:
-    """One line of the report. way_out: what a person can do, with the command; empty when there is nothing to do."""
+    """One line of the report. way_out: what a person can do, with the command; empty when there is nothing to do.
+
+    kept: names a warning that comes again until it was shown (`note_shown`) and put away; empty for any other line.
+    """
 
     item: str
     outcome: Outcome
     said: str
     way_out: str = ""
+    kept: bytes = b""
 
 
 def done(item: str, said: str) -> Done:
@@ -109,9 +124,9 @@ def done(item: str, said: str) -> Done:
     return Done(item, Outcome.DONE, said)
 
 
-def needs_you(item: str, said: str, way_out: str) -> Done:
+def needs_you(item: str, said: str, way_out: str, *, kept: bytes = b"") -> Done:
     """Return the line of something that only the person can answer."""
-    return Done(item, Outcome.NEEDS_YOU, said, way_out)
+    return Done(item, Outcome.NEEDS_YOU, said, way_out, kept)
 
 
 def of_pending(account: Account) -> Iterator[Done]:
@@ -130,14 +145,44 @@ def of_pending(account: Account) -> Iterator[Done]:
         )
 
 
+def note_shown(account: Account, kept: Iterable[bytes]) -> None:
+    """Remember which warnings have been shown whole: `Done.kept`, and the ids of reports and notices."""
+    named, stand_open = {*account.store.keys(_SHOWN), *kept}, _open(account)
+    with account.store.transaction():
+        for one in named:
+            if one in stand_open:
+                account.store.put(_SHOWN, one, SecretBytes(b"1"))
+            else:
+                account.store.delete(_SHOWN, one)
+
+
 def put_away_seen(account: Account) -> int:
-    """Put away what the person has read: foreign entries, notices, reports. Evidence stays. Returns how many."""
-    foreign, notices, reports = key_log.foreign_entries(account), letters.notices(account), messages.reports(account)
-    key_log.put_away_seen(account, *foreign)
-    letters.put_away(account, notices)
-    for report in reports:
-        report.done()
-    return len(foreign) + len(notices) + len(reports)
+    """Put away what the person has read: foreign entries, notices, reports. Evidence stays. Returns how many.
+
+    What was not shown yet (`note_shown`) stays as well: it came after the person had looked.
+    """
+    shown = set(account.store.keys(_SHOWN))
+    read = [put_away for one, put_away in _open(account).items() if one in shown]
+    for put_away in read:
+        put_away()
+    note_shown(account, ())
+    return len(read)
+
+
+def _open(account: Account) -> dict[bytes, Callable[[], None]]:
+    """Return what puts away each warning that stands open, by its name."""
+    found: dict[bytes, Callable[[], None]] = {}
+    for entry in key_log.foreign_entries(account):
+        found[_name_of(entry)] = functools.partial(key_log.put_away_seen, account, entry)
+    for notice in letters.notices(account):
+        found[notice.id] = functools.partial(letters.put_away, account, [notice])
+    for report in messages.reports(account):
+        found[report.id] = report.done
+    return found
+
+
+def _name_of(entry: ForeignEntry) -> bytes:
+    return b"entry" + entry.seq.to_bytes(4, "big")
 
 
 def of_devices(account: Account) -> Iterator[Done]:
@@ -162,6 +207,7 @@ def of_chain(account: Account) -> Iterator[Done]:
             "account chain",
             f"Entry {entry.seq} of your account ({entry.type}){by} was not made on this device.",
             "If another device of yours did that, all is well: holdfast maintain --seen. If not: holdfast rotate",
+            kept=_name_of(entry),
         )
 
 
@@ -262,9 +308,10 @@ def of_kept(account: Account) -> Iterator[Done]:
     for notice in letters.notices(account):
         said, way_out = _NOTICES.get(notice.event, _OTHER)
         named = {name: _named(notice.said.get(name)) for name in _NAMES}
-        yield needs_you("notices", said.format(event=_named(notice.event), **named), way_out.format(**named))
+        text = said.format(event=_named(notice.event), **named)
+        yield needs_you("notices", text, way_out.format(**named), kept=notice.id)
     for report in messages.reports(account):
-        yield needs_you("messages", report.text, report.way_out)
+        yield needs_you("messages", report.text, report.way_out, kept=report.id)
     if kept := evidence.list_evidence(account):
         yield needs_you(
             "evidence",

@@ -25,6 +25,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
 from holdfast.core.identity.roles import SignedRoles, verify_roles
 from holdfast.core.signed.cose import Sign1, parse_many
+from holdfast.files import flush_directory, remove_parts
 from kernel.files import make_directory, write_durably
 from recovery.release.clock import Moment
 
@@ -210,7 +211,8 @@ class Directory:
         """Remember a head, so that no shorter or other log is believed after a restart."""
         row = _HEAD.pack(head.size, head.root, head.moment.tick, head.moment.wall)
         path = self.path / "heads"
-        with path.open("r+b" if path.exists() else "xb") as file:
+        is_new = not path.exists()
+        with path.open("xb" if is_new else "r+b") as file:
             os.fchmod(file.fileno(), 0o600)
             whole = file.seek(0, os.SEEK_END)
             file.seek(whole - whole % _HEAD.size)
@@ -218,6 +220,8 @@ class Directory:
             file.truncate()
             file.flush()
             os.fsync(file.fileno())
+        if is_new:
+            flush_directory(path.parent)
 
     def put_heads(self, heads: Sequence[SeenHead]) -> None:
         """Put these heads in the place of those kept: of a log that officers accepted."""
@@ -266,7 +270,8 @@ class Directory:
             return
         rows = [len(leaf).to_bytes(4, "big") + leaf for leaf in leaves]
         path = self.path / "narrowings"
-        with path.open("r+b" if path.exists() else "x+b") as file:
+        is_new = not path.exists()
+        with path.open("x+b" if is_new else "r+b") as file:
             os.fchmod(file.fileno(), 0o600)
             # Over the part of a row that a crash or a full disk left: behind it nobody would find what follows. Read
             # through once in a process's life, however long the file.
@@ -277,6 +282,8 @@ class Directory:
             file.flush()
             os.fsync(file.fileno())
             self._narrowings_end = file.tell()
+        if is_new:
+            flush_directory(path.parent)
 
     def keep_statement(self, statement_hash: bytes, statement: bytes) -> None:
         """Keep what an officer signed, beside the entry that narrows by it: a restored database may lack both."""
@@ -351,15 +358,12 @@ class Directory:
             names = [path.name for path in (self.path / "halves").iterdir()]
         except FileNotFoundError:
             return []
-        # With what a kill left beside, while it was written; and what else somebody laid there is of no case.
-        known = {name.removeprefix(".").removesuffix(".new") for name in names}
-        return [bytes.fromhex(name) for name in known if re.fullmatch("[0-9a-f]{32}", name)]
+        # What else somebody laid there is of no case; what a kill left beside, `only_process` destroys.
+        return [bytes.fromhex(name) for name in names if re.fullmatch("[0-9a-f]{32}", name)]
 
     def forget_halves(self, case_id: bytes) -> None:
         """Destroy what was kept for a case that is released, or over."""
-        path = self._halves(case_id)
-        for one in (path, path.with_name(f".{path.name}.new")):
-            one.unlink(missing_ok=True)
+        self._halves(case_id).unlink(missing_ok=True)
 
     def _halves(self, case_id: bytes) -> Path:
         return self.path / "halves" / case_id.hex()
@@ -404,7 +408,9 @@ def _uuid(name: str) -> UUID | None:
 
 @contextmanager
 def only_process(home: Path) -> Iterator[None]:
-    """Hold the directory for this process alone. Raises BlockingIOError when another process has it.
+    """Hold the directory for this process alone, and destroy the parts of files that a killed one left in it.
+
+    Raises BlockingIOError when another process has it.
 
     Two processes on one directory could both find a case unspent; with the lock, a case that stands in
     `releasing` at start was left by a dead process and is ours to finish.
@@ -413,6 +419,8 @@ def only_process(home: Path) -> Iterator[None]:
     descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for directory, _, _ in os.walk(home):
+            remove_parts(Path(directory))
         yield
     finally:
         os.close(descriptor)

@@ -20,12 +20,12 @@ from kernel.fields import StrictSerializer, UtcField, rfc3339
 from tenants.acts import engine
 from tenants.acts.act import MAX_TEXT, all_acts, named
 from tenants.permissions import PermissionName
+from tenants.sign_in import MAX_CODE
 
 if TYPE_CHECKING:
     from tenants.models import PendingAct
 
 _MAX_TOKEN = 200  # characters: a hash, a time and a signature, with room
-_MAX_CODE = 24  # with the spaces that people type
 
 
 class LookIn(StrictSerializer):
@@ -41,12 +41,12 @@ class PerformIn(LookIn):
     token = serializers.CharField(
         max_length=_MAX_TOKEN, help_text="From the answer that said in words what it would do."
     )
-    code = serializers.CharField(max_length=_MAX_CODE, help_text="The authenticator's present code, unused so far.")
+    code = serializers.CharField(max_length=MAX_CODE, help_text="The authenticator's present code, unused so far.")
 
 
 class ConfirmIn(StrictSerializer):
     token = serializers.CharField(max_length=_MAX_TOKEN)
-    code = serializers.CharField(max_length=_MAX_CODE)
+    code = serializers.CharField(max_length=MAX_CODE)
 
 
 class EmptyIn(StrictSerializer):

@@ -382,7 +382,7 @@ def _confirmed(actor: Actor, code: str) -> Iterator[tuple[Actor, Authenticator |
             # After the roll-back: the wait after a wrong code, and the record of it, outlast the act that is not done.
             # And before the next act begins: whoever sends many codes at once has no more tries than one at a time.
             if opened is not None:
-                sign_in.accept_code(person=person, code="".join(code.split()), opened=opened)
+                sign_in.accept_code(person=person, code=code, opened=opened)
             sign_in.record_step_up_refused(actor=actor)
     if is_refused:
         raise StepUpRefused(field="code")
@@ -402,7 +402,6 @@ def _spend(actor: Actor, act: Act, code: str, opened: Authenticator | None) -> N
         )
     if opened is None and not is_recovery_code:
         raise _WrongCode
-    code = "".join(code.split())
     if sign_in.accept_code(person=access.person(actor.person_id), code=code, opened=opened) is None:
         raise _WrongCode
 

@@ -274,3 +274,44 @@ def test_commands_write_to_the_terminal_by_the_shell_alone() -> None:
                 called = ast.unparse(node.func)
                 assert called not in {"print", "typer.echo", "typer.confirm", "typer.prompt", "typer.secho"}, name
                 assert not called.endswith(("std" + "out.write", "std" + "err.write", ".fromtimestamp")), name
+
+
+# Where a file may be changed but by `holdfast.files`, and why that is no whole file.
+CHANGES_FILES = {
+    "holdfast/files.py": "the one helper",
+    "holdfast/client/profile/private_files.py": "the lock",
+    "holdfast/client/profile/sqlite_file.py": "the beginning of what SQLite writes; put in place by the helper",
+    "hsm/manifest.py": "locks",
+    "hsm/directories.py": "whole directories, and SoftHSM's configuration in one of its own",
+    "recovery/release/directory.py": "rows added to what is there; the lock",
+    "config/ceremonies/transcript.py": "lines added to what is there",
+    "tenants/exporting.py": "a member of a zip that is sent as it is made",
+    "config/management/commands/up.py": "whole directories of a development installation",
+}
+WRITING = re.compile(r"[wax+]")
+
+
+def _changes_a_file(node: ast.Call) -> bool:
+    called = ast.unparse(node.func)
+    if called == "os.open":
+        return "O_CREAT" in ast.unparse(node) or "O_TRUNC" in ast.unparse(node)
+    if called in {"os.rename", "os.replace", "os.link"} or called.endswith((".write_text", ".write_bytes")):
+        return True
+    if called.endswith((".replace", ".rename")):
+        # `str.replace` and `dataclasses.replace` take two or more; a path's, and a rename, take one.
+        return len(node.args) == 1 and not node.keywords
+    if called == "open" or called.endswith(".open"):
+        modes = [one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        return any(re.fullmatch(r"[rwaxb+t]{1,3}", mode) and WRITING.search(mode) for mode in modes)
+    return called.startswith("tempfile.Named")
+
+
+def test_files_are_written_by_the_one_helper() -> None:
+    """A file half written, one left beside with a name that could be guessed, a target overwritten: one place."""
+    found = {
+        name
+        for name, tree in sources(*PACKAGES)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _changes_a_file(node)
+    }
+    assert found == CHANGES_FILES.keys()

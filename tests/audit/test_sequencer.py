@@ -158,13 +158,14 @@ def test_sequence_asks_no_more_of_the_database_when_the_log_has_grown() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_sequence_signs_the_same_root_again_when_the_head_grows_old(log_token: LogToken) -> None:
+@pytest.mark.parametrize("seconds", [-31, 7200])
+def test_sequence_signs_the_same_root_again_when_the_head_is_of_another_time(log_token: LogToken, seconds: int) -> None:
     append(2)
     sequence()
     first = head_of()
     with as_database_administrator():
         row = Checkpoint.unscoped.get()
-        Checkpoint.unscoped.filter(pk=row.pk).update(signed_at=row.signed_at - timedelta(seconds=31))
+        Checkpoint.unscoped.filter(pk=row.pk).update(signed_at=row.signed_at + timedelta(seconds=seconds))
     assert sequence() == 0
     again = head_of()
     assert (again.size, again.root) == (first.size, first.root)

@@ -6,6 +6,7 @@ Implements PROTOCOL section 8 as the client uses it. A second log over other lea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -22,12 +23,13 @@ CHAIN = 1
 
 @dataclass
 class KeysLog:
-    """The leaves of one tenant's `keys` log, and the key that signs its heads."""
+    """The leaves of one tenant's `keys` log, and the key that signs its heads, anew for each who asks."""
 
     tenant: bytes
     now: int
     key: SigningKey
     leaves: list[bytes] = field(default_factory=list)
+    clock: Callable[[], int] | None = None
 
     def verifier(self, log: str = "keys") -> NoteVerifier:
         return NoteVerifier(log_origin(str(UUID(bytes=self.tenant)), log), self.key.public)
@@ -40,7 +42,8 @@ class KeysLog:
         """Return the signed head of the whole log, or of its first leaves."""
         hashes = self._hashes(size)
         verifier = self.verifier()
-        text = Checkpoint(verifier.name, len(hashes), merkle.root(hashes), self.now).to_text()
+        signed_at = self.clock() if self.clock else self.now
+        text = Checkpoint(verifier.name, len(hashes), merkle.root(hashes), signed_at).to_text()
         return sign_note(text, verifier=verifier, sign=self.key.sign)
 
     def _hashes(self, size: int | None = None) -> list[bytes]:

@@ -14,6 +14,7 @@ import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +36,8 @@ from holdfast.core.log.writers import Role
 from holdfast.core.messages.prekeys import BatchStatement, OneTimePreKey
 from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.enrolment import EnrolmentCode
-from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
+from holdfast.core.signed.requests import WINDOW_SECONDS
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey
 from tests.cast import lying_acts, lying_contacts, lying_mailbox, lying_organisation, lying_sections
 from tests.cast.lying_acts import OfficersActs
@@ -156,7 +158,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
     """Serves one tenant. `lies` maps a pattern of "METHOD path" to what is done to the honest answer.
 
     `instead` maps one to what answers in place of the honest handler, from the request's body. `lost` holds the
-    patterns whose answer never arrives, though the act was done.
+    patterns whose answer never arrives, though the act was done. `judges_dates`: requests and what they bring are held
+    to the server's clock, as the real one does.
     """
 
     def __init__(self, tenant: Tenant) -> None:
@@ -183,7 +186,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         self.cases: dict[str, dict[str, Any]] = {}
         self.if_match = ""
         self.in_force_from = "2020-01-01T00:00:00Z"
-        self.keys_log = KeysLog(tenant.tenant, NOW, tenant.log)
+        self.keys_log = KeysLog(tenant.tenant, NOW, tenant.log, clock=lambda: self.clock() or NOW)
+        self.judges_dates = False
         self._answered: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {}
 
     def transport(self) -> httpx2.MockTransport:
@@ -207,6 +211,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         asker = request.headers.get("signature-input", "").partition('keyid="')[2][:36]
         self.if_match = request.headers.get("if-match", "").strip('"')
         act = (asker, path, request.headers.get("idempotency-key", ""))
+        if self.judges_dates and (refusal := self._refuse_date(request, path, body)):
+            return httpx2.Response(refusal[0], json=refusal[1])
         if act in self._answered:
             status, answer = self._answered[act]
         else:
@@ -221,6 +227,27 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         if isinstance(answer, dict) and "octets" in answer:  # a tile
             return httpx2.Response(status, content=unb64u(answer["octets"]))
         return httpx2.Response(status, json=answer)
+
+    def _refuse_date(self, request: httpx2.Request, path: str, body: Any) -> tuple[int, dict[str, Any]] | None:
+        now, signed = self.clock(), re.search(r";created=(\d+)", request.headers.get("signature-input", ""))
+        if signed and abs(int(signed[1]) - now) > WINDOW_SECONDS:
+            said = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return refused(401, "unauthenticated", server_time=said)
+        if path.endswith("/chain") and "entries" in body:
+            dates = [Entry.parse(unb64u(one)).header.issued_at for one in body["entries"]]
+            chain = self.chains.get(path.split("/")[1], [])
+            latest = max(now + MAX_AHEAD_SECONDS, Entry.parse(chain[-1]).header.issued_at if chain else 0)
+            if not all(now - 3 * 3600 <= date <= latest for date in dates):
+                return refused(422, "chain-refused")
+        for name in ("device_statement", "signed_pre_key", "batch"):
+            if name in body:
+                payload = decode(Sign1.parse(unb64u(body[name])).payload)
+                assert isinstance(payload, dict)
+                issued_at = payload[5]
+                assert isinstance(issued_at, int)
+                if issued_at > now + MAX_AHEAD_SECONDS:
+                    return refused(422, "expired")
+        return None
 
     def _handle(self, method: str, path: str, asker: str, body: Any, query: Any) -> tuple[int, dict[str, Any]]:
         for pattern, instead in self.instead.items():
@@ -268,6 +295,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         return status, answer
 
     def one_device(self, _asker: str, _body: Any, _query: Any, device: str) -> Any:
+        if device not in self.devices:
+            return refused(404, "not-found")
         return 200, {"device_id": device, "device_statement": b64u(self.devices[device])}
 
     def chain(self, _asker: str, _body: Any, query: Any, user: str) -> Any:

@@ -6,6 +6,7 @@ Implements FAULTS Z1 and Z3 for the command line. What commands do is tested in 
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import os
@@ -92,7 +93,7 @@ def test_every_command_that_was_promised_exists() -> None:
         "officer resolutions", "officer sign", "officer resolve withdraw-version", "officer resolve return-officer",
         "officer resolve acknowledge-leaf", "officer resolve accept-log",
         "officer code", "chain show", "contacts confirm",
-        "audit export", "audit verify", "send", "receive", "maintain", "rotate",
+        "audit export", "audit verify", "send", "sent", "receive", "maintain", "rotate",
     }  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def test_common_options_may_stand_anywhere() -> None:
         (Malformed("x"), Exit.UNTRUSTED),
         (Unusable("x"), Exit.INPUT),
         (PhraseError("x"), Exit.INPUT),
-        (FileExistsError("x"), Exit.INPUT),
+        (FileExistsError(errno.EEXIST, "x"), Exit.INPUT),
         (PermissionError("x"), Exit.MACHINE),
     ],
 )
@@ -270,7 +271,7 @@ def test_text_that_others_wrote_is_shown_in_quotes_that_it_cannot_end_and_obeyed
     text = "Bob\u202egnp.exe\x1b[2J [bold]x :skull: [/] \x0ea\\"
     assert unstyled(quoted(text)) == "“Bob<U+202E>gnp.exe<U+001B>[2J [bold]x :skull: [/] <U+000E>a\\”"
     # Quotes of its own stay as they are, and end nothing: there are more of them around it.
-    for marks, said in ((1, "“open"), (2, "x” (ours)"), (2, "“Hello” and ”"), (4, "a”””b””")):
+    for marks, said in ((1, "“open"), (2, "x” (ours)"), (2, "“Hello” and ”"), (4, "a”””b””"), (2, "x<U+201D> (ours)")):
         assert unstyled(quoted(said)) == f"{'“' * marks}{said}{'”' * marks}"
     # Brackets that one person opens and another closes are no markup either.
     assert unstyled(f"[bold]By[/] {quoted('[red')} to {quoted(']')}, {plain('[/]')}.") == "By “[red” to “]”, [/]."

@@ -7,6 +7,7 @@ What the commands do on a server is tested in tests/journeys/test_administration
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import io
 import json
@@ -71,7 +72,7 @@ def run(world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     profile.mkdir(mode=0o700)
 
     @contextlib.contextmanager
-    def opened(_directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+    def opened(_directory: Path, **_how: object) -> Iterator[Account]:
         yield olivia
 
     monkeypatch.setattr(olivia, "connect", lambda *_args, **_more: olivia.api)
@@ -79,8 +80,11 @@ def run(world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     monkeypatch.setattr("holdfast.client.profile.account.asks_for_passphrase", lambda _directory: False)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*line: str, at_terminal: bool = False) -> Run:
-        out, err, typed = Stream(at_terminal), Stream(at_terminal), Stream(at_terminal)
+    def run(*line: str, at_terminal: bool = False, screen: Stream | None = None, is_closed: bool = False) -> Run:
+        out, err, typed = screen or Stream(at_terminal), Stream(at_terminal), Stream(at_terminal)
+        if is_closed:
+            typed = Stream(at_terminal)
+            typed.truncate(0)
         out.truncate(0)
         err.truncate(0)
 
@@ -195,6 +199,27 @@ def test_secret_goes_into_the_file_that_is_named_which_must_be_new(
     assert Path(out).read_text() == f"{LINK}\n"
     assert run(*INVITE, "--code-file", code_file, "--out", out).exit == 10
     assert len(world.server.performed) == 1, "found before the act, not after it"
+
+
+class Gone(Stream):
+    """A terminal that has gone when the secret is to be shown on it."""
+
+    def write(self, said: str) -> int:
+        if "Shown once: keep it" in said or "\x1b[?1049h" in said:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(said)
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed before Enter", "gone"])
+def test_secret_of_an_act_that_is_done_is_not_lost_with_the_terminal(
+    world: Members, run: Callable[..., Run], tmp_path: Path, is_closed: bool
+) -> None:
+    screen = None if is_closed else Gone(is_terminal=True)
+    done = run(*INVITE, at_terminal=True, screen=screen, is_closed=is_closed)
+    assert len(world.server.performed) == 1
+    (kept,) = (tmp_path / "olivia").glob("shown-once-*")
+    assert kept.read_text() == f"{LINK}\n"
+    assert str(kept) in "".join(done.out.split())
 
 
 def test_secret_at_a_terminal_stays_on_its_second_screen(run: Callable[..., Run], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.client.errors import ConsentNeeded, NotPossible, NotYet, Problem, ProfileError, TrustRefused, Unreachable
 from holdfast.client.escrow import archive, escrow
-from holdfast.client.identity import chains, contacts, device
+from holdfast.client.identity import chains, contacts, device, key_log
 from holdfast.client.messages import bundles, prekeys
 from holdfast.client.officers import officer
 from holdfast.client.recovery import by_case
@@ -120,7 +120,9 @@ def test_signed_pre_key_is_renewed_after_a_week_and_the_old_one_is_kept(world: M
     alice.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + 8 * 86_400))
     assert prekeys.publish(alice).is_renewed
     assert len(alice.store.keys("signed-pre-key")) == 2
-    alice.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + 70 * 86_400))
+    world.now = NOW + 70 * 86_400
+    alice.connect(transport=world.server.transport(), clock=Clock(lambda: world.now))
+    assert key_log.confirm_time(alice)
     prekeys.publish(alice)
     assert len(alice.store.keys("signed-pre-key")) == 1
 
@@ -242,6 +244,7 @@ def test_released_key_is_marked_exposed_and_protects_nothing_new(world: Members,
         account, view = world.seen(index, opened.case_id)
         officer.attest(account, view, officer.proposal(account, view), heard=heard(account, done.words))
     finished = by_case.finish(tablet, password=PASSWORD)
+    assert tablet.device_text in world.server.bundles, "nobody could write to it otherwise"
     assert finished.generation == 2
     assert [one.is_exposed for one in tablet.state.generations] == [True, False]
     assert tablet.state.case is None

@@ -28,10 +28,13 @@ import typer
 
 from holdfast.cli.app import app, main
 from holdfast.cli.exits import Exit
-from holdfast.client.messages import inbox, messages
+from holdfast.client import standing
+from holdfast.client.messages import inbox, messages, reports
 from holdfast.client.messages.inbox_rows import Kept
+from holdfast.client.messages.reports import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions.sessions import Address
+from holdfast.client.vault import doors
 from holdfast.core.base.encoding import b64u
 from holdfast.core.messages.content import LargeReference, seal_large
 from tests.cast.lying_server import NOW
@@ -70,12 +73,12 @@ class Reader:
         """What waits here still."""
         return [one.reference or one.body for one in messages.waiting(self.account)]
 
-    def types(self, *line: str, out: TextIO | None, error: TextIO | None = None) -> int:
+    def types(self, *line: str, out: TextIO | None, error: TextIO | None = None, stdin: TextIO | None = None) -> int:
         """Type a line whose output goes to `out`; returns the exit code."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", error or io.StringIO())
-            patch.setattr(sys, "stdin", io.StringIO())
+            patch.setattr(sys, "stdin", stdin or io.StringIO())
             with pytest.raises(SystemExit) as ended:
                 main(["--profile", "/nowhere", *line])
         assert isinstance(ended.value.code, int)
@@ -100,7 +103,7 @@ def profile() -> Account:
 @pytest.fixture
 def reader(profile: Account, monkeypatch: pytest.MonkeyPatch) -> Reader:
     @contextlib.contextmanager
-    def opened(_directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+    def opened(_directory: Path, **_how: object) -> Iterator[Account]:
         yield profile
 
     monkeypatch.setattr(profile, "connect", lambda *_args, _api=profile.api, **_more: _api)
@@ -123,7 +126,7 @@ def bodies_of(shown: str) -> list[str]:
 
 
 def in_quotes(text: str, said: str) -> str:
-    most = max((len(run) for run in re.findall("”+", text)), default=0)
+    most = max((len(re.findall("”", run)) for run in re.findall("”+", text)), default=0)
     return f"{'“' * (most + 1)}{said}{'”' * (most + 1)}"
 
 
@@ -199,11 +202,16 @@ def test_what_is_no_text_or_a_reference_is_kept_until_it_is_written_whole(reader
     reader.holds(*waits)
     shown = reader.reads("receive")
     assert f"{len(NO_TEXT)} bytes that are no text" in shown
-    assert "A reference to content of 9 bytes elsewhere" in shown
+    assert "A reference to 9 bytes of content elsewhere" in shown
     assert reader.left == [NO_TEXT, reference]
     assert "no text" in reader.reads("receive")
     assert reader.left == [NO_TEXT, reference]
 
+    for no_place in (tmp_path / "file" / "below", Path("/dev/full/x"), Path("/proc/1/x")):
+        (tmp_path / "file").touch()
+        assert reader.types("receive", "--out", str(no_place), out=io.StringIO()) != Exit.DONE
+        assert reader.left == [NO_TEXT, reference]
+    (tmp_path / "file").unlink()
     files = reader.reads("receive", "--out", str(tmp_path))
     assert reader.left == []
     written = sorted(tmp_path.iterdir())
@@ -345,8 +353,8 @@ KINDS: Final = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("line", [(), ("--json",), ("--out", "DIR")], ids=" ".join)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.replace(" ", "-"))
+@pytest.mark.parametrize("line", [(), ("--json",), ("--out", "DIR")], ids=["screen", "json", "out"])
 def test_message_is_there_still_after_its_output_failed(
     reader: Reader, kind: str, line: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -373,6 +381,93 @@ def test_no_command_ends_with_a_traceback_or_in_silence_when_its_output_fails(re
             assert reader.types(*line.split(), *more, out=out, error=error) == Exit.MACHINE
             close(out)
             assert "could not be written" in error.getvalue()
+
+
+# Warnings are shown, too, before they are put away
+
+
+def test_warning_is_put_away_after_it_was_shown_and_none_that_came_since(reader: Reader) -> None:
+    account = reader.account
+
+    def happens(number: int) -> None:
+        with account.store.transaction():
+            reports.add(account, ReportKind.NOT_SENT, f"Warning {number}.", way_out="Read it.")
+
+    def seen() -> int:
+        found = json.loads(reader.reads("maintain", "--seen", "--json"))
+        assert isinstance(found["put_away"], int)
+        return found["put_away"]
+
+    reader.reads("maintain")
+    seen()
+    for line in ("receive", "maintain"):
+        happens(1)
+        for kind in ("full disk", "closed pipe", "closed at the start"):
+            out = failing(kind)
+            assert reader.types(line, out=out) == Exit.MACHINE
+            close(out)
+            assert standing.put_away_seen(account) == 0
+        assert "Warning 1." in reader.reads(line)
+        happens(2)
+        assert seen() == 1
+        assert [report.text for report in messages.reports(account)] == ["Warning 2."]
+        # What was shown beside the number put away is seen now.
+        assert seen() == 1
+        assert messages.reports(account) == []
+
+
+# What is shown once counts after somebody has seen it
+
+
+class Screen(io.StringIO):
+    """A terminal, which may have fewer characters, and may be gone when what it was opened for is written to it."""
+
+    def __init__(self, encoding: str, *, fails_at: str = "nothing") -> None:
+        super().__init__()
+        self._encoding, self._fails_at = encoding, fails_at
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self._fails_at in text:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(text)
+
+
+class Keyboard(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("line", ["backup password --generate", "backup phrase --language japanese"])
+@pytest.mark.parametrize(
+    ("screen", "typed", "code"),
+    [
+        (lambda: Screen("utf-8", fails_at="\x1b["), "\n" * 9, Exit.MACHINE),
+        (lambda: Screen("utf-8", fails_at="Press Enter"), "\n" * 9, Exit.MACHINE),
+        (lambda: Screen("utf-8"), "", Exit.ASK_PERSON),
+    ],
+    ids=["failing at once", "failing before the end", "closed before it was written down"],
+)
+def test_secret_that_nobody_has_seen_opens_nothing(
+    reader: Reader, line: str, screen: Callable[[], Screen], typed: str, code: Exit
+) -> None:
+    assert reader.types(*line.split(), out=screen(), stdin=Keyboard(typed)) == code
+    assert not any(door.is_open for door in doors.status(reader.account))
+
+
+def test_phrase_that_a_terminal_cannot_show_is_not_made(reader: Reader) -> None:
+    error = io.StringIO()
+    screen = Screen("latin-1")
+    code = reader.types("backup", "phrase", "--language", "japanese", out=screen, error=error, stdin=Keyboard("\n" * 9))
+    assert code == Exit.ASK_PERSON
+    assert "This terminal cannot show every character of it" in error.getvalue()
+    assert not any(door.is_open for door in doors.status(reader.account))
 
 
 # The process itself

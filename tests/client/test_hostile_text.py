@@ -180,6 +180,7 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("alice", "receive --keep"),
         ("alice", f"receive --keep --out {tmp_path}/out"),
         ("alice", f"send {b} --file {tmp_path}/letter"),
+        ("alice", "sent"),
         ("alice", "maintain"),
         ("alice", f"recover escrow veto {case} --reason Mine."),
         ("phone", "recover contacts --none-lost"),
@@ -286,7 +287,7 @@ def typed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Have a person of the scene type a line at a terminal, and return all that the terminal got."""
 
     @contextlib.contextmanager
-    def opened(directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+    def opened(directory: Path, **_how: object) -> Iterator[Account]:
         yield scene.people[directory.name]
 
     for account in scene.people.values():

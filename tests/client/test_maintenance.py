@@ -12,7 +12,7 @@ import pytest
 from holdfast.client import maintenance, standing
 from holdfast.client.errors import Problem, Unreachable
 from holdfast.client.escrow import archive, escrow
-from holdfast.client.identity import device
+from holdfast.client.identity import device, key_log
 from holdfast.client.maintenance import Done, Outcome, maintain
 from holdfast.client.messages import bundles, letters, messages, prekey_rows, prekeys
 from holdfast.client.profile.account import Account
@@ -111,6 +111,7 @@ def test_server_away_is_met_once_and_what_needs_none_is_still_done(world: Member
     world.now += 8 * DAY
     prekeys.publish(alice)
     world.now += 31 * DAY
+    assert key_log.confirm_time(alice)
     world.server.lost.add(".*")
     alice.api._sleep = lambda _seconds: None
     report = maintain(alice)
@@ -213,7 +214,14 @@ def test_entry_of_another_device_is_told_until_the_person_has_seen_it(world: Mem
     for _ in range(2):
         report = maintain(alice)
         assert len(needs(report, "was not made on this device")) == 1
+    assert standing.put_away_seen(alice) == 0, "nobody has been shown anything"
+    standing.note_shown(alice, [one.kept for one in report if one.kept])
+    archive.new_generation(phone)
+    maintain(alice)
     assert standing.put_away_seen(alice) >= 1
+    (since,) = needs(maintain(alice), "was not made on this device")
+    standing.note_shown(alice, [since.kept])
+    assert standing.put_away_seen(alice) == 1
     assert needs(maintain(alice), "was not made on this device") == []
 
 
@@ -342,7 +350,8 @@ def test_door_that_a_new_device_read_is_told_until_it_was_seen(world: Members, a
         (told,) = needs(maintain(alice), "has fetched the password door")
         assert phone.device_text in told.said
         assert f"holdfast devices revoke {phone.device_text}" in told.way_out
-    standing.put_away_seen(alice)
+    standing.note_shown(alice, [told.kept])
+    assert standing.put_away_seen(alice) == 1
     assert needs(maintain(alice), "has fetched") == []
 
 

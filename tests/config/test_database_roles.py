@@ -111,7 +111,8 @@ def test_a_release_is_recorded_by_the_release_process_alone() -> None:
 
 def test_the_sequencer_reads_nothing_of_people_vaults_or_escrow() -> None:
     seen = {table for table, cells in grants().items() if cells["sequencer"] and not table.startswith("audit_")}
-    assert seen == {"kernel_heartbeat", "recovery_case", "tenants_tenant"}
+    assert seen == {"kernel_heartbeat", "recovery_case", "tenants_nonce", "tenants_tenant"}
+    assert columns("tenants_nonce", "r", "sequencer") == ["tenant_id", "expires_at"]
     assert columns("recovery_case", "r", "sequencer") == ["tenant_id", "state"]
     assert columns("tenants_tenant", "r", "sequencer") == ["slug", "is_development"]
 

@@ -70,6 +70,16 @@ def test_no_command_runs_under_settings_that_nobody_named(command: str, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict"])
+def test_character_that_a_terminal_cannot_show_fails_no_command(encoding: str, tmp_path: Path) -> None:
+    environment = {"DJANGO_SETTINGS_MODULE": "config.settings.test", "HOLDFAST_STATE_DIR": str(tmp_path)}
+    script = "import sys; print('✓ Zoë مريم'); print('✓ Zoë مريم', file=sys.stderr)"
+    done = manage("shell", "--command", script, **environment, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    for said in (done.stdout, done.stderr):
+        assert "\\u2713 Zo\\xeb \\u0645" in said
+
+
 def test_web_process_whose_pages_were_not_collected_refuses(tmp_path: Path) -> None:
     environment = production(tmp_path)
     done = start(tmp_path, "web", HOLDFAST_DATABASE_URL=sqlite_with_a_tenant(tmp_path))
@@ -215,3 +225,18 @@ def test_what_is_for_development_does_not_run_under_production_settings(tmp_path
     done = manage(command, **production(tmp_path), HOLDFAST_ROLE="ceremony")
     assert done.returncode == 1
     assert "Production settings are set" in done.stderr
+
+
+@pytest.mark.parametrize("what", ["nothing", "an empty database", "the mark of a demo"])
+def test_members_of_a_demo_that_is_elsewhere_are_refused_in_one_sentence(tmp_path: Path, what: str) -> None:
+    environment = {"HOLDFAST_STATE_DIR": str(tmp_path / "state"), "HOLDFAST_ROLE": "ceremony"}
+    if what != "nothing":
+        (tmp_path / "state").mkdir(mode=0o700)
+    if what == "an empty database":
+        assert manage("migrate", "--verbosity=0", **environment).returncode == 0
+    if what in ("an empty database", "the mark of a demo"):
+        (tmp_path / "state" / "ready").touch()
+    done = manage("demo", "--members-only", **environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"CommandError: No demo is in {tmp_path / 'state'}: run make up there first")
+    assert len(done.stderr.splitlines()) == 1

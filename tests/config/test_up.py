@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,13 +16,38 @@ from pathlib import Path
 
 import pytest
 
-from tests.cast.server import Installation, descendants_of, installation, is_alive, wait_for
+from tests.cast.postgres import free_port
+from tests.cast.server import Installation, descendants_of, is_alive, wait_for
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Installation]:
-    with installation(by_up=True) as made:
+def interrupted() -> Iterator[tuple[Installation, list[int]]]:
+    """One in a directory made beforehand, as a disk brings it, whose first start was ended amid the ceremonies.
+
+    With all the processes that it had.
+    """
+    with tempfile.TemporaryDirectory(prefix="holdfast-up-") as directory:
+        made = Installation(Path(directory))
+        (made.state_dir / "lost+found").mkdir(parents=True)
+        made.state_dir.chmod(0o777)
+        begun = made.begin(umask=0)
+        wait_for(lambda: list((made.state_dir / ".making" / "hsm").glob("*")) or begun.poll() is not None)
+        everything = [begun.pid, *descendants_of(begun.pid)]
+        begun.send_signal(signal.SIGTERM)
+        assert begun.wait(timeout=30) == 0, made.log.read_text()
+        yield made, everything
+
+
+@pytest.fixture(scope="module")
+def running(interrupted: tuple[Installation, list[int]]) -> Iterator[Installation]:
+    made, everything = interrupted
+    assert wait_until_gone(everything) == []
+    assert {path.name for path in made.state_dir.iterdir()} == {".up.lock", "lost+found"}, "nothing is half-made"
+    made.start(umask=0)
+    try:
         yield made
+    finally:
+        made.stop()
 
 
 def wait_until_gone(pids: list[int], seconds: float = 15) -> list[int]:
@@ -49,6 +76,53 @@ def test_up_refuses_an_address_that_is_taken(running: Installation) -> None:
     second = running.manage("up", check=False)
     assert second.returncode != 0
     assert "answers at" in second.stderr
+
+
+def test_up_refuses_a_directory_that_another_uses(running: Installation) -> None:
+    second = running.manage("up", check=False, HOLDFAST_PUBLIC_URL=f"http://127.0.0.1:{free_port()}")
+    assert second.returncode == 1
+    assert f"Another `up` uses {running.state_dir}" in second.stderr
+    assert second.stdout == ""
+
+
+def test_up_refuses_a_directory_in_which_it_may_not_write(running: Installation, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    elsewhere = {"HOLDFAST_PUBLIC_URL": f"http://127.0.0.1:{free_port()}"}
+    second = running.manage("up", check=False, HOLDFAST_STATE_DIR=str(tmp_path / "file" / "var"), **elsewhere)
+    assert second.returncode == 1
+    assert f"cannot write in {tmp_path}/file/var: Not a directory" in second.stderr
+
+
+def test_nobody_else_reads_what_is_made_under_any_umask(running: Installation) -> None:
+    assert running.state_dir.stat().st_mode & 0o777 == 0o700
+    open_to_others = [
+        path.relative_to(running.state_dir)
+        for path in running.state_dir.rglob("*")
+        if path.name != "lost+found" and not path.is_symlink() and path.stat().st_mode & 0o077
+    ]
+    assert open_to_others == []
+
+
+def test_of_two_starts_at_one_address_one_wins_and_the_other_says_so(running: Installation, tmp_path: Path) -> None:
+    running.stop()
+    second = Installation(tmp_path, port=running.port)
+    # Not what processes that ran have left: sockets, and copies of tokens.
+    left_out = shutil.ignore_patterns("proxy", "run", ".up.lock")
+    shutil.copytree(running.state_dir, second.state_dir, ignore=left_out)
+    try:
+        begun = [(one, one.begin(), one.log.stat().st_size if one.log.exists() else 0) for one in (running, second)]
+        wait_for(lambda: any(process.poll() is not None for _, process, _ in begun), 120)
+        loser, ended, said_before = next(one for one in begun if one[1].poll() is not None)
+        said = loser.log.read_bytes()[said_before:].decode()
+        assert ended.returncode == 1, said
+        assert "Who can sign in" not in said, "it welcomes nobody"
+        assert f"127.0.0.1:{running.port}" in said
+        winner, _, said_before = next(one for one in begun if one[0] is not loser)
+        wait_for(lambda: b"Ctrl-C" in winner.log.read_bytes()[said_before:], 120)
+    finally:
+        second.stop()
+        if running.process is None or running.process.poll() is not None:
+            running.start()
 
 
 def test_no_secret_stands_in_a_command_line_or_an_environment(running: Installation) -> None:
@@ -84,9 +158,7 @@ def test_a_second_up_changes_nothing_and_ctrl_c_leaves_no_process(running: Insta
     running.stop()
     assert wait_until_gone(everything) == []
     before = fingerprints(running.state_dir / "hsm" / "tokens") | fingerprints(running.demo)
-    started = time.monotonic()
     running.start()
-    assert time.monotonic() - started < 30
     assert fingerprints(running.state_dir / "hsm" / "tokens") | fingerprints(running.demo) == before
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import decode
-from holdfast.core.base.errors import Forked, HoldfastError
+from holdfast.core.base.errors import Forked, HoldfastError, Mistyped
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import slip39
 from holdfast.core.crypto.keys import KeyKind, SealingKey, decode_public_key
@@ -20,6 +21,7 @@ from holdfast.core.crypto.phrase import Language, Phrase, PhraseError
 from holdfast.core.identity.chain import ChainPin, ChainState, verify_chain
 from holdfast.core.identity.entries import Entry
 from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.statements import DeviceStatement, SyncKind
 from holdfast.core.vault import contacts_door, passkey_door, phrase_door
 from holdfast.core.vault.blob import Section, VaultHeader, open_vault
@@ -46,6 +48,7 @@ def secret(text: str) -> SecretBytes:
 
 CHAINS, PHRASES, DOORS = read("chains"), read("phrases"), read("doors")
 CONTACTS, PAIRING, EXPORT = read("contacts"), read("pairing"), read("export")
+TYPED = read("typed")
 
 
 def why(row: Any) -> str:
@@ -122,8 +125,8 @@ def test_a_published_fork_is_valid_by_itself_and_refused_by_who_has_seen_the_oth
 def test_phrase_is_read_and_written_as_published(row: Any) -> None:
     phrase = Phrase(secret(row["entropy"]), Language(row["language"]))
     assert phrase.text().reveal().decode() == row["text"]
-    for typed in (row["text"], *row["typed"]):
-        assert Phrase.parse(SecretBytes(typed.encode())).entropy == phrase.entropy
+    for text in (row["text"], *row["typed"]):
+        assert Phrase.parse(SecretBytes(text.encode())).entropy == phrase.entropy
 
 
 @pytest.mark.parametrize("row", PHRASES["refused"], ids=why)
@@ -343,6 +346,39 @@ def test_pairing_formats_refuse_each_published_mutation(row: Any) -> None:
 def test_pairing_text_refuses_each_published_mutation(text: str) -> None:
     with pytest.raises(HoldfastError):
         PairingRequest.parse(text)
+
+
+# What is typed
+
+
+@pytest.mark.parametrize("row", TYPED["enrolment_codes"], ids=lambda row: row["text"][:12])
+def test_enrolment_code_is_read_and_written_as_published(row: Any) -> None:
+    code = EnrolmentCode(
+        octets(row["tenant"]),
+        octets(row["person"]),
+        secret(row["secret"]),
+        octets(row["root_pin"]),
+        row["log_vkey"],
+        octets(row["founding_root"]),
+    )
+    assert code.text() == row["text"]
+    for text in (row["text"], *row["typed"]):
+        assert EnrolmentCode.parse(text) == code
+
+
+@pytest.mark.parametrize("text", TYPED["refused_codes"])
+def test_enrolment_code_refuses_what_is_published_as_none(text: str) -> None:
+    with pytest.raises(Mistyped):
+        EnrolmentCode.parse(text)
+
+
+def test_what_is_typed_is_read_as_published() -> None:
+    for row in TYPED["passwords"]:
+        assert typed.password(row["typed"]) == row["canonical"]
+    for row in TYPED["words"]:
+        assert typed.words(row["typed"], "words") == row["words"]
+    for row in TYPED["numbers"]:
+        assert typed.ungrouped(row["typed"]) == row["ungrouped"]
 
 
 # Exports

@@ -5,11 +5,13 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -81,6 +83,67 @@ def test_open_refuses_an_installation_without_a_ceremony(tmp_path: Path) -> None
     assert not (tmp_path / "tokens").exists()
 
 
+def mend_pin(config: HsmConfig, token: str) -> None:
+    """Do what the sentence says, as the operator who has put the right PIN in place."""
+    config.refused_pins.mark(token).unlink()
+
+
+# As a process of ours does at its start.
+_START: Final = """
+import sys
+from pathlib import Path
+from hsm.config import HsmConfig
+from hsm.errors import HsmError
+from hsm.runtime import open_tokens
+try:
+    open_tokens(HsmConfig(home=Path(sys.argv[1]), module=Path(sys.argv[2])), ["log", "root"]).close()
+except HsmError as error:
+    print(type(error).__name__, error)
+else:
+    print("started")
+"""
+
+
+def test_wrong_pin_is_tried_once_by_all_starts_whoever_makes_them(
+    interposed: HsmConfig, interposer: Interposer
+) -> None:
+    path, mark = interposed.pin_path("root"), interposed.refused_pins.mark("root")
+    right = path.read_bytes()
+    path.write_bytes(b"not the pin of this token at all")
+    command = [sys.executable, "-c", _START, str(interposed.home), str(interposed.module)]
+
+    def start(count: int) -> list[str]:
+        begun = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        return [process.communicate(timeout=60)[0] for process in begun]
+
+    said = [*start(3), *start(1), *start(1), *start(1)]
+    assert all(one.startswith("HsmPinRejected") and f"then remove {mark}" in one for one in said), said
+    # Once for the token `log`, in each, whose PIN is right; once for `root`, in all.
+    assert interposer.entered("C_Login") == 6 + 1
+    # The right PIN alone does not do it: an operator has to say so, since a process cannot tell.
+    path.write_bytes(right)
+    assert "was refused before (2" in start(1)[0]
+    mend_pin(interposed, "root")
+    assert start(1) == ["started\n"]
+
+
+def test_pin_is_not_tried_where_its_refusal_could_not_be_remembered(
+    interposed: HsmConfig, interposer: Interposer, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HsmError, match="could not be remembered"):
+        open_tokens(replace(interposed, refused=tmp_path / "file" / "refused"), ["root"])
+    assert interposer.entered("C_Login") == 0
+
+
+def test_mark_that_a_full_disk_left_empty_counts(interposed: HsmConfig, interposer: Interposer) -> None:
+    interposed.refused_pins.directory.mkdir()
+    interposed.refused_pins.mark("root").touch()
+    with pytest.raises(HsmPinRejected, match="was refused before"):
+        open_tokens(interposed, ["root"])
+    assert interposer.entered("C_Login") == 0
+
+
 def test_open_tries_a_wrong_pin_once(interposed: HsmConfig, interposer: Interposer, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.pin"
     wrong.write_text("not the pin of this token at all")
@@ -88,6 +151,7 @@ def test_open_tries_a_wrong_pin_once(interposed: HsmConfig, interposer: Interpos
     with pytest.raises(HsmPinRejected):
         open_tokens(replace(interposed, pins={"root": PinFile(wrong)}), ["root"])
     assert interposer.entered("C_Login") == 1
+    mend_pin(interposed, "root")
     interposer.forget()
     # PIN locked, expired, incorrect: SoftHSM never locks, so only an injected code can show it.
     for code in ("0xa4", "0xa3", "0xa0"):
@@ -95,6 +159,7 @@ def test_open_tries_a_wrong_pin_once(interposed: HsmConfig, interposer: Interpos
         with pytest.raises(HsmPinRejected):
             open_tokens(interposed, ["root", "log"])
         assert interposer.injected("C_Login") == 1
+        mend_pin(interposed, "root")
         interposer.forget()
     interposer.rules()
     with open_tokens(interposed, ["root"]) as tokens:
@@ -140,7 +205,7 @@ def test_hsm_that_was_away_at_the_start_and_refuses_the_pin_then_is_asked_once(
     interposer.rules(f"C_Login rv {code}")
     _wait_until_it_is_asked_again()
     for _ in range(5):
-        with pytest.raises(HsmPinRejected, match="before this process is started anew"):
+        with pytest.raises(HsmPinRejected, match="no later start tries it again"):
             registry.log()
     assert interposer.injected("C_Login") == 1
     # Neither time nor the right PIN makes this process try again.

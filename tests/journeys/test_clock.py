@@ -19,13 +19,15 @@ import pytest
 
 from holdfast.client.escrow import archive, escrow
 from holdfast.client.identity import device
-from holdfast.client.messages import prekeys
+from holdfast.client.maintenance import Done, Outcome, maintain
+from holdfast.client.messages import messages, prekeys
 from holdfast.client.officers import officer
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case
 from holdfast.client.rotation import rotation
 from holdfast.client.rotation.rotation import EVERYTHING
+from holdfast.client.server.transport import Clock
 from holdfast.client.vault import pairing, vault
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.entries import Entry, Reason
@@ -53,10 +55,10 @@ class House:
             archive.new_generation(laptop)
 
     @contextmanager
-    def opened(self, name: str) -> Iterator[Account]:
-        """Open a profile as a process that has just begun: with the machine's own clock, which is right."""
+    def opened(self, name: str, *, ahead: int = 0) -> Iterator[Account]:
+        """Open a profile as a process that has just begun: by this machine's own clock, right unless `ahead`."""
         with accounts.open_account(self.home / name, passphrase=PASSPHRASE) as account:
-            account.connect()
+            account.connect(clock=Clock(lambda: time.time() + ahead))
             yield account
 
     def enrol(self, name: str, code: EnrolmentCode) -> bytes:
@@ -152,6 +154,59 @@ def test_case_opened_after_a_jump_is_released_as_always(house: House, officers: 
         collected = by_case.collect(tablet, wait_seconds=60)
         assert generation in collected.generations
         assert not collected.blamed
+
+
+def clock_lines(report: list[Done]) -> list[str]:
+    return [one.said for one in report if one.item == "clock" and one.outcome is Outcome.NEEDS_YOU]
+
+
+def private_halves(account: Account) -> set[tuple[str, bytes]]:
+    kinds = ("signed-pre-key", "one-time-pre-key", "session", "had", "heard", "retired-key")
+    return {(kind, key) for kind in kinds for key in account.store.keys(kind)}
+
+
+@pytest.mark.timeout(300)
+def test_devices_clock_that_was_wrong_has_cost_nobody_anything(house: House) -> None:
+    messages.send(house.carol, house.alice.bytes, b"before")
+    with house.opened("laptop") as laptop:
+        # With an entry of the chain: a head from a test before, when the log's clock was ahead, gives way to a new one.
+        rotation.rotate(laptop, {rotation.IDENTITY, rotation.VAULT}, reason=Reason.USER_REQUEST)
+        messages.receive(laptop)
+        messages.send(laptop, house.carol.user, b"hello carol")
+        kept = private_halves(laptop)
+    messages.send(house.carol, house.alice.bytes, b"under way")
+    for days in (1 / 12, 2, 8, 61, 68, 36_500, -3_650):
+        with house.opened("laptop", ahead=int(days * 86_400)) as laptop:
+            (said,) = clock_lines(maintain(laptop))
+            assert said.startswith("This machine's clock is ")
+            assert kept <= private_halves(laptop)
+    with house.opened("laptop") as laptop:
+        report = maintain(laptop)
+        assert clock_lines(report) == []
+        assert laptop.clock.confirmed() is not None, "the log signs anew for whoever asks"
+        assert [one for one in report if one.outcome is Outcome.FAILED] == []
+        assert [one.body for one in messages.receive(laptop)] == [b"before", b"under way"]
+        assert messages.send(laptop, house.carol.user, b"after").is_sent
+    received = [one.body for one in messages.receive(house.carol)]
+    assert received[-2:] == [b"hello carol", b"after"]
+
+
+@pytest.mark.timeout(300)
+def test_servers_clock_that_is_ahead_destroys_nothing_on_a_device(house: House) -> None:
+    with house.clocks.ahead(AHEAD, *ROLES):
+        time.sleep(SEEN_SECONDS)
+        with house.opened("laptop") as laptop:
+            kept = private_halves(laptop)
+            (said,) = clock_lines(maintain(laptop))
+            assert "behind the server's" in said
+            # By a head of the moment before, if there was one; never by those that are dated ahead.
+            assert abs((laptop.clock.confirmed() or time.time()) - time.time()) < 60
+            assert kept <= private_halves(laptop)
+    with house.opened("laptop") as laptop:
+        # A head that was dated ahead is followed by one of today as soon as there is news.
+        rotation.rotate(laptop, {rotation.IDENTITY}, reason=Reason.USER_REQUEST)
+        assert clock_lines(maintain(laptop)) == []
+        assert laptop.clock.confirmed() is not None
 
 
 @pytest.fixture

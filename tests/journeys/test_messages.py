@@ -18,7 +18,9 @@ import pytest
 
 from holdfast.client.identity import device
 from holdfast.client.messages import messages, prekeys
+from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile import account as accounts
+from holdfast.client.profile.store import PROFILE_FILE
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.vault.password_door import Argon2Cost
 from tests.cast.server import PROJECT, Installation
@@ -101,6 +103,40 @@ def test_people_write_to_each_other_over_a_real_server(people: tuple[Person, Per
         assert not (person.home / "reports").exists()
 
 
+def test_every_message_is_there_after_a_profile_was_put_back_from_an_older_copy(
+    people: tuple[Person, Person], tmp_path: Path
+) -> None:
+    alice, bob = people
+
+    def exchange(word: str) -> None:
+        alice.note(bob, f"{word} of alice".encode())
+        bob.note(alice, f"{word} of bob".encode() * 1000)
+        assert alice.run("send") == bob.run("send") == 0
+
+    def look(times: int = 1) -> None:
+        for _ in range(times):
+            assert bob.run("receive") == alice.run("receive") == 0
+
+    exchange("first")
+    look()
+    shutil.copy(bob.home / PROFILE_FILE, tmp_path / "copy")
+    for number in range(2):
+        exchange(f"after the copy, {number}")
+        look()
+    exchange("on its way")
+    # The machine is restored: the profile is as it was, and the app's own list of what it has got and sent is newer.
+    for left in bob.home.glob(f"{PROFILE_FILE}*"):
+        left.unlink()
+    shutil.copy(tmp_path / "copy", bob.home / PROFILE_FILE)
+    exchange("afterwards")
+    look(times=4)
+    for person in (alice, bob):
+        assert got(person) == person.expected
+        with accounts.open_account(person.home, passphrase=PASSPHRASE) as account:
+            assert messages.unconfirmed(account) == []
+            assert {report.kind for report in messages.reports(account)} == {ReportKind.UNDECRYPTABLE}
+
+
 def got(person: Person) -> dict[str, str]:
     """What the app has, each exactly once."""
     found = messenger.lines(person.home / "got")
@@ -135,9 +171,10 @@ def storm(alice: Person, bob: Person, *, step: int, anew_every: int) -> Counter[
 
 
 def begin_anew(alice: Person, bob: Person) -> None:
-    """Have alice begin another session, so that handshakes are among what is killed."""
+    """Have alice begin another session, so that handshakes are among what is killed; and read what answered others."""
     with accounts.open_account(alice.home, passphrase=PASSPHRASE) as account:
         account.connect()
+        messages.receive(account)
         messages.greet(account, [bob.user])
 
 

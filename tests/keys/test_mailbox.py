@@ -26,7 +26,7 @@ from keys.models import ClaimBudget, Message, MessageContent, SignedPreKey
 from tenants.tasks import sweep_plumbing
 from tests.cast.phones import Account, Directory, Phone, issue, new_phone, post_enrolment
 from tests.cast.tenants import make_service
-from tests.keys.mail import acknowledge, document, fetched, letter, octets_of, post, send
+from tests.keys.mail import acknowledge, document, events_of, fetched, letter, octets_of, post, send
 
 
 @pytest.fixture
@@ -237,7 +237,33 @@ def test_letter_between_users_reaches_an_active_device(alice: Account, bob: Phon
     assert (row["kind"], row["sender_user"], row["has_content"]) == ("share", str(alice.person.pk), True)
 
 
-@pytest.mark.parametrize("kind", ["message", "notice", "", 5])
+def test_message_for_one_device_is_between_active_devices_alone(
+    alice: Account, bob: Phone, directory: Directory
+) -> None:
+    """An acknowledgement, or what that device did not read: a pending device has no session, an auditor none either."""
+    first, second = alice.phones
+    new, otto = pending_of(alice), directory.phone("otto")
+    for sender in (bob, second):
+        assert letter(sender, first, kind="message", octets=b"m", content=b64u(b"large")).status_code == 201
+    assert [(row["kind"], row["sender_device"]) for row in fetched(first)] == [
+        ("message", str(bob.id)),
+        ("message", str(second.id)),
+    ]
+    for sender, to in ((new, first), (new, bob), (first, new), (bob, new), (otto, first), (otto, otto)):
+        assert letter(sender, to, kind="message").status_code == 404
+    assert fetched(second) == []
+
+
+def test_message_for_one_device_has_the_room_and_the_budget_of_messages(
+    alice: Account, bob: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox, "MESSAGES", replace(mailbox.MESSAGES, messages_of_one=2))
+    codes = [letter(bob, alice.phones[0], kind="message").status_code for _ in range(3)]
+    assert codes == [201, 201, 409]
+    assert letter(bob, alice.phones[0], kind="share").status_code == 201
+
+
+@pytest.mark.parametrize("kind", ["notice", "", 5])
 def test_letter_of_another_kind_is_refused(alice: Account, bob: Phone, kind: Any) -> None:
     refused = letter(bob, alice.phones[0], kind=kind)
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "kind")
@@ -266,8 +292,16 @@ def test_revocation_deletes_what_waits_for_the_device_and_stops_what_follows(ali
     kept, lost = alice.phones
     before = document(alice)
     send(bob, alice, content=b64u(b"large"))
+    letter(kept, lost)
+    letter(kept, lost, kind="message")
     assert alice.revoke(lost, by=kept).status_code == 201
-    assert [row.device_id for row in Message.unscoped.all()] == [kept.id]
+    assert {row.device_id for row in Message.unscoped.all()} == {kept.id}
+    # Of a letter nobody is told: what it was for is done anew.
+    told = [event for event in events_of(fetched(kept)) if event["event"] == "messages-dropped"]
+    assert sorted(told, key=lambda event: event["by"]) == [
+        {"event": "messages-dropped", "device_id": str(lost.id), "by": str(sender), "messages": "1"}
+        for sender in sorted((bob.person.pk, alice.person.pk), key=str)
+    ]
     refused = post(bob, alice, before)
     assert (refused.status_code, refused.json()["code"]) == (409, "chain-stale")
     assert letter(bob, lost, kind="share").status_code == 404

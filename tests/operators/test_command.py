@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
-from io import StringIO
+from collections.abc import Callable, Iterator
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,39 @@ def test_what_is_shown_once_signs_in() -> None:
     run("remove", "petra")
     forget_codes()
     assert Desk(desk.operator, again[1]).give(Client(), password=again[0]).status_code == 401
+
+
+class _Failing(StringIO):
+    """An output that takes nothing to its end: the disk is full, or the terminal has gone."""
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def closed() -> StringIO:
+    made = StringIO()
+    made.close()
+    return made
+
+
+@pytest.mark.usefixtures("_admin")
+@pytest.mark.parametrize("failing", [_Failing, closed])
+def test_secrets_that_could_not_be_shown_take_nobodys_place(failing: Callable[[], StringIO]) -> None:
+    with pytest.raises(CommandError, match="Nothing was changed"):
+        call_command("operator", "add", "petra", stdout=failing())
+    assert not Operator.objects.exists()
+    password, key = shown(run("add", "petra"))
+    with pytest.raises(CommandError, match="Nothing was changed"):
+        call_command("operator", "reset", "petra", stdout=failing())
+    assert Desk(Operator.objects.get(), key).give(Client(), password=password).status_code == 302
+    assert [line.said for line in Transcript().lines()] == ["add petra"]
+
+
+def test_terminal_without_half_blocks_is_shown_all_but_the_drawing() -> None:
+    octets = BytesIO()
+    out = TextIOWrapper(octets, encoding="ascii")
+    call_command("operator", "add", "petra", stdout=out)
+    shown(octets.getvalue().decode())
 
 
 def test_nothing_that_is_kept_holds_what_was_shown(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.published import (
     ratchet,
     requests,
     statements,
+    typed,
 )
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors" / "holdfast"
@@ -46,6 +47,7 @@ FILES: Final[dict[str, Callable[[], dict[str, object]]]] = {
     "ratchet": ratchet.write,
     "requests": requests.write,
     "statements": statements.write,
+    "typed": typed.write,
 }
 
 

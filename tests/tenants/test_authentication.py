@@ -19,11 +19,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from http_message_signatures import HTTPMessageSigner, MappingKeyResolver, algorithms
 
+from audit.access import asked_for
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.signed.requests import content_digest
 from kernel.actors import system_actor
 from kernel.scope import UnscopedQuery, current_tenant, tenant_scope
 from tenants import services
+from tenants.authentication import heard_lately
 from tenants.models import Credential, Nonce, Tenant
 from tenants.roles import Role
 from tests.cast.tenants import Cast, Signer, changed, make_device, make_person, make_service, send
@@ -39,6 +41,15 @@ def test_accepts_a_signed_request_and_opens_its_tenants_scope(world: Cast, clien
     assert answer.json() == {"actor": f"device:{device.id}", "role": "member", "tenant": str(world.acme.pk)}
     with pytest.raises(UnscopedQuery):
         current_tenant()
+
+
+def test_tenant_that_was_heard_within_a_minute_is_one_whose_log_is_signed_anew(world: Cast, client: Client) -> None:
+    device = make_device(world.alice)
+    assert heard_lately() == set()
+    device.send(client, "GET", PROBE)
+    assert heard_lately() == asked_for() == {world.acme.pk}
+    Nonce.objects.update(expires_at=timezone.now() + timedelta(seconds=239))
+    assert heard_lately() == set()
 
 
 def test_accepts_p256_keys_and_service_accounts(world: Cast, client: Client) -> None:

@@ -24,9 +24,14 @@ class Command(BaseCommand):
             raise CommandError("Production settings are set: this makes officers' keys in one process, to try it out.")
         if ENV.role != "ceremony":
             raise CommandError("Run it with HOLDFAST_ROLE=ceremony: it opens tokens that no running process opens.")
+        founded = ENV.state_dir / "ready"
         if options["members_only"]:
+            # Without it the first thing asked of the database, or of a file, fails in words about neither.
+            if not founded.exists() or not development.is_founded():
+                elsewhere = "run make up there first, or set HOLDFAST_STATE_DIR to where it runs."
+                raise CommandError(f"No demo is in {ENV.state_dir}: {elsewhere}")
             development.renew_members(self.stdout.write)
             return
         call_command("migrate", verbosity=0)
         development.hold_ceremonies(self.stdout.write)
-        (ENV.state_dir / "ready").touch()
+        founded.touch()

@@ -18,6 +18,7 @@ from config.ceremonies import CeremonyRefused, only_ceremony
 from config.ceremonies.transcript import Transcript
 from config.env import ENV
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.text import is_encodable
 from kernel.errors import DomainError
 from operators import accounts
 from operators.models import Operator
@@ -68,10 +69,9 @@ class Command(BaseCommand):
         with transaction.atomic():
             verb = accounts.add if act == "add" else accounts.reset
             operator, key = verb(name=name, password=password)
+            # Before it is done: secrets that nobody has seen would take the place of those that are known.
+            self._show(name, key, None if options["type"] else password)
             _write_down(act, operator)
-        if not options["type"]:
-            self.stdout.write(f"Password: {password.reveal().decode()}")
-        self._show(name, key)
 
     def _typed(self) -> SecretBytes:
         first, again = getpass.getpass("Password: "), getpass.getpass("Once more: ")
@@ -79,13 +79,23 @@ class Command(BaseCommand):
             raise CommandError("The two are not the same. Nothing was changed.")
         return SecretBytes(first.encode())
 
-    def _show(self, name: str, key: SecretBytes) -> None:
+    def _show(self, name: str, key: SecretBytes, password: SecretBytes | None) -> None:
         secret = base64.b32encode(key.reveal()).decode()
         issuer = quote("Holdfast operators")
         uri = f"otpauth://totp/{issuer}:{quote(name)}?secret={secret}&issuer={issuer}"
+        lines = [] if password is None else [f"Password: {password.reveal().decode()}"]
+        lines += ["Authenticator, shown this once:", uri]
         drawn = StringIO()
         segno.make(uri, error="l").terminal(out=drawn, compact=True)
-        self.stdout.write(f"Authenticator, shown this once:\n{uri}\n{drawn.getvalue()}")
+        # A terminal without half blocks has the text alone, to be typed.
+        if is_encodable(drawn.getvalue(), getattr(self.stdout, "encoding", None) or "utf-8"):
+            lines.append(drawn.getvalue())
+        try:
+            self.stdout.write("\n".join(lines))
+            self.stdout.flush()
+        # AttributeError, ValueError: what Django says of a stream that was closed at the start, or since.
+        except (OSError, ValueError, AttributeError) as error:
+            raise CommandError(f"What is shown once could not be written: {error}. Nothing was changed.") from None
 
 
 def _write_down(act: str, operator: Operator) -> None:

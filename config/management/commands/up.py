@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -18,8 +23,16 @@ from django.core.management.base import BaseCommand, CommandError
 from config.ceremonies import roles, tenant_keys
 from config.development import is_set_up, welcome
 from config.env import ENV, make_secret_key
-from config.supervisor import Supervisor
+from config.memory import die_with_parent
+from config.supervisor import STOP_SECONDS, Supervisor
 from tenants.models import Tenant
+
+# In the state directory: who uses it, where the first ceremonies are held, and what says that they were held.
+_LOCK: Final = ".up.lock"
+_MAKING: Final = ".making"
+_READY: Final = "ready"
+# What may lie in a directory that is to become an installation: what an earlier start has left, and what a disk brings.
+_OF_NOBODY: Final = {_LOCK, _MAKING, "secret.key", "lost+found"}
 
 
 class Command(BaseCommand):
@@ -28,7 +41,19 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.HOLDFAST_PRODUCTION:
             raise CommandError("Production settings are set. There, a service manager starts the processes: deploy/.")
-        self._refuse_when_taken()
+        # Also while it starts: what it was at is undone, and what it started ends with it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # Everything in the directory is this account's alone, whatever its owner's umask is for other things.
+        os.umask(0o077)
+        try:
+            self._refuse_when_taken()
+            with self._alone():
+                self._run()
+        except KeyboardInterrupt:
+            pass
+        self.stdout.write("Stopped.")
+
+    def _run(self) -> None:
         if not is_set_up():
             self._set_up()
         make_secret_key(ENV.state_dir)
@@ -45,30 +70,66 @@ class Command(BaseCommand):
             self.stdout.write(welcome())
             self.stdout.flush()
             supervisor.wait()
-        except KeyboardInterrupt:
-            pass
         except RuntimeError as error:
             raise CommandError(str(error)) from error
         finally:
+            _hear_no_more()
             supervisor.stop()
-        self.stdout.write("Stopped.")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the state directory, which may have been made beforehand, for as long as this process is."""
+        directory = ENV.state_dir
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CommandError(
+                f"This account (uid {os.geteuid()}) cannot write in {directory}: {error.strerror}. Give it the "
+                "directory, or set HOLDFAST_STATE_DIR to another."
+            ) from None
+        with suppress(PermissionError):  # a directory of another owner, who lets us write
+            directory.chmod(0o700)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandError(
+                f"Another `up` uses {directory} at this moment. Stop it, or set HOLDFAST_STATE_DIR and "
+                "HOLDFAST_PUBLIC_URL for a second installation."
+            ) from None
+        try:
+            yield
+        finally:
+            os.close(lock)
 
     def _set_up(self) -> None:
-        """Make everything in a directory beside, and put it in place at once: a kill leaves nothing half-made."""
-        target = ENV.state_dir
-        if target.exists() and {path.name for path in target.iterdir()} - {"secret.key"}:
-            raise CommandError(f"{target} holds something, but no finished installation. Move it away, then try again.")
-        making = target.with_name(f"{target.name}.making")
-        shutil.rmtree(making, ignore_errors=True)
+        """Make everything in a directory of its own, then put it in place: a kill leaves nothing half-made.
+
+        What says that it is ready comes last in both, so that a start after a kill goes on with the putting, or makes
+        all of it anew.
+        """
+        target, making = ENV.state_dir, ENV.state_dir / _MAKING
+        if not (making / _READY).exists():
+            if {path.name for path in target.iterdir()} - _OF_NOBODY:
+                raise CommandError(
+                    f"{target} holds something, but no finished installation. Move it away, then try again."
+                )
+            try:
+                shutil.rmtree(making, ignore_errors=True)
+                self._make(making)
+            except BaseException:
+                shutil.rmtree(making, ignore_errors=True)
+                raise
+        for path in sorted(making.iterdir(), key=lambda path: path.name == _READY):
+            path.rename(target / path.name)
+        making.rmdir()
+
+    def _make(self, making: Path) -> None:
         make_secret_key(making)
         self.stdout.write("First start: making a development installation")
         self.stdout.flush()
-        environment = {**os.environ, "HOLDFAST_STATE_DIR": str(making), "HOLDFAST_ROLE": "ceremony"}
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "demo"]
-        if subprocess.run(command, env=environment, check=False).returncode != 0:  # noqa: S603 — our own command
+        if self._ceremony("demo", HOLDFAST_STATE_DIR=str(making)) != 0:
             raise CommandError("The development installation could not be made; what went wrong stands above.")
-        shutil.rmtree(target, ignore_errors=True)
-        making.rename(target)
 
     def _carry_over(self) -> None:
         """Bring an installation that earlier code made up to this code, before anything runs on it."""
@@ -83,10 +144,28 @@ class Command(BaseCommand):
 
     def _hold(self, *ceremony: str) -> None:
         self.stdout.flush()
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "ceremony", *ceremony, "--yes"]
-        environment = {**os.environ, "HOLDFAST_ROLE": "ceremony"}
-        if subprocess.run(command, env=environment, check=False).returncode != 0:  # noqa: S603 — our own command
+        if self._ceremony("ceremony", *ceremony, "--yes") != 0:
             raise CommandError("It could not be carried over; what is in the way stands above. Nothing was started.")
+
+    def _ceremony(self, *command: str, **environment: str) -> int:
+        """Hold a ceremony in a process of its own, and return its status; nothing of it outlives an interruption."""
+        child = subprocess.Popen(  # noqa: S603 — our own command
+            [sys.executable, str(settings.BASE_DIR / "manage.py"), *command],
+            env={**os.environ, **environment, "HOLDFAST_ROLE": "ceremony"},
+            # With a group of its own, in which its own processes are too: a Ctrl-C is handed on below.
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 — this process has one thread
+        )
+        try:
+            return child.wait()
+        except BaseException:
+            _hear_no_more()
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=STOP_SECONDS)
+            raise
 
     def _refuse_when_taken(self) -> None:
         address = urlsplit(f"http://{ENV.listening_at}")
@@ -97,3 +176,9 @@ class Command(BaseCommand):
         raise CommandError(
             f"Something answers at {ENV.listening_at} already. Stop it, or set HOLDFAST_PUBLIC_URL or HOLDFAST_LISTEN."
         )
+
+
+def _hear_no_more() -> None:
+    """Let nothing interrupt the tidying up: whoever asks once more has been heard already."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -121,7 +121,10 @@ def list_disclosures(
     ] = None,
     forget: Annotated[
         UUID | None,
-        typer.Option(help="Take an ended disclosure and its manifest out of this profile.", metavar="CASE"),
+        typer.Option(
+            help="Take an ended disclosure and its manifest, once written to a file, out of this profile.",
+            metavar="CASE",
+        ),
     ] = None,
     yes: Yes = False,
 ) -> None:
@@ -135,7 +138,7 @@ def list_disclosures(
     if end:
         shell.confirm("Destroy the keys of this disclosure? Nothing of that archive opens here any more.", is_given=yes)
     if forget:
-        shell.confirm("Forget this disclosure? Its manifest is evidence: write it to a file first.", is_given=yes)
+        shell.confirm("Forget this disclosure? Its manifest is evidence: keep the file of it.", is_given=yes)
     with shell.account(online=False) as account:
         if end:
             disclosures.end(account, end.bytes)

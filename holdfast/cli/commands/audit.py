@@ -18,6 +18,7 @@ from holdfast.cli.page import command
 from holdfast.cli.shell import date, plain, quoted, shell_of
 from holdfast.client.auditor import log, transcript
 from holdfast.client.auditor.auditor import VerificationReport, verify_export
+from holdfast.core.base import typed
 
 app = typer.Typer(help="The audit log: export and offline verification.", no_args_is_help=True)
 
@@ -156,7 +157,9 @@ def verify_transcript(
 
 
 def _key(given: str) -> str:
-    return text_file(Path(given)).strip() if Path(given).is_file() else given
+    """Return a verifier key from a file or as it was given, without what a copy puts into it."""
+    text = text_file(Path(given)) if Path(given).is_file() else given
+    return "".join(typed.visible(text).split())
 
 
 def _document(report: VerificationReport) -> dict[str, object]:

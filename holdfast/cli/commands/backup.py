@@ -32,13 +32,14 @@ from holdfast.cli.page import command
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, day, plain, shell_of
 from holdfast.client.errors import WrongWords
-from holdfast.client.escrow import archive
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, export, trusted
 from holdfast.client.vault.doors import Door, IfAllIsLost
 from holdfast.client.vault.trusted import TrustedSet
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Language, Phrase
+from holdfast.core.vault.password_door import generate_password
+from holdfast.files import write_whole
 
 app = typer.Typer(help="Ways back to your keys, made while you still have them.", no_args_is_help=True)
 
@@ -106,14 +107,15 @@ def set_password(
     if generate:
         require_person(is_json=shell.is_json)
     with shell.account() as account:
-        chosen: SecretBytes | None = None
-        if not generate:
+        if generate:
+            chosen = generate_password()
+            # Before it counts: a password that nobody has seen would take the place of one that is known.
+            show_in_private("The password of your vault, from now on", [chosen.reveal().decode()])
+        else:
             chosen = password(password_file, "New password of your vault (14 characters or more)", confirm=True)
         with shell.working("Saving your vault"):
-            made = doors.set_password(account, chosen)
+            doors.set_password(account, chosen)
         version = account.state.vault.version
-    if generate:
-        show_in_private("The password of your vault", [made.reveal().decode()])
     shell.show({"version": version}, f"[bold green]✓[/] Your vault is saved, version {version}. Its password is set.")
 
 
@@ -122,7 +124,10 @@ def set_password(
     "phrase",
     asks="four words of the new phrase, back from the paper; with --old, the previous phrase.",
     changes="your vault opens by these 24 words, and they can sign for your account when every device is lost.",
-    exits={Exit.ASK_PERSON: "nobody was at a terminal to write it down, or the words given back were wrong"},
+    exits={
+        Exit.ASK_PERSON: "nobody was at a terminal to write it down, or one that cannot show the words of the list; or "
+        "the words given back were wrong"
+    },
     examples=[
         ("holdfast backup phrase", "Make a phrase, write it down, and prove it."),
         ("holdfast backup phrase --language french", "In words of another BIP-39 list."),
@@ -239,8 +244,7 @@ def export_file(
         chosen = password(password_file, "Password of this file (14 characters or more)", confirm=True)
         with shell.working("Writing the file"):
             data = export.write(account, password=chosen)
-            with archive.whole_file(out) as file:
-                file.write(data)
+            write_whole(out, data)
     shell.show({"file": out, "size": len(data)}, f"[bold green]✓[/] {plain(str(out))}: {len(data)} bytes.")
 
 

@@ -7,6 +7,7 @@ Does not decide what only a person can: it says so, with the command that answer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -14,7 +15,7 @@ import typer
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import day, plain, shell_of
+from holdfast.cli.shell import Shell, day, plain, shell_of
 from holdfast.client import maintenance, standing
 from holdfast.client.maintenance import Done, Outcome
 from holdfast.client.rotation import rotation
@@ -54,7 +55,7 @@ _REASONS: Final = {
 
 def maintain(
     context: typer.Context,
-    seen: Annotated[bool, typer.Option("--seen", help="First put away the warnings that you have read.")] = False,
+    seen: Annotated[bool, typer.Option("--seen", help="First put away the warnings that were shown to you.")] = False,
 ) -> None:
     """Do everything that is due, and say what needs you.
 
@@ -63,13 +64,21 @@ def maintain(
     keys whose time is over. Nothing is done before it is due, so run it as often as you like: daily, from cron or a
     timer.
 
-    A line marked ! needs you, and names the command for it. Warnings come back until --seen puts them away.
+    A line marked ! needs you, and names the command for it. Warnings come back until --seen puts them away; it leaves
+    those that were not shown yet.
     """
     shell = shell_of(context)
     with shell.account() as account:
         put_away = standing.put_away_seen(account) if seen else 0
         with shell.working("Doing what is due"):
             report = maintenance.maintain(account)
+        _show(shell, report, put_away)
+        standing.note_shown(account, [done.kept for done in report if done.kept])
+    if any(done.outcome is Outcome.FAILED for done in report):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _show(shell: Shell, report: Sequence[Done], put_away: int) -> None:
     told = {done.item for done in report if done.outcome is not Outcome.NOTHING}
     idle = [done.item for done in report if done.item not in told]
     shell.show(
@@ -83,8 +92,6 @@ def maintain(
         *(line for done in report if done.outcome is not Outcome.NOTHING for line in _lines(done)),
         f"[dim]Nothing was due for: {', '.join(idle)}.[/]",
     )
-    if any(done.outcome is Outcome.FAILED for done in report):
-        raise typer.Exit(Exit.FAILED)
 
 
 def _lines(done: Done) -> list[str]:

@@ -294,8 +294,6 @@ def give(
         else shell.ask("The code, as the person reads it to you", option="--code-heard")
     )
     with shell.account() as account, shell.working("Giving the share"):
-        letters.fetch(account)
-        trusted.take_shares(account)
         share_requests.give(account, request_id, code=[typed])
     shell.show({"request_id": request_id}, "[bold green]✓[/] Your share is on its way to that device.")
 

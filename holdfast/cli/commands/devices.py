@@ -19,6 +19,7 @@ import typer
 from holdfast.cli.asking import ask_secret, code_from, secret_file
 from holdfast.cli.commands import care
 from holdfast.cli.exits import Exit
+from holdfast.cli.output import can_show
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, one_word, quoted, shell_of, shown
 from holdfast.client.identity import device
@@ -209,7 +210,8 @@ def _bring_in(
 
 def _show_code(shell: Shell, text: str) -> None:
     drawn = io.StringIO()
-    if not shell.is_json:
+    # Drawn of half blocks, where there are any: a phone reads nothing else.
+    if not shell.is_json and can_show("█▀▄"):
         segno.make(text, error="l").terminal(out=drawn, compact=True)
     shell.show({"text": text}, *drawn.getvalue().splitlines(), "", text, "")
 

@@ -21,6 +21,7 @@ from holdfast.client.officers import officer_keys
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
+from holdfast.client.server.transport import SET_THE_CLOCK
 from holdfast.core.base.encoding import b64u
 from holdfast.core.identity.trust import pin_words
 
@@ -73,7 +74,7 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
         "device_active": bool(state.device and state.device.is_active),
         "server": state.server,
         "server_problem": problem,
-        "clock_offset_seconds": account.api.clock.offset if state.server else 0,
+        "clock_offset_seconds": account.api.clock.said if state.server else 0,
         "trust": _trust(account),
         "development": state.trust.is_development,
         "root_words": list(_words(account)),
@@ -105,7 +106,6 @@ def _policy_version(account: Account) -> int:
 def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
     state = account.state
     words = _words(account)
-    offset = account.api.clock.offset if state.server else 0
     answer = f"[bold red]✗[/] {plain(problem)}" if problem else "[green]✓[/] answers" if state.server else ""
     device = UUID(bytes=state.device.id) if state.device else "not enrolled"
     versions = _policy_version(account), len(state.trust.escrow_keys)
@@ -113,7 +113,7 @@ def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
         f"You:        {UUID(bytes=account.user)} in tenant {UUID(bytes=account.tenant)}",
         f"Device:     {device}{'' if state.device and state.device.is_active else ' (not active)'}",
         f"Server:     {plain(state.server) or 'none'}  {answer}",
-        f"Clock:      {'in step' if not offset else f'{offset:+d} s against the server, corrected'}",
+        f"Clock:      {_clock(account, problem)}",
         f"Tenant:     {shown(words) if words else 'nothing pinned'}  ({_trust(account)})",
         f"Policy:     version {versions[0]}" if versions[0] else "Policy:     none verified",
         f"Escrow key: version {versions[1]}" if versions[1] else "Escrow key: none accepted",
@@ -138,6 +138,15 @@ def _copies(account: Account) -> list[str]:
         return []
     said, way_out = turns.words_of(account.turn)
     return [f"Copies:     {said} Last noticed: {date(account.turn.broken_at)}", f"            → {way_out}"]
+
+
+def _clock(account: Account, problem: str) -> str:
+    clock = account.clock
+    if clock.is_off:
+        return f"[bold red]✗[/] {clock.in_words()} {SET_THE_CLOCK}"
+    if clock.said:
+        return f"{clock.said:+d} s against the server: no harm"
+    return "not compared with a server's" if problem or not account.state.server else "in step"
 
 
 def register(app: typer.Typer) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`holdfast send` and `holdfast receive`: messages at the keyboard and in scripts.
+"""`holdfast send`, `holdfast sent` and `holdfast receive`: messages at the keyboard and in scripts.
 
 Implements PROTOCOL section 4 for people: what came is shown as somebody else's words, and handed out once; what could
 not be shown whole is kept.
@@ -23,10 +23,11 @@ from holdfast.cli.output import can_show, is_terminal
 from holdfast.cli.page import command
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, date, plain, quoted, shell_of
+from holdfast.client import standing
 from holdfast.client.errors import NotYet, WrongInput
 from holdfast.client.messages import letters, messages
 from holdfast.client.messages.letters import Notice
-from holdfast.client.messages.messages import Received, Report
+from holdfast.client.messages.messages import Received, Report, ReportKind, Unconfirmed
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.encoding import b64u
@@ -36,7 +37,7 @@ _POLL_SECONDS: Final = 2.0
 _MAX_FOLLOW: Final = 86_400
 _KEPT: Final = "It is kept here; to have it: holdfast receive --out DIR"
 _NOT_ALL: Final = (
-    "This terminal cannot show some characters, which stand as <U+…>. What has them is kept here; to have it whole: "
+    "This terminal cannot show some characters, which stand as <U+...>. What has them is kept here; to have it whole: "
     "holdfast receive --out DIR, or a terminal in UTF-8."
 )
 
@@ -59,7 +60,8 @@ def send(
     compare words with them: holdfast contacts show.
 
     Once queued, the message stays on this device until the server has it, also after a crash. It is never lost, and
-    never sent twice.
+    never shown twice. It is kept on, encrypted, until every device has confirmed that its person has it, and sent again
+    to one that could not read it: holdfast sent shows what is not confirmed.
     """
     shell = shell_of(context)
     content = _content(shell, file)
@@ -136,11 +138,13 @@ def receive(
                 look = _look(account, shown)
             if look.messages or not shown:
                 _show(shell, look, out)
+                standing.note_shown(account, [*(one.id for one in look.reports), *(one.id for one in look.notices)])
             shown |= {b"", *(message.id for message in look.messages)}
             # Only now: all of it has left this process, or an error has.
             for message in look.messages if not keep else []:
                 if is_handed_out(shell, message, out):
                     message.done()
+            messages.confirm(account)
             left = until - time.monotonic()
             if left <= 0:
                 return
@@ -201,10 +205,10 @@ def _written(directory: Path, message: Received) -> Path:
     """Write a message's content, or its reference, to a file named by its time and id, which no sender chooses."""
     path = directory / f"{message.received_at}-{message.sender.hex()[:8]}-{message.id.hex()}"
     if message.reference is None:
-        write_private(path, message.body)
+        write_private(path, message.body, replaces=True)
         return path
     path = path.with_name(f"{path.name}.reference.json")
-    write_private(path, f"{json.dumps(_reference(message.reference))}\n")
+    write_private(path, f"{json.dumps(_reference(message.reference))}\n", replaces=True)
     return path
 
 
@@ -257,11 +261,53 @@ def lines_of(message: Received, file: Path | None) -> list[str]:
     if file:
         return [head, f"  {len(message.body)} bytes in {plain(str(file))}"]
     if message.reference is not None:
-        return [head, f"  A reference to content of {message.reference.size} bytes elsewhere. {_KEPT}"]
+        return [head, f"  A reference to {message.reference.size} bytes of content elsewhere. {_KEPT}"]
     if text is None:
         return [head, f"  {len(message.body)} bytes that are no text. {_KEPT}"]
     # The sender's lines, by the ends that people's systems write; any other sign that ends lines is written out.
     return [head, *(f"  {quoted(line)}" for line in text.removesuffix("\n").replace("\r\n", "\n").split("\n"))]
+
+
+def sent(context: typer.Context) -> None:
+    """Show what you sent and not every device has confirmed yet.
+
+    A device confirms a message when its person, or their app, has it. Until then it is kept here, encrypted, and sent
+    again to a device that could not read it; for 30 days, and 64 MiB in all, the oldest going first. What no device has
+    confirmed by then is shown as not confirmed, until holdfast maintain --seen puts that away.
+
+    A confirmation comes as a message does: to your device alone, and encrypted. It says nothing about reading.
+    """
+    shell = shell_of(context)
+    with shell.account(online=False) as account:
+        waiting = messages.unconfirmed(account)
+        given_up = [report for report in messages.reports(account) if report.kind is ReportKind.NOT_CONFIRMED]
+        own = UUID(bytes=account.user)
+    lines = [_line_of(one, own) for one in waiting]
+    for report in given_up:
+        lines += [f"[bold yellow]![/] {plain(report.text)}", f"  → {plain(report.way_out)}"]
+    shell.show(
+        {
+            "messages": [
+                {
+                    "message_id": one.id.hex(),
+                    "user": one.user,
+                    "sent_at": int(one.sent_at.timestamp()),
+                    "confirmed": one.is_confirmed,
+                    "not_confirmed_by": list(one.devices),
+                }
+                for one in waiting
+            ],
+            "not_confirmed": [{"at": report.at, "text": report.text, "way_out": report.way_out} for report in given_up],
+        },
+        *(lines or ["Everything that you sent is confirmed."]),
+    )
+
+
+def _line_of(one: Unconfirmed, own: UUID) -> str:
+    count = f"{len(one.devices)} device{'' if len(one.devices) == 1 else 's'}"
+    whom = "your other devices" if one.user == own else str(one.user)
+    what = f"confirmed, but not by {count}" if one.is_confirmed else f"not confirmed yet, by {count}"
+    return f"[bold]{_when(int(one.sent_at.timestamp()))}[/]  to {whom}: {what}"
 
 
 def _when(at: int) -> str:
@@ -269,7 +315,7 @@ def _when(at: int) -> str:
 
 
 def register(app: typer.Typer) -> None:
-    """Add both commands."""
+    """Add the commands."""
     peer = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11"
     command(
         app,
@@ -288,6 +334,12 @@ def register(app: typer.Typer) -> None:
             (f"holdfast send {peer} --file report.pdf", "Send a file's content."),
         ],
     )(send)
+    command(
+        app,
+        "sent",
+        online=False,
+        examples=[("holdfast sent", "Show what nobody, or not every device, has confirmed.")],
+    )(sent)
     command(
         app,
         "receive",

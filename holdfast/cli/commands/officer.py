@@ -25,8 +25,8 @@ from holdfast.client.identity import device
 from holdfast.client.officers import hearing, officer
 from holdfast.client.officers.officer import CaseView, Proposal
 from holdfast.client.profile.account import Account
-from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.text import duration
+from holdfast.files import whole_file
 
 app = typer.Typer(help="For security officers: cases and keys.", no_args_is_help=True)
 
@@ -72,8 +72,10 @@ def code(
     shell = shell_of(context)
     with shell.account() as account:
         user = person(shell, account, person_id, for_enrolment=True, is_trusted=True)
-        issued = device.issue_code(account, user)
-    write_private(out, f"{issued.text}\n")
+        # Before the code is made: one that finds no place is lost.
+        with whole_file(out) as file:
+            issued = device.issue_code(account, user)
+            file.write(f"{issued.text}\n".encode())
     confirm = f"holdfast officer confirm-code {issued.code_id} {user}"
     shell.show(
         {

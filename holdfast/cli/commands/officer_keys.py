@@ -7,6 +7,7 @@ Does not make anybody an officer: a policy that the officers sign does.
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -42,6 +43,7 @@ from holdfast.core.base import typed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.vault.password_door import generate_password
+from holdfast.files import NameTaken
 
 __all__ = ["app"]  # the group of `officer`, with these commands in it
 _TRIES: Final = 3
@@ -380,9 +382,9 @@ def _set_passphrase(shell: Shell, account: Account, write_to: Path | None) -> No
     if write_to is None:
         made = _given_back_passphrase(shell)
     else:
-        if not write_to.exists():
+        # Read back, as it would be on the day that it is needed; of a run that was stopped or faster, it is the same.
+        with contextlib.suppress(NameTaken):
             write_private(write_to, f"{generate_password().reveal().decode()}\n")
-        # Read back, as it would be on the day that it is needed; of a run that was stopped it is the same again.
         made = secret_file(write_to)
     with shell.working("Making the door"):
         joining.set_passphrase(account, made)
@@ -402,7 +404,7 @@ def _given_back_passphrase(shell: Shell) -> SecretBytes:
 
 def _set_phrase(shell: Shell, account: Account, write_to: Path | None) -> None:
     if write_to is not None:
-        if not write_to.exists():
+        with contextlib.suppress(NameTaken):
             write_private(write_to, f"{Phrase.generate().text().reveal().decode()}\n")
         phrase = ask_phrase("The phrase of your officer's keys", write_to)
         with shell.working("Making the door"):

@@ -7,6 +7,8 @@ stands before them, in words of ours.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import typer
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file, show_given_in_private
 from holdfast.cli.exits import Exit
 from holdfast.cli.given import text_file
-from holdfast.cli.output import is_terminal
+from holdfast.cli.output import NotShown, is_terminal
 from holdfast.cli.page import command
 from holdfast.cli.people import CHANGED, PERSON, named
 from holdfast.cli.shell import Shell, date, day, one_word, plain, quoted, shell_of
@@ -30,6 +32,7 @@ from holdfast.client.organisation import ActKind, Done, ImportProgress, Look, Pe
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.secret import SecretBytes
+from holdfast.files import FileFailed, NameTaken
 
 app = typer.Typer(help="Administer your organisation: people, roles, devices.", no_args_is_help=True)
 device = typer.Typer(help="Suspend a person's device, or let it go on.", no_args_is_help=True)
@@ -632,8 +635,8 @@ def _fields(given: list[str] | tuple[()]) -> dict[str, str]:
 
 def _require_new(out: Path | None) -> None:
     # Before the act: afterwards a secret that finds no place is lost.
-    if out is not None and out.exists():
-        raise FileExistsError(f"{out} is there already; what is shown once goes into a new file")
+    if out is not None and os.path.lexists(out):
+        raise NameTaken(out)
 
 
 def _do(shell: Shell, name: str, subject: str, given: Mapping[str, str], how: How) -> None:
@@ -832,14 +835,23 @@ def _keep(shell: Shell, done: Done, out: Path | None) -> Path | None:
     """Put what is shown once where the person wants it; returns the file, None when it was shown on the screen.
 
     Without --out and without a terminal it goes into a new file beside the profile's, so that it is neither printed nor
-    lost.
+    lost; there as well when the disk of --out refuses it, or the terminal fails or is closed before the person has
+    pressed Enter, now that the act is done.
     """
     assert done.once is not None
     if out is None and not shell.is_json and is_terminal(sys.stdin, sys.stdout):
-        shell.note(f"To be shown once: {quoted(done.once_label)}")
-        show_given_in_private("Shown once: keep it, or hand it over", done.once)
-        return None
+        with contextlib.suppress(ConsentNeeded, NotShown, OSError):
+            shell.note(f"To be shown once: {quoted(done.once_label)}")
+            show_given_in_private("Shown once: keep it, or hand it over", done.once)
+            return None
     # A name of its own for each: a second one in the same minute takes nobody's place.
-    made = out or shell.profile / f"shown-once-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-    write_private(made, done.once.reveal() + b"\n")
-    return made
+    made = shell.profile / f"shown-once-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    try:
+        write_private(out or made, done.once.reveal() + b"\n")
+    except FileFailed as error:
+        if out is None:
+            raise
+        shell.note(f"[bold yellow]![/] {plain(str(error))} It is kept beside your profile instead.")
+        write_private(made, done.once.reveal() + b"\n")
+        return made
+    return out or made

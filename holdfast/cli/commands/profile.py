@@ -54,6 +54,6 @@ def new_key(
     if no_keyring and new is None:
         new = ask_secret("New passphrase of this profile (14 characters or more)", confirm=True)
     with shell.working("Encrypting the profile anew"):
-        accounts.change_key(shell.profile, passphrase=before, new=new)
+        accounts.change_key(shell.profile, passphrase=before, new=new, wait_seconds=shell.wait_seconds)
     kept = "passphrase" if new is not None else "keyring"
     shell.show({"opened_by": kept}, f"[bold green]✓[/] The profile is encrypted anew, and opened by the {kept}.")

@@ -304,7 +304,6 @@ def _conclude(shell: Shell, account: Account, devices: Sequence[KnownDevice], wh
     lost = which.of(devices, has)
     with shell.working("Replacing keys, and telling your contacts"):
         done = by_door.finish(account, lost=lost)
-        prekeys.publish(account)
     shell.show(_document(done), *_lines(done))
 
 

@@ -19,7 +19,6 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import day, numbered, one_word, quoted, shell_of, shown
-from holdfast.client.messages import prekeys
 from holdfast.client.recovery import by_case, vetoes
 
 app = typer.Typer(help="Recovery of your archive and account through your officers.", no_args_is_help=True)
@@ -300,7 +299,6 @@ def finish(
         new = password(new_password_file, "New password of your vault (14 characters or more)", confirm=True)
         with shell.working("Beginning your account again"):
             done = by_case.finish(account, password=new, wait_seconds=wait)
-            prekeys.publish(account)
     shell.show(
         {"identity_words": list(done.words), "generation": done.generation},
         "[bold green]✓[/] Your account is yours again, under a new key. Your old devices are out of it.",

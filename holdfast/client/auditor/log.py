@@ -13,12 +13,12 @@ from uuid import UUID
 
 from holdfast.client.auditor.auditor import Verdict, VerificationReport, verify_export
 from holdfast.client.errors import TrustRefused
-from holdfast.client.escrow.archive import whole_file
 from holdfast.client.identity import tenant
 from holdfast.client.profile.account import Account, root_key_of
 from holdfast.core.identity.roles import root_verifier
 from holdfast.core.log.log_entry import log_origin
 from holdfast.core.log.log_export import MAX_LINE, read_checkpoint_line
+from holdfast.files import whole_file
 
 MAX_EXPORT: Final = 4 * 1024**3  # bytes: ten million entries of 400; it is read as it comes and never held
 

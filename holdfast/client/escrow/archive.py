@@ -7,7 +7,6 @@ Does not deposit a key; it refuses to use one that the policy wants deposited fi
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from holdfast.core.escrow.deposit import archive_key_commitment
 from holdfast.core.identity import chain_author
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Entry
+from holdfast.files import whole_file
 
 _START: Final = 6  # the bytes of a record from which its prefix's length follows
 
@@ -116,7 +116,7 @@ def new_generation(account: Account) -> Generation:
 def encrypt_file(account: Account, source: Path, target: Path, *, advance: Advance = lambda _done: None) -> FileDone:
     """Encrypt a file under this month's key. `advance` is told the bytes done so far.
 
-    Raises ConsentNeeded when the policy wants the key in escrow first; FileExistsError instead of overwriting.
+    Raises ConsentNeeded when the policy wants the key in escrow first; NameTaken instead of overwriting, FileFailed.
     """
     watch = Stopwatch()
     generation = current_generation(account)
@@ -174,7 +174,7 @@ def decrypt_rest(
 ) -> int:
     """Decrypt the pieces that follow a record's prefix into a new file, and return how many bytes it has.
 
-    Raises FileExistsError, and what `decrypt_segments` and `rest` raise; nothing is left behind then.
+    Raises NameTaken and FileFailed, and what `decrypt_segments` and `rest` raise; nothing is left behind then.
     """
     size = 0
     with whole_file(target) as out:
@@ -205,30 +205,6 @@ def pieces(file: BinaryIO) -> Iterator[bytes]:
     """Read what follows the prefix, cut as the record was written."""
     while piece := file.read(SEGMENT_SIZE + TAG_SIZE):
         yield piece
-
-
-class whole_file:  # noqa: N801 — reads as a noun in the `with` line
-    """A new file that appears under its name when it is complete, and not at all otherwise. Mode 0600."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._beside = target.with_name(f".{target.name}.part")
-
-    def __enter__(self) -> BinaryIO:
-        if self._target.exists():
-            raise FileExistsError(f"{self._target} exists already; nothing is overwritten.")
-        self._beside.unlink(missing_ok=True)
-        self._file = os.fdopen(os.open(self._beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-        return self._file
-
-    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        self._file.close()
-        if kind is not None:
-            self._beside.unlink(missing_ok=True)
-            return
-        # link, not rename: it fails if somebody made the target meanwhile.
-        os.link(self._beside, self._target)
-        self._beside.unlink()
 
 
 def _is_of_now(then: int, now: int) -> bool:

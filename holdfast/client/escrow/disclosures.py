@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, BinaryIO, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.errors import NotPossible, damaged
@@ -39,10 +39,12 @@ from holdfast.core.identity.cases import Case
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement
+from holdfast.files import whole_file
 
 _KIND: Final = "disclosure"
 _KEYS: Final = "disclosed-keys"
 _LINE: Final = "custody-line"
+_WRITTEN: Final = "disclosure-written"
 # In one profile, those that have ended among them until their person forgets them: what is written here is evidence,
 # and no program throws it away by itself.
 MAX_KEPT: Final = 1000
@@ -54,6 +56,8 @@ class Disclosure:
     """What one case disclosed: whose archive (16 bytes), which generations, until when; times in UTC seconds.
 
     case, device: the statements as signed. lines, last: how many lines the manifest has, and the hash of the newest.
+    ROW_SIZE: ClassVar = MAX_BLOB
+
     latest: when that was written; before the first, when the keys were opened. is_ended: the keys are destroyed.
     """
 
@@ -77,6 +81,8 @@ class Disclosure:
 @dataclass(frozen=True)
 class _Keys:
     """The archive keys, and the key that signed the case: lines are signed by it, whatever key the device has now."""
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     signing_seed: Annotated[SecretBytes, secret(32)]
     opened: Annotated[list[Generation], several(nested(Generation, "disclosed key"))] = field(default_factory=list)
@@ -126,7 +132,7 @@ def decrypt_file(
 
     The line is on the disk before the first byte of the plaintext is: a line without a file can come of a crash, a
     file without a line cannot. Raises ProfileError after the end, and for a file that this case does not open;
-    TrustRefused for a changed one; FileExistsError.
+    TrustRefused for a changed one; NameTaken and FileFailed.
     """
     watch = archive.Stopwatch()
     kept = _require_usable(account, case_id)
@@ -207,11 +213,12 @@ def _write_line(account: Account, kept: Disclosure, keys: _Keys, opened: tuple[b
 def write_file(account: Account, case_id: bytes, target: Path) -> Disclosure:
     """Write the custody manifest of a disclosure to a new file, as docs/formats/custody.md has it.
 
-    Raises FileExistsError instead of overwriting.
+    Raises NameTaken instead of overwriting, FileFailed.
     """
     kept = _load(account, case_id)
-    with archive.whole_file(target) as out:
+    with whole_file(target) as out:
         out.writelines(write_manifest(Sign1.parse(kept.device), Sign1.parse(kept.case), _lines(account, kept)))
+    account.store.put(_WRITTEN, case_id, SecretBytes(kept.last))
     return kept
 
 
@@ -243,16 +250,26 @@ def end_due(account: Account) -> list[Disclosure]:
 
 
 def forget(account: Account, case_id: bytes) -> None:
-    """Take an ended disclosure and its manifest out of the profile. Raises ProfileError for one that has not ended."""
+    """Take an ended disclosure and its manifest out of the profile.
+
+    Raises ProfileError for one that has not ended, and for one whose manifest was not written to a file since it has.
+    """
     kept = _load(account, case_id)
     if not kept.is_ended:
         raise NotPossible(
             "This disclosure has not ended: its keys are still here.",
             way_out=f"End it first: holdfast archive disclosures --end {UUID(bytes=case_id)}",
         )
+    written = account.store.get(_WRITTEN, case_id)
+    if written is None or written.reveal() != kept.last:
+        raise NotPossible(
+            "The manifest of this disclosure lies in this profile alone: it is evidence, and would be gone.",
+            way_out=f"Write it to a file first: holdfast archive custody {UUID(bytes=case_id)} --out FILE",
+        )
     with account.store.transaction():
         for seq in range(1, kept.lines + 1):
             account.store.delete(_LINE, _line_key(case_id, seq))
+        account.store.delete(_WRITTEN, case_id)
         account.store.delete(_KIND, case_id)
 
 
@@ -260,6 +277,12 @@ def _require_usable(account: Account, case_id: bytes) -> Disclosure:
     kept = _load(account, case_id)
     if not kept.is_ended and _is_over(account, kept):
         kept = end(account, case_id)
+    if not kept.is_ended and account.clock.latest() >= kept.ends_at:
+        raise NotPossible(
+            f"By the clocks at hand this disclosure has ended ({day(kept.ends_at)}).",
+            way_out="Its keys are destroyed once that is sure: holdfast maintain. If this machine's clock is wrong, "
+            "set it.",
+        )
     if kept.is_ended:
         raise NotPossible(
             f"This disclosure has ended ({day(min(kept.ends_at, kept.latest))}), and its keys are destroyed.",
@@ -269,8 +292,10 @@ def _require_usable(account: Account, case_id: bytes) -> Disclosure:
 
 
 def _is_over(account: Account, kept: Disclosure) -> bool:
-    # The later of the clocks there are: the first that shows the end destroys the keys, and nothing brings them back.
-    return account.clock.latest() >= kept.ends_at
+    # By a confirmed time alone, since nothing brings the keys back. Until then the later of the clocks there are is
+    # enough to open nothing with them.
+    now = account.clock.confirmed()
+    return now is not None and now >= kept.ends_at
 
 
 def day(at: int) -> str:
@@ -285,7 +310,7 @@ def _load(account: Account, case_id: bytes) -> Disclosure:
             "This profile has no disclosure of that case.", way_out="See those there are: holdfast archive disclosures"
         )
     try:
-        return open_row(Disclosure, kept, "disclosure", max_size=MAX_BLOB, case_id=case_id)
+        return open_row(Disclosure, kept, "disclosure", case_id=case_id)
     except Malformed as error:
         raise damaged(error) from error
 
@@ -295,7 +320,7 @@ def _load_keys(account: Account, case_id: bytes) -> _Keys:
     if kept is None:
         raise damaged("the keys of a disclosure are missing")
     try:
-        return open_row(_Keys, kept, "disclosed keys", max_size=MAX_BLOB)
+        return open_row(_Keys, kept, "disclosed keys")
     except Malformed as error:
         raise damaged(error) from error
 

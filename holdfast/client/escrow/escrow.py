@@ -28,6 +28,7 @@ from holdfast.core.identity.policy import NEVER, DepositRule
 from holdfast.core.identity.policy_change import change_of, in_words, taking_back, text_box
 from holdfast.core.identity.trust import pin_words
 from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from holdfast.core.signed.statements import Consent, DepositStatement
 
 # Under which policy and escrow key everything here is in escrow; and the cases whose openings were taken note of.
@@ -380,12 +381,16 @@ def _note_given_up(account: Account, generation: Generation, why: SecretBytes) -
 
 def _waited(account: Account, deposit_id: bytes) -> int:
     """Return for how many seconds this device has waited for a deposit's receipt, by its own clock."""
-    now = account.api.clock.now() - account.api.clock.offset
+    now = account.api.clock.now()
     kept = account.store.get(_WAITING, deposit_id)
     if kept is None:
         account.store.put(_WAITING, deposit_id, SecretBytes(encode({1: now})))
         return 0
-    return now - Fields(decode(kept.reveal()), "waiting deposit", (1,)).uint(1)
+    since = Fields(decode(kept.reveal()), "waiting deposit", (1,)).uint(1)
+    if since > now + MAX_AHEAD_SECONDS:
+        # Since what is the future now: a clock was ahead.
+        account.store.put(_WAITING, deposit_id, SecretBytes(encode({1: now})))
+    return max(0, now - since)
 
 
 def _deposit(account: Account, generation: Generation) -> bool:

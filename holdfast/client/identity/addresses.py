@@ -8,7 +8,7 @@ Does not make sure of anybody: the directory is the server's word, and comparing
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, ClassVar, Final, TypeAlias
 from uuid import UUID
 
 from holdfast.client.errors import AddressChanged, Problem, Unreachable, WrongInput, damaged
@@ -17,6 +17,7 @@ from holdfast.core.base.addresses import address_key
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.rows import octets, open_row, seal_row, uint
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.typed import trimmed
 
 # How long an answer holds without being asked for again: as long as a chain does.
 FRESH_SECONDS: Final = 300
@@ -40,6 +41,8 @@ class Found:
 
 @dataclass(frozen=True)
 class _Pin:
+    ROW_SIZE: ClassVar = _MAX_ROW
+
     user: Annotated[bytes, octets(16)]
     asked_at: Annotated[int, uint()]
 
@@ -82,7 +85,7 @@ def find(account: Account, address: str, *, for_enrolment: bool = False) -> Foun
 def key_of(address: str) -> str:
     """Return an e-mail address as addresses are compared. Raises ProfileError for what is none."""
     try:
-        return address_key(address)
+        return address_key(trimmed(address))
     except Malformed as error:
         raise WrongInput("That is not one e-mail address.", way_out="Write it whole: bob@acme.test") from error
 
@@ -125,7 +128,7 @@ def _identifier(text: str) -> UUID:
 def _pinned(account: Account, key: str) -> _Pin | None:
     row: SecretBytes | None = account.store.get(_PINNED, key.encode())
     try:
-        return open_row(_Pin, row, "pinned address", max_size=_MAX_ROW) if row is not None else None
+        return open_row(_Pin, row, "pinned address") if row is not None else None
     except Malformed as error:
         raise damaged(error) from error
 

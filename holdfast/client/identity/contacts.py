@@ -122,7 +122,7 @@ def verify(account: Account, user: bytes, *, number: Sequence[str]) -> ChainStat
 
     Raises WrongWords when it is not the one seen here: somebody stands between, or one of the two has to refresh.
     """
-    if typed.digits("".join(number)) != "".join(safety_number(account, user)):
+    if typed.ungrouped("".join(number)) != "".join(safety_number(account, user)):
         raise WrongWords(
             "This is not the safety number seen here. Ask the person to refresh and to read it again; if it still "
             "differs, trust nothing that comes under that name.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import encode
@@ -33,6 +33,8 @@ class Contradiction(IntEnum):
 class Evidence:
     """Two signed things about one user (16 bytes) that cannot both be true, and when the second was seen."""
 
+    ROW_SIZE: ClassVar = _MAX_SIZE
+
     what: Annotated[Contradiction, choice(Contradiction).at(1)]
     user: Annotated[bytes, octets(ID_SIZE).at(2)]
     ours: Annotated[bytes, octets().at(3)]
@@ -45,7 +47,7 @@ def keep(account: Account, what: Contradiction, *, user: bytes, ours: bytes, the
     name = hashlib.sha256(encode([int(what), user, ours, theirs])).digest()
     if account.store.get(KIND, name) is not None:
         return False
-    seen = Evidence(what, user, ours, theirs, account.api.clock.now())
+    seen = Evidence(what, user, ours, theirs, account.api.clock.latest())
     account.store.put(KIND, name, seal_map(seen))
     return True
 
@@ -58,4 +60,4 @@ def list_evidence(account: Account) -> list[Evidence]:
 def _read(account: Account, name: bytes) -> Evidence:
     kept = account.store.get(KIND, name)
     assert kept is not None
-    return open_map(Evidence, kept, "evidence", max_size=_MAX_SIZE)
+    return open_map(Evidence, kept, "evidence")

@@ -17,7 +17,7 @@ from holdfast.client.errors import NotYet, Problem, RaceLost, TrustRefused, dama
 from holdfast.client.identity import evidence, tenant
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
-from holdfast.client.waiting import Overtaken, retry
+from holdfast.client.waiting import Overtaken, retry, wait_for
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
 from holdfast.core.base.secret import SecretBytes
@@ -34,6 +34,8 @@ from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 LOGGED_WITHIN_SECONDS: Final = 600
 # The server takes entries dated up to three hours behind; an hour more leaves room for its clocks.
 LOGGED_BEFORE_SECONDS: Final = 4 * 3600
+# Waited for a head that is signed for whoever asks: the sequencer looks five times a second, and may be at work.
+_FRESH_HEAD_SECONDS: Final = 5
 _ANCHOR: Final = "chain-anchor"
 _WAITING: Final = "chain-waiting"
 _MADE: Final = "own-entry"
@@ -151,10 +153,9 @@ def require_dated(account: Account, user: bytes, entry: Entry) -> None:
 def _require_recent(account: Account, place: _Place, at: int) -> None:
     """Refuse an entry of a date (UTC seconds) that the log has not got although it had ten minutes to take it."""
     clock = account.api.clock
-    # A server that is ahead would have every entry look overdue, also one that this device has just made. Which clock
-    # is wrong cannot be known: the ten minutes then begin when the entry is first seen, by the clock that is ours.
-    is_ahead = clock.offset > MAX_AHEAD_SECONDS
-    if clock.latest() > at + LOGGED_WITHIN_SECONDS and not (is_ahead and _is_newly_seen(account, place)):
+    # Whichever of two clocks is ahead would have every entry look overdue, also one that this device has just made.
+    # Which is wrong cannot be known: the ten minutes then begin when the entry is first seen, by our own clock.
+    if clock.latest() > at + LOGGED_WITHIN_SECONDS and not (clock.is_off and _is_newly_seen(account, place)):
         raise TrustRefused(
             "The newest entry of this account is not in the public key log, and should have been for long.",
             way_out="Do not rely on its keys. If this goes on, tell your officers: a key may be shown to you alone.",
@@ -163,13 +164,40 @@ def _require_recent(account: Account, place: _Place, at: int) -> None:
 
 def _is_newly_seen(account: Account, place: _Place) -> bool:
     """Tell whether this device has seen a head wait for less than ten minutes, and remember since when."""
-    now = account.api.clock.now() - account.api.clock.offset
+    now = account.api.clock.now()
     kept = account.store.get(_WAITING, place.user)
     row = Fields(decode(kept.reveal()), "waiting head", (1, 2)) if kept else None
     if row is None or row.octets(1, HASH_SIZE) != place.head:
         account.store.put(_WAITING, place.user, SecretBytes(encode({1: place.head, 2: now})))
         return True
+    # Seen in what is the future now: by a clock that was ahead then.
+    if row.uint(2) > now + MAX_AHEAD_SECONDS:
+        account.store.put(_WAITING, place.user, SecretBytes(encode({1: place.head, 2: now})))
+        return True
     return now <= row.uint(2) + LOGGED_WITHIN_SECONDS
+
+
+def confirm_time(account: Account) -> bool:
+    """Tell whether the log's newest head, signed within five minutes, confirms this machine's clock; asks for one.
+
+    Until then nothing is destroyed by its age. Waits for a head for a few seconds when no clock is known to be off: the
+    log signs anew for whoever asks. False without a log key, and while the log does not hold this account yet. Raises
+    as `anchor` does, and Problem.
+    """
+    known, clock = verifier(account), account.api.clock
+    if known is None or not account.state.chain:
+        return False
+    place = _find_anchored(account, account.user) or _Place(account.user, account.chain.seq, account.chain.head)
+
+    def attempt() -> bool:
+        if clock.confirmed() is None and _advance(account, place, known) is not None and clock.confirmed() is None:
+            raise NotYet("The key log shows no head that was signed within five minutes.")
+        return clock.confirmed() is not None
+
+    try:
+        return wait_for(attempt, 0 if clock.is_off else _FRESH_HEAD_SECONDS)
+    except NotYet:
+        return False
 
 
 def _find_anchored(account: Account, user: bytes) -> _Place | None:
@@ -225,6 +253,7 @@ def _show(account: Account, place: _Place, known: LogVerifier, old_size: int) ->
         checkpoint = _verified(account, proof, place, known)
     except HoldfastError as error:
         raise TrustRefused(f"The key log does not vouch for this account: {error}.") from error
+    account.api.clock.confirm(checkpoint.time)
     consistency = answer.many_octets("consistency", maximum=MAX_PROOF) if "consistency" in answer else []
     return _Shown(checkpoint, note, consistency, KeyLogEntry.from_leaf(proof.leaf).time)
 

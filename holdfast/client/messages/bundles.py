@@ -114,6 +114,11 @@ def claim_devices(
     return state, [bundle for bundle in found if devices is None or bundle.device.bytes in devices]
 
 
+def has_keys(account: Account, device: bytes) -> bool:
+    """Whether the server has pre-keys of a device that is in its account's chain. Asking uses one up."""
+    return bool(_claim_one(account, device))
+
+
 def _claim_one(account: Account, device: bytes) -> list[tuple[bytes, Answer]]:
     try:
         return [(device, account.api.post(f"devices/{UUID(bytes=device)}/claim", {}))]

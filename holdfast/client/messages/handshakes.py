@@ -8,7 +8,7 @@ Stores nothing: the caller stores what is returned here in one transaction with 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.errors import TrustRefused
@@ -89,7 +89,7 @@ def begin(account: Account, state: ChainState, claimed: ClaimedBundle) -> tuple[
             agreement=account.agreement_key,
             peer=peer,
             bundle=keys,
-            now=account.api.clock.now(),
+            now=account.api.clock.latest(),
         )
     except HoldfastError as error:
         raise TrustRefused(
@@ -217,7 +217,7 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
         initiator=verified.initiator,
         signed=signed,
         one_time=one_time,
-        now=account.api.clock.now(),
+        now=account.api.clock.latest(),
     )
     if sessions.was_seen(account.store, session):
         raise Replayed("the message begins a session that has begun before: a replay")
@@ -227,6 +227,8 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
 @dataclass(frozen=True)
 class _Used:
     """What a one-time key was used up by. until: UTC seconds at which nobody can send that message again."""
+
+    ROW_SIZE: ClassVar = 2 * MAX_BLOB
 
     until: Annotated[int, uint()]
     message: Annotated[bytes, octets()]
@@ -238,7 +240,7 @@ def keep(account: Account, begun: Begun, place: Place, message: bytes) -> None:
     message: the whole first message, kept beside the one-time key's id: should the key come a second time, the two
     prove that the server handed it out twice.
     """
-    now = account.api.clock.now()
+    now = account.api.clock.latest()
     sessions.put(account.store, place, begun.session, was_received_on=True)
     sessions.remember_initial(account.store, place, begun.session, now=now)
     if begun.one_time_id is not None:
@@ -251,6 +253,6 @@ def _spent(account: Account, key_id: int, initial: InitialPart) -> HoldfastError
     kept = account.store.get(USED, key_id.to_bytes(4, "big"))
     if kept is None:
         return Untrusted("the message is for a one-time key that this device does not have")
-    used = open_row(_Used, kept, "used one-time key", max_size=2 * MAX_BLOB)
+    used = open_row(_Used, kept, "used one-time key")
     first = read_message(used.message).initial
     return OneTimeKeyReused(key_id, used.message, is_replay=first is not None and first.ephemeral == initial.ephemeral)

@@ -9,7 +9,9 @@ says nothing against the message: it is held and opened later. A server that doe
 
 from __future__ import annotations
 
+import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -36,12 +38,12 @@ _HELD: Final = "held"
 # Messages that wait for a human's yes to their sender, or for the end of a doubt: 20 a day for the 50 days that nobody
 # looks. Who writes more loses the oldest of their own, and strangers before contacts.
 _HELD_QUOTA: Final = Quota(of_one=1000, of_all=4000)
-_SERVER_KEEPS_SECONDS: Final = 30 * 86_400  # as long as a message waits there
+SERVER_KEEPS_SECONDS: Final = 30 * 86_400  # as long as a message waits there
 # What the server brings again after twice that does not open any more.
-REMEMBER_SECONDS: Final = 2 * _SERVER_KEEPS_SECONDS
+REMEMBER_SECONDS: Final = 2 * SERVER_KEEPS_SECONDS
 # Senders whose chain is still in doubt, asked about in one fetch: a flood of made-up ones is not asked about for ever.
 _MOST_DOUBTED: Final = 20
-# Messages left on the server because their large content did not come: half a page, so the others still come.
+# Rows left on the server, whose large content did not come or whose kind is unknown: half a page, so others still come.
 _MOST_LEFT: Final = 50
 _PAGE: Final = 100  # messages in one answer: acknowledged together, so little is fetched twice after a cut
 _MOST_PAGES: Final = 1000  # a full mailbox has fewer: a server that always has one more is left
@@ -54,6 +56,9 @@ _FINAL: Final = frozenset({400, 403, 404, 422})
 LAST_RESORT_ALARM: Final = 10
 
 _ASK_AGAIN: Final = "Ask the sender to send it again. It is kept in this report as it came."
+_FETCHED_AGAIN: Final = (
+    "It stays on the server and is fetched again the next time. If this goes on, tell your officers."
+)
 _SENT_AGAIN: Final = (
     "Nothing to do: a session is begun anew with that device, which then sends again what was not read. If it has not "
     "come within two days, ask the sender to send it again. It is kept in this report as it came."
@@ -104,15 +109,18 @@ def _take(account: Account, row: Answer) -> bytes:
             return _take_message(account, row)
         with account.store.transaction():
             is_letter = letters.keep(account, row)
-        reason = "" if is_letter else "The server hands over something of an unknown kind."
+        if not is_letter:
+            # A newer program may know it.
+            what = hashlib.sha256(row.identifier("message_id")).digest()
+            _leave(account, what, lambda: _report_row(account, "Something of an unknown kind is in the mailbox."))
     except AnswerRefused as error:
-        reason = str(error)
-    if reason:
         with account.store.transaction():
-            reports.add(
-                account, ReportKind.UNDECRYPTABLE, reason, way_out="Update this program, or tell your officers."
-            )
+            _report_row(account, str(error))
     return b""
+
+
+def _report_row(account: Account, text: str) -> None:
+    reports.add(account, ReportKind.UNDECRYPTABLE, text, way_out="Update this program, or tell your officers.")
 
 
 def _take_message(account: Account, row: Answer) -> bytes:
@@ -127,7 +135,9 @@ def _take_message(account: Account, row: Answer) -> bytes:
         return b""
     content = _content(account, row) if has_content else b""
     if has_content and not content:
-        _leave(account, envelope, "The server withholds the large content of a message.")
+        text = "The server withholds the large content of a message."
+        kind, way_out = ReportKind.CONTENT_WITHHELD, _FETCHED_AGAIN
+        _leave(account, envelope.hash, lambda: _report(account, envelope, text, kind, way_out=way_out))
     return _open(account, replace(envelope, content=content, lacks_content=has_content and not content))
 
 
@@ -145,18 +155,20 @@ def _content(account: Account, row: Answer) -> bytes:
 
 
 class _Left(Exception):
-    """A message stays in the mailbox, where its large content is, and is fetched again the next time."""
+    """A row stays in the mailbox, and is fetched again the next time."""
 
 
-def _leave(account: Account, envelope: Envelope, text: str) -> None:
-    """Raise _Left while there is room for it. Above that the message is taken without its content."""
-    if account.store.get(LEFT, envelope.hash) is None:
-        if len(account.store.keys(LEFT)) >= _MOST_LEFT:
-            return
+def _leave(account: Account, what: bytes, tell: Callable[[], None]) -> None:
+    """Raise _Left while there is room for it, having told so the first time. what: 32 bytes that name the row.
+
+    Above that the row is taken as it is: those that stay stand in the way of what comes behind them.
+    """
+    if account.store.get(LEFT, what) is None:
         with account.store.transaction():
-            account.store.put(LEFT, envelope.hash, _until(account, _SERVER_KEEPS_SECONDS))
-            way_out = "It stays on the server and is fetched again the next time. If this goes on, tell your officers."
-            _report(account, envelope, text, ReportKind.CONTENT_WITHHELD, way_out=way_out)
+            tell()
+            if len(account.store.keys(LEFT)) >= _MOST_LEFT:
+                return
+            account.store.put(LEFT, what, _until(account, SERVER_KEEPS_SECONDS))
     raise _Left
 
 
@@ -255,7 +267,7 @@ def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[
         if session is None:
             continue
         try:
-            plaintext = session.decrypt(incoming, now=account.api.clock.now())
+            plaintext = session.decrypt(incoming, now=account.api.clock.latest())
         except UnwrapFailed:
             continue
         sessions.put(account.store, place, session, was_received_on=True)
@@ -278,7 +290,7 @@ def _mark(account: Account, envelope: Envelope) -> None:
 
 
 def _until(account: Account, seconds: int = REMEMBER_SECONDS) -> SecretBytes:
-    return SecretBytes(encode([account.api.clock.now() + seconds]))
+    return SecretBytes(encode([account.api.clock.latest() + seconds]))
 
 
 def _keep(account: Account, envelope: Envelope, session: Session, plaintext: bytes) -> None:

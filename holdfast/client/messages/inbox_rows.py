@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from holdfast.client.sessions.sessions import Address
 from holdfast.core.base.rows import flag, nested_or_none, octets, open_row, seal_row, spread, uint
@@ -22,6 +22,8 @@ _MAX_ROW: Final = 2 * 1024 * 1024  # bytes: large content and its message, with 
 @dataclass(frozen=True)
 class Envelope:
     """One message as the server handed it over. Sender and times are its word only. content: large ciphertext or b"".
+
+    ROW_SIZE: ClassVar = _MAX_ROW
 
     lacks_content: the server says that there is large content, and did not give it.
     """
@@ -45,12 +47,14 @@ class Envelope:
     @classmethod
     def from_secret(cls, secret: SecretBytes) -> Envelope:
         """Undo to_secret."""
-        return open_row(cls, secret, "held message", max_size=_MAX_ROW)
+        return open_row(cls, secret, "held message")
 
 
 @dataclass(frozen=True)
 class Kept:
     """One message in the inbox, as `messages.Received` shows it."""
+
+    ROW_SIZE: ClassVar = _MAX_ROW
 
     received_at: Annotated[int, uint()]
     sender: Annotated[Address, spread(Address)]
@@ -68,4 +72,4 @@ class Kept:
     @classmethod
     def from_secret(cls, secret: SecretBytes) -> Kept:
         """Undo to_secret."""
-        return open_row(cls, secret, "inbox", max_size=_MAX_ROW)
+        return open_row(cls, secret, "inbox")

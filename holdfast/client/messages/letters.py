@@ -13,10 +13,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError
+from holdfast.client.errors import ClientError, PeerChanged
 from holdfast.client.messages import quotas, reports
 from holdfast.client.messages.quotas import Quota
 from holdfast.client.messages.reports import ReportKind
@@ -71,12 +71,15 @@ _EVENTS: Final = (
     "contacts-request",
     "contacts-collected",
     "contacts-request-ended",
+    "messages-dropped",
 )
 
 
 @dataclass(frozen=True)
 class Letter:
     """One letter as the server handed it over. Sender (16 bytes each, empty in a notice) and time are its word only."""
+
+    ROW_SIZE: ClassVar = 2 * MAX_BLOB
 
     id: bytes
     kind: Annotated[LetterKind, choice(LetterKind)]
@@ -204,7 +207,7 @@ def waiting(account: Account, kind: LetterKind) -> list[Letter]:
             value = account.store.get(rows, key)
             if value is None:
                 continue
-            letter = open_row(Letter, value, "kept letter", max_size=2 * MAX_BLOB, id=key[-16:])
+            letter = open_row(Letter, value, "kept letter", id=key[-16:])
             if letter.kind is kind:
                 found.append(letter)
     return found
@@ -223,7 +226,8 @@ def hold(account: Account, letter: Letter, error: ClientError) -> None:
     """Let a letter wait, since what stands against it may pass, and say so once for each reason."""
     what = "A recovery share" if letter.kind is LetterKind.SHARE else "A letter of another device of yours"
     text = f"{what} is held here unread; nothing of it is lost. {error}"
-    reports.add_once(account, letter.id, ReportKind.IN_DOUBT, text, way_out=error.way_out, user=letter.sender_user)
+    kind = ReportKind.WAITING if isinstance(error, PeerChanged) else ReportKind.IN_DOUBT
+    reports.add_once(account, letter.id, kind, text, way_out=error.way_out, user=letter.sender_user)
 
 
 def notices(account: Account) -> list[Notice]:

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, ProfileError, WrongInput
-from holdfast.client.identity import chains
-from holdfast.client.messages import inbox, outbox, renewals, sent, settling
+from holdfast.client.identity import chains, peers
+from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
-from holdfast.client.messages.reports import TOLD, Report, ReportKind, add, list_reports
+from holdfast.client.messages.reports import TOLD, TOLD_SECONDS, Report, ReportKind, add, list_reports
 from holdfast.client.messages.sent import Unconfirmed
 from holdfast.client.messages.settling import compose
 from holdfast.client.profile.account import Account
@@ -33,6 +33,7 @@ from holdfast.core.messages.content import (
     open_large,
     seal_large,
 )
+from holdfast.core.signed.payloads import ID_SIZE
 
 __all__ = [
     "Flushed",
@@ -42,6 +43,8 @@ __all__ = [
     "Sent",
     "Unconfirmed",
     "announce",
+    "care",
+    "confirm",
     "flush",
     "greet",
     "open_large",
@@ -119,9 +122,10 @@ def send(account: Account, user: bytes, content: bytes, *, message_id: bytes | N
     """Send up to 1,000,000 bytes to a user (16 bytes) and to one's own other devices; above 4 KiB by the mailbox.
 
     Durably kept before anything leaves. message_id: 16 random bytes of an app that keeps its own list of what is to be
-    sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge;
-    PeerChanged until a human has confirmed; TrustRefused when something does not hold, the message being kept for
-    later if it was queued; Problem for a refusal by the server.
+    sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge; ValueError
+    for an id of another size, before anything is asked for or kept; PeerChanged until a human has confirmed;
+    TrustRefused when something does not hold, the message being kept for later if it was queued; Problem for a refusal
+    by the server.
     """
     if len(content) <= MAX_BODY:
         return _send(account, user, ContentKind.BYTES, content, message_id=message_id)
@@ -151,6 +155,8 @@ def _send(
     *,
     message_id: bytes | None,
 ) -> Sent:
+    if message_id is not None and len(message_id) != ID_SIZE:
+        raise ValueError(f"a message id has {ID_SIZE} bytes")
     _require_member(account)
     theirs = outbox.prepare(account, user)
     copies = outbox.prepare(account, account.user) if user != account.user else None
@@ -183,15 +189,19 @@ def _flush_and_report(ready: Ready, message_id: bytes, account: Account, key: by
     flushed = flush(account)
     if key in flushed.refused:
         raise flushed.refused[key]
+    without_keys = list(ready.without_keys)
     if key in flushed.sent:
         reached = flushed.sent[key]
+        now = peers.find_known(account, ready.state.user) or ready.state
+        missed = (ready.state.devices.keys() & now.devices.keys()) - {account.device.id, *reached, *without_keys}
+        without_keys += sorted(missed)
     else:
         reached = [device for device, _ in outbox.Row.load(account, key).envelopes] if key else []
     begun = [device for device, (_, session) in ready.chosen.items() if session.is_last_resort]
     return Sent(
         id=message_id,
         devices=tuple(UUID(bytes=device) for device in reached),
-        without_keys=tuple(UUID(bytes=device) for device in ready.without_keys),
+        without_keys=tuple(UUID(bytes=device) for device in without_keys),
         last_resort=tuple(UUID(bytes=device) for device in begun),
         is_sent=key not in flushed.waiting,
     )
@@ -247,6 +257,11 @@ def flush(account: Account) -> Flushed:
     return flushed
 
 
+def confirm(account: Account) -> None:
+    """Acknowledge at once what the app has taken, instead of by the next act."""
+    settling.settle(account)
+
+
 def care(account: Account) -> Flushed:
     """Flush, having looked whether the devices that have not acknowledged something are still there."""
     settling.follow(account)
@@ -297,8 +312,20 @@ def _control(
 
 
 def prune(account: Account) -> int:
-    """Destroy what was kept to recognise repetitions, or to be sent again, and is too old. Returns how many rows."""
-    now = account.api.clock.earliest()
-    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD, TOLD, inbox.LEFT)
-    recognised = sum(sessions.prune(account.store, kind, now=now) for kind in kinds)
+    """Destroy what was kept to recognise repetitions, or to be sent again, and is too old. Returns how many rows.
+
+    None without a confirmed time (`Clock.confirmed`).
+    """
+    now = account.api.clock.confirmed()
+    if now is None:
+        return 0
+    # What was begun with a signed pre-key can come again for as long as its private half is here.
+    since = min([now, *(made_at + sessions.INITIAL_LIFE_SECONDS for made_at in prekeys.list_made(account))])
+    lives = {
+        **dict.fromkeys((sessions.INITIAL, sessions.SEEN, USED), sessions.INITIAL_LIFE_SECONDS),
+        **dict.fromkeys((inbox.HAD, inbox.HEARD), inbox.REMEMBER_SECONDS),
+        inbox.LEFT: inbox.SERVER_KEEPS_SECONDS,
+        TOLD: TOLD_SECONDS,
+    }
+    recognised = sum(sessions.prune(account.store, kind, now=since, life=life) for kind, life in lives.items())
     return recognised + sent.expire(account) + renewals.prune(account)

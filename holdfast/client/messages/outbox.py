@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, NotPossible, Problem, TrustRefused, Unreachable
+from holdfast.client.errors import ClientError, NotYet, Problem, TrustRefused, Unreachable
 from holdfast.client.identity import chains, peers
-from holdfast.client.messages import bundles, handshakes, inbox, sent
+from holdfast.client.messages import bundles, handshakes, inbox, prekeys, sent
 from holdfast.client.messages.bundles import ClaimedBundle
 from holdfast.client.messages.reports import ReportKind, add
 from holdfast.client.messages.sent import Body
@@ -30,8 +30,11 @@ from holdfast.core.messages.session import Session
 
 OUTBOX: Final = "outbox"
 _MAX_ROW: Final = 2 * 1024 * 1024  # bytes: large content and an envelope for each of 64 devices
-# Never as it stands, whoever asks again: anything else may pass.
-_FINAL: Final = frozenset({400, 404, 413, 422})
+# What the server says of the message's own bytes, and would say again: anything else may pass.
+_FINAL: Final = frozenset({"invalid", "invalid-json", "malformed", "malformed-request", "out-of-bounds", "too-large"})
+# Refused otherwise, by what should pass: an account that is put back, a server that is older or newer. Not for ever.
+_REFUSED_SECONDS: Final = 30 * 86_400
+_REFUSED: Final = frozenset({400, 404, 413, 422})
 
 
 @dataclass
@@ -49,6 +52,8 @@ class Ready:
 @dataclass(frozen=True)
 class Row:
     """One message in the outbox. key: of the row. act: the idempotency key, another one for each time it is encrypted.
+
+    ROW_SIZE: ClassVar = _MAX_ROW
 
     head: the chain head that it was encrypted for. plaintext: the content, should it have to be encrypted anew.
     content: large ciphertext, or b"". device: of one's own, in whose sessions it is encrypted.
@@ -81,7 +86,15 @@ class Row:
         """Read a row."""
         kept = account.store.get(OUTBOX, key)
         assert kept is not None
-        return open_row(cls, kept, "outbox", max_size=_MAX_ROW, key=key)
+        return open_row(cls, kept, "outbox", key=key)
+
+
+class _RefusedForGood(Exception):
+    """The server refused a message itself, and would again. Caught by `flush`."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 @dataclass
@@ -163,7 +176,7 @@ def queue(
     for device in ready.state.devices:
         at = Address(ready.state.user, device)
         found = ready.chosen.get(device) or sessions.to_send(account, at)
-        if device == account.device.id or found is None:
+        if device == account.device.id or device in ready.without_keys or found is None:
             continue
         place, session = found
         envelopes.append((device, session.encrypt(plaintext)))
@@ -174,7 +187,7 @@ def queue(
     row = Row(
         key=key or secrets.token_bytes(16),
         act=secrets.token_bytes(16),
-        queued_at=queued_at or account.api.clock.now(),
+        queued_at=queued_at or account.api.clock.latest(),
         user=ready.state.user,
         head=ready.state.head,
         plaintext=plaintext,
@@ -189,21 +202,25 @@ def queue(
 
 
 def flush(account: Account) -> Flushed:
-    """Send what waits, oldest first, each as it was encrypted. What cannot be sent now stays; nothing is sent twice."""
+    """Send what waits, oldest first, each as it was encrypted. What cannot be sent now stays; nothing is sent twice.
+
+    Before a device has published its pre-keys it sends nothing, since nobody could answer: they are published first.
+    """
     done = Flushed()
     keys = account.store.keys(OUTBOX)
     for at, key in enumerate(keys):
         try:
+            prekeys.publish_first(account)
             done.sent[key] = _send(account, Row.load(account, key))
         except Unreachable:
             done.waiting += keys[at:]
             break
+        except _RefusedForGood as error:
+            _give_up(account, key, error.problem)
+            done.refused[key] = error.problem
         except Problem as problem:
-            if problem.status in _FINAL:
-                _give_up(account, key, problem)
-            else:
-                done.waiting.append(key)
-            if problem.status in _FINAL or problem.status in (401, 403):
+            done.waiting.append(key)
+            if problem.status in _REFUSED or problem.status in (401, 403):
                 done.refused[key] = problem
         except ClientError as error:
             done.waiting.append(key)
@@ -224,9 +241,11 @@ def _send(account: Account, row: Row) -> list[bytes]:
         try:
             account.api.post(f"users/{UUID(bytes=row.user)}/messages", row.document(), key=b64u(row.act))
         except Problem as problem:
-            if problem.code != chains.STALE and problem.field != "envelopes":
+            is_reused = problem.code == "idempotency-key-reused"
+            if problem.code != chains.STALE and problem.field != "envelopes" and not is_reused:
+                _require_passing(account, row, problem)
                 raise
-            row = _anew(account, row)
+            row = _anew(account, row, is_same_fine=is_reused)
             raise Overtaken from problem
         account.store.delete(OUTBOX, row.key)
         return [device for device, _ in row.envelopes]
@@ -238,24 +257,37 @@ def _send(account: Account, row: Row) -> list[bytes]:
     return retry(attempt, lost=lost)
 
 
+def _require_passing(account: Account, row: Row, problem: Problem) -> None:
+    """Raise _RefusedForGood for a refusal of the message itself that will not pass, or has not passed in a month."""
+    # By a confirmed time: a clock that jumps gives no message up.
+    now = account.api.clock.confirmed()
+    waited = now - row.queued_at if now is not None else 0
+    if problem.code in _FINAL or (problem.status in _REFUSED and waited >= _REFUSED_SECONDS):
+        raise _RefusedForGood(problem) from problem
+
+
 def _anew(account: Account, row: Row, *, is_same_fine: bool = False) -> Row:
     """Encrypt a message again for the devices that its recipient has now. The answer's own head is not looked at.
 
-    is_same_fine: also when they are those it was encrypted for. Otherwise the server is not believed that it was not.
+    is_same_fine: also when they are those it was encrypted for. Otherwise the server is not believed that it was not,
+    unless it is because devices with which there are sessions have no pre-keys there: those are left out.
     """
     peers.expire(account, row.user)
     ready = prepare(account, row.user)
     before = {device for device, _ in row.envelopes}
     after = {device for device in ready.state.devices if device != account.device.id} - set(ready.without_keys)
     if not is_same_fine and ready.state.head == row.head and before == after:
-        raise TrustRefused(
-            "The server says that the recipient's devices have changed, but shows no change.",
-            way_out=_ENDLESS,
-        )
+        keyless = [device for device in before if not bundles.has_keys(account, device)]
+        if not keyless:
+            raise TrustRefused(
+                "The server says that the recipient's devices have changed, but shows no change.",
+                way_out=_ENDLESS,
+            )
+        ready.without_keys += keyless
     with account.store.transaction():
         key = queue(account, ready, row.plaintext, content=row.content, key=row.key, queued_at=row.queued_at)
         if key is None:
-            raise NotPossible("That person has no device that can be written to.", way_out=NO_DEVICE)
+            raise NotYet("That person has no device that can be written to yet. The message waits.", way_out=NO_DEVICE)
     return Row.load(account, key)
 
 

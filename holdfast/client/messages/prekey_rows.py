@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from holdfast.client.errors import damaged
 from holdfast.client.profile.store import Store
-from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.rows import in_order, octets, open_row, seal_row, secret, uint
 from holdfast.core.base.secret import SecretBytes
@@ -42,6 +41,8 @@ def key_of(key_id: int) -> bytes:
 class SignedRow:
     """A signed pre-key: seeds (the KEM's is empty in a classical suite), its Sign1, and when it was made.
 
+    ROW_SIZE: ClassVar = MAX_BLOB
+
     replaced_at: UTC seconds; 0 while it is the current one.
     """
 
@@ -69,6 +70,8 @@ class SignedRow:
 @dataclass(frozen=True)
 class OneTimeRow:
     """A one-time pre-key: seeds, its batch's 16-byte id, its leaf, and when the server was first seen without it.
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     gone_at: UTC seconds; 0 while the server still holds it, or has not been given it yet.
     """
@@ -103,6 +106,8 @@ class OneTimeRow:
 class BatchRow:
     """The signed statement over one batch. leaves: what the server has not acknowledged yet, empty once it has."""
 
+    ROW_SIZE: ClassVar = _MAX_BATCH_ROW
+
     batch_id: bytes
     statement: Annotated[bytes, octets()]
     leaves: Annotated[bytes, octets()]
@@ -120,6 +125,8 @@ class BatchRow:
 @dataclass(frozen=True)
 class Ledger:
     """What is remembered of pre-keys as a whole.
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     next_id: above every id ever used, so it only grows. epoch: how often the server said it had voided its keys.
     foreign: ids that the server holds and this device does not, told to the person once.
@@ -161,7 +168,6 @@ def _own(key_id: int, suite: Suite, dh_seed: SecretBytes, kem_seed: SecretBytes,
 def _load(kind: type[R], store: Store, name: str, key: bytes, **beside: Any) -> R | None:
     kept = store.get(name, key)
     try:
-        limit = _MAX_BATCH_ROW if name == BATCH else MAX_BLOB
-        return open_row(kind, kept, f"profile {name}", max_size=limit, **beside) if kept else None
+        return open_row(kind, kept, f"profile {name}", **beside) if kept else None
     except Malformed as error:
         raise damaged(error) from error

@@ -27,7 +27,7 @@ from holdfast.client.messages.prekey_rows import (
 )
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
-from holdfast.core.base.encoding import Encodable, b64u, decode, label
+from holdfast.core.base.encoding import Encodable, b64u, decode, encode, label
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.messages.bundle import PrivatePreKey, build_batch
 from holdfast.core.messages.prekeys import BatchStatement, SignedPreKey
@@ -53,6 +53,7 @@ _MOST_HELD: Final = 10_000
 _JUMPS: Final = 5  # each leaves ten thousand ids aside: a profile restored from a backup is past its own after one
 _REUSED: Final = ("pre-key-id-reused", "pre-key-older")
 _STALE: Final = "pre-key-stale"
+_PUBLISHED: Final = "pre-keys-published"  # device: [when it last published all that was due]
 # The server holds a signed pre-key that this profile never made: after a restored backup nobody can begin a session,
 # so it is replaced. Not at once after one was made, or two machines with one profile, or a server that lies, would
 # have a new one made at each call.
@@ -94,9 +95,12 @@ class _Findings:
 
 
 def load_signed(account: Account, key_id: int) -> OwnPreKey | None:
-    """Return the private half of a signed pre-key of this device, or None when there is none or its time is over."""
-    row = SignedRow.load(account.store, key_id)
-    if row is None or account.api.clock.now() >= _ends_at(row):
+    """Return the private half of a signed pre-key of this device, or None when there is none or its time is over.
+
+    Over by a time that was confirmed: a clock that jumps would have honest messages refused, and so lost.
+    """
+    row, now = SignedRow.load(account.store, key_id), account.api.clock.confirmed()
+    if row is None or (now is not None and now >= _ends_at(row)):
         return None
     return row.own(account.suite)
 
@@ -113,6 +117,11 @@ def use_up(account: Account, key_id: int) -> None:
     account.store.delete(ONE_TIME, key_of(key_id))
 
 
+def list_made(account: Account) -> list[int]:
+    """Return when each signed pre-key was made whose private half is here, in UTC seconds."""
+    return [row.made_at for row in all_signed(account.store)]
+
+
 # Care
 
 
@@ -120,8 +129,9 @@ def publish(account: Account) -> Published:
     """Do all that this device's pre-keys need: renew, hold the server to what it was given, refill, destroy.
 
     The signed pre-key is renewed when it is a week old, one-time keys are refilled below 25, private halves go when
-    no honest message can need them. They are kept durably before their public halves leave, so a crash costs at
-    most unused keys. Raises ProfileError on a device that is not in its account's chain.
+    no honest message can need them, by a time that was confirmed (`key_log.confirm_time`). They are kept durably before
+    their public halves leave, so a crash costs at most unused keys. Raises ProfileError on a device that is not in its
+    account's chain.
     """
     if not account.device.is_active:
         raise ProfileError(
@@ -139,7 +149,17 @@ def publish(account: Account) -> Published:
         more, count = _refill(account)
         stored += more
     destroyed = destroy_due(account)
+    with account.store.transaction():
+        for device in account.store.keys(_PUBLISHED):
+            account.store.delete(_PUBLISHED, device)
+        account.store.put(_PUBLISHED, account.device.id, SecretBytes(encode([account.api.clock.now()])))
     return Published(is_renewed, stored, max(held.count, count), destroyed, tuple(findings.warnings))
+
+
+def publish_first(account: Account) -> None:
+    """Publish if this device of the account never has. Raises as `publish` does."""
+    if account.device.is_active and account.store.get(_PUBLISHED, account.device.id) is None:
+        publish(account)
 
 
 def _publish_signed(account: Account, held: Held) -> tuple[bool, bool]:
@@ -147,11 +167,12 @@ def _publish_signed(account: Account, held: Held) -> tuple[bool, bool]:
 
     Returns whether the key is new, and whether it was sent: not when the server has it.
     """
-    current = next((row for row in all_signed(account.store) if not row.replaced_at), None)
+    current = _current(account)
     is_due = current is None or _is_due(account, current, held)
     row = _make_signed(account) if is_due or current is None else current
     for _ in range(_JUMPS):
         if _hash_of(row) == held.signed_hash:
+            _mark_replaced(account, by=row)
             return is_due, False
         try:
             document = {"v": 1, "signed_pre_key": b64u(row.statement)}
@@ -166,8 +187,23 @@ def _publish_signed(account: Account, held: Held) -> tuple[bool, bool]:
             else:
                 raise
         else:
+            _mark_replaced(account, by=row)
             return is_due, True
     raise ProfileError(*_CLONED)
+
+
+def _current(account: Account) -> SignedRow | None:
+    """Return the newest signed pre-key, published or about to be."""
+    return next((row for row in reversed(all_signed(account.store)) if not row.replaced_at), None)
+
+
+def _mark_replaced(account: Account, *, by: SignedRow) -> None:
+    """Note that the server hands out one signed pre-key in place of the others: from now on they are left to end."""
+    now = account.api.clock.latest()
+    with account.store.transaction():
+        for row in all_signed(account.store):
+            if row.key_id != by.key_id and not row.replaced_at:
+                replace(row, replaced_at=now).save(account.store)
 
 
 def _is_due(account: Account, current: SignedRow, held: Held) -> bool:
@@ -176,10 +212,14 @@ def _is_due(account: Account, current: SignedRow, held: Held) -> bool:
     return (
         age >= RENEW_AFTER_SECONDS
         # Made under a clock that was ahead: nobody takes a pre-key of the future.
-        or age < -MAX_AHEAD_SECONDS
+        or _is_of_the_future(account, current.made_at)
         or (is_foreign and age >= REPLACE_FOREIGN_AFTER_SECONDS)
         or not _is_of_this_device(account, SignedPreKey, current.statement)
     )
+
+
+def _is_of_the_future(account: Account, issued_at: int) -> bool:
+    return issued_at > account.api.clock.earliest() + MAX_AHEAD_SECONDS
 
 
 def _hash_of(row: SignedRow) -> bytes:
@@ -192,8 +232,11 @@ def _is_of_this_device(account: Account, kind: type[SignedPreKey] | type[BatchSt
 
 
 def _make_signed(account: Account) -> SignedRow:
-    """Make and keep a signed pre-key; the one before counts as replaced from now on."""
-    now, suite = account.api.clock.earliest(), account.suite
+    """Make and keep a signed pre-key. The one before counts as replaced when the server has this one."""
+    now, suite, before = account.api.clock.earliest(), account.suite, _current(account)
+    if before is not None and not _is_of_the_future(account, before.made_at):
+        # The server takes none that is older than the one that it has; clocks are set back by seconds all the time.
+        now = max(now, before.made_at)
     with account.store.transaction():
         ledger = Ledger.load(account.store)
         private, public = PrivatePreKey.generate(ledger.next_id, suite)
@@ -205,9 +248,6 @@ def _make_signed(account: Account) -> SignedRow:
             kem=public.kem,
         )
         signed = sign(statement.to_payload(), purpose=Purpose.PREKEY, key=account.signing_key)
-        for row in all_signed(account.store):
-            if not row.replaced_at:
-                replace(row, replaced_at=now).save(account.store)
         made = SignedRow(public.key_id, private.dh, private.kem or SecretBytes(b""), now, signed.encode())
         made.save(account.store)
         replace(ledger, next_id=ledger.next_id + 1).save(account.store)
@@ -233,9 +273,10 @@ def _upload_unsent(account: Account) -> tuple[int, int]:
     for batch in _batches(account):
         if not batch.leaves:
             continue
-        if not _is_of_this_device(account, BatchStatement, batch.statement):
-            # The device was replaced before the answer came. The server may have handed these out meanwhile, so they
-            # run out like every other key of the old device.
+        issued_at = BatchStatement.from_payload(Sign1.parse(batch.statement).payload).header.issued_at
+        if not _is_of_this_device(account, BatchStatement, batch.statement) or _is_of_the_future(account, issued_at):
+            # The device was replaced before the answer came, or a clock was ahead: the server would refuse the batch
+            # for as long. It may have handed these out meanwhile, so they run out like every other key.
             replace(batch, leaves=b"").save(account.store)
             continue
         document = {"v": 1, "batch": b64u(batch.statement), "leaves": b64u(batch.leaves)}
@@ -320,7 +361,7 @@ def _held_batch(row: Answer) -> tuple[bytes, list[int]]:
 def _compare(account: Account, held: Held) -> _Findings:
     """Hold what the server has to what it was given and what was used, and remember what it no longer has."""
     findings = _Findings()
-    store, now = account.store, account.api.clock.earliest()
+    store, now = account.store, account.api.clock.latest()
     with store.transaction():
         ledger = Ledger.load(store)
         kept = {row.key_id: row for row in all_one_time(store)}
@@ -341,7 +382,7 @@ def _compare(account: Account, held: Held) -> _Findings:
             if not row.gone_at and row.key_id not in held.key_ids:
                 row.gone(now).save(store)
         replace(ledger, epoch=held.epoch, foreign=unknown).save(store)
-    current = next((row for row in all_signed(store) if not row.replaced_at), None)
+    current = _current(account)
     if current is None or held.signed_hash != _hash_of(current):
         findings.warnings.append(
             "The server hands out another signed pre-key than this device's newest: nobody can begin a session with it."
@@ -358,16 +399,22 @@ def _ends_at(row: SignedRow) -> int:
 
 
 def destroy_due(account: Account) -> int:
-    """Destroy the private halves that no honest message can need any more; returns how many.
+    """Destroy the private halves that no honest message can need any more; returns how many. None without a confirmed
+    time (`Clock.confirmed`).
 
     A one-time key is handed out together with the signed pre-key of that moment, and neither works without the
     other: once the server is without it, it goes with the last signed pre-key that was made before then. Not at
     once, since the server's word alone would otherwise decide what can still be read.
     """
-    store, now = account.store, account.api.clock.earliest()
+    store, now = account.store, account.api.clock.confirmed()
+    if now is None:
+        return 0
     destroyed = 0
     with store.transaction():
         for row in all_signed(store):
+            if row.replaced_at > now + MAX_AHEAD_SECONDS:
+                # Replaced under a clock that was ahead: its month begins today.
+                replace(row, replaced_at=now).save(store)
             # The current one is replaced before it ends; a device that cannot publish keeps it until it can.
             if row.replaced_at and now >= _ends_at(row):
                 store.delete(SIGNED, key_of(row.key_id))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from holdfast.client.messages import quotas
 from holdfast.client.messages.quotas import Quota
@@ -41,6 +41,8 @@ class Renewal:
     answer. is_again: what it has not acknowledged is to be sent again.
     """
 
+    ROW_SIZE: ClassVar = 2 * MAX_BLOB
+
     peer: Address
     is_unread: Annotated[bool, flag()] = False
     session: Annotated[bytes, octets(0, 16)] = b""
@@ -59,7 +61,7 @@ class Renewal:
 def load(store: Store, peer: Address) -> Renewal:
     """Return what is owed to a device."""
     kept = store.get(_RENEWAL, peer.user + peer.device)
-    return open_row(Renewal, kept, "renewal", max_size=2 * MAX_BLOB, peer=peer) if kept else Renewal(peer)
+    return open_row(Renewal, kept, "renewal", peer=peer) if kept else Renewal(peer)
 
 
 def save(account: Account, row: Renewal) -> None:
@@ -73,10 +75,13 @@ def save(account: Account, row: Renewal) -> None:
 
 
 def note_unread(account: Account, peer: Address) -> bool:
-    """Note that something in a device's name did not open, in the caller's transaction. False when there are too many.
+    """Note that something in another device's name did not open, in the caller's transaction.
 
-    Nobody is believed by this: `settling` asks that device's own account for it, and bounds how often.
+    Nobody is believed by it: `settling` asks that device's own account, and bounds how often. False where nothing comes
+    of it: in this device's own name, and when there are too many names.
     """
+    if peer.device == account.device.id:
+        return False
     keys = account.store.keys(_RENEWAL)
     if len(keys) >= _MOST and peer.user + peer.device not in keys:
         return False

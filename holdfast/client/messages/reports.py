@@ -18,10 +18,9 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
 from holdfast.core.base.encoding import MAX_BLOB, encode
 from holdfast.core.base.rows import choice, octets, open_row, seal_row, several, text, uint
-from holdfast.core.base.secret import SecretBytes
 
-TOLD: Final = "held-told"  # [until]: a reason for which something waits, told and not to be told again
-_TOLD_SECONDS: Final = 60 * 86_400  # nothing that is held can be opened after that
+TOLD: Final = "held-told"  # a reason for which something waits, told and not to be told again
+TOLD_SECONDS: Final = 60 * 86_400  # nothing that is held can be opened after that
 _MOST_TOLD: Final = 8  # reasons of one thing: a server that changes its excuse is not listened to for ever
 _OPENS_LATER: Final = "It opens by itself when this has passed. If it goes on, tell your officers."
 REPORT: Final = "report"  # rows of all kinds, as they were kept before each kind had its own
@@ -59,6 +58,8 @@ def _row_kind(kind: ReportKind) -> str:
 class Report:
     """One thing to be heard of. user, device: whom the server names (16 bytes each), empty where nobody is named.
 
+    ROW_SIZE: ClassVar = _MAX_ROW
+
     evidence: the messages as they came, at most two. at: UTC seconds.
     """
 
@@ -89,6 +90,15 @@ class Report:
         self._store.delete(REPORT, self.id)
 
 
+@dataclass(frozen=True)
+class _ToldRow:
+    """A reason for which something waits, told and not to be told again. report: its id, until somebody has read it."""
+
+    until: Annotated[int, uint()]
+    kind: Annotated[ReportKind, choice(ReportKind)]
+    report: Annotated[bytes, octets()]
+
+
 def add(
     account: Account,
     kind: ReportKind,
@@ -98,8 +108,8 @@ def add(
     user: bytes = b"",
     device: bytes = b"",
     evidence: tuple[bytes, ...] = (),
-) -> None:
-    """Keep a report, in the caller's transaction."""
+) -> bytes:
+    """Keep a report, in the caller's transaction; returns its id."""
     text, now = text[:_MAX_TEXT], account.api.clock.now()
     # The same thing found again and again is one report.
     said = hashlib.sha256(encode([kind.value, user, device, text, list(evidence)])).digest()
@@ -107,6 +117,7 @@ def add(
     report = Report(name, kind, now, user, device, text, way_out[:_MAX_WAY_OUT], evidence, account.store)
     account.store.put(_row_kind(kind), name, seal_row(report))
     trim(account.store, _row_kind(kind), QUOTA)
+    return name
 
 
 def add_once(account: Account, about: bytes, kind: ReportKind, text: str, *, way_out: str, user: bytes) -> None:
@@ -117,13 +128,18 @@ def add_once(account: Account, about: bytes, kind: ReportKind, text: str, *, way
     with account.store.transaction():
         name = about + hashlib.sha256(text.encode()).digest()
         if account.store.get(TOLD, name) is None and len(_told(account, about)) < _MOST_TOLD:
-            account.store.put(TOLD, name, SecretBytes(encode([account.api.clock.now() + _TOLD_SECONDS])))
-            add(account, kind, text, way_out=way_out or _OPENS_LATER, user=user)
+            report = add(account, kind, text, way_out=way_out or _OPENS_LATER, user=user)
+            until = account.api.clock.latest() + TOLD_SECONDS
+            account.store.put(TOLD, name, seal_row(_ToldRow(until, kind, report)))
 
 
 def forget_told(account: Account, about: bytes) -> None:
-    """Forget what `add_once` has told of something, in the caller's transaction."""
+    """Withdraw what `add_once` has told of something, which waits no more, in the caller's transaction."""
     for name in _told(account, about):
+        row = account.store.get(TOLD, name)
+        assert row is not None
+        told = open_row(_ToldRow, row, "reason told")
+        account.store.delete(_row_kind(told.kind), told.report)
         account.store.delete(TOLD, name)
 
 
@@ -138,5 +154,5 @@ def list_reports(account: Account) -> list[Report]:
         for key in account.store.keys(rows):
             kept = account.store.get(rows, key)
             assert kept is not None
-            found.append(open_row(Report, kept, "report", max_size=_MAX_ROW, id=key, _store=account.store))
+            found.append(open_row(Report, kept, "report", id=key, _store=account.store))
     return sorted(found, key=lambda report: report.at)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.messages import reports
@@ -21,6 +21,7 @@ from holdfast.client.sessions.sessions import Address
 from holdfast.core.base.rows import flag, octets, open_row, pair, seal_row, several, uint
 from holdfast.core.messages import repeats
 from holdfast.core.messages.content import Content, ContentKind
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 
 _SENT: Final = "sent"
 _BODY: Final = "sent-body"
@@ -64,6 +65,8 @@ class Sent:
 @dataclass(frozen=True)
 class Body:
     """What is sent again: the encoded content, and the large ciphertext that it names, or b""."""
+
+    ROW_SIZE: ClassVar = _MAX_BODY
 
     plaintext: Annotated[bytes, octets()]
     content: Annotated[bytes, octets()]
@@ -128,29 +131,32 @@ def acknowledge(account: Account, sender: Address, message_ids: Collection[bytes
 def _find_overtaken(account: Account, peer: Address, newest: int) -> bool:
     now, found = account.api.clock.now(), False
     for row in waiting_for(account, peer):
-        if row.sent_at < newest and now - row.tried_at >= _DAY:
+        # One that was tried in the future, by a clock that was ahead, is due as well.
+        if row.sent_at < newest and abs(now - row.tried_at) >= _DAY:
             _save(account.store, _placed(row, peer.device, b""))
             found = True
     return found
 
 
 def revise(account: Account, user: bytes, listed: Collection[bytes]) -> set[bytes]:
-    """Wait for those devices alone that a user's chain lists. Returns the devices that are to be sent something.
+    """Wait for those devices alone that a user's chain lists, in the caller's transaction.
 
-    listed: of 16 bytes each, without this one. What nobody has acknowledged is due to the devices that remain.
+    listed: of 16 bytes each, without this one. What nobody has acknowledged is due to the devices that remain. Returns
+    those that are to be sent something.
     """
     due: set[bytes] = set()
-    with account.store.transaction():
-        for row in _of_user(account.store, user):
-            still = repeats.still_due(row.devices, listed, is_acknowledged=row.is_acknowledged)
-            if still == set(row.devices):
-                continue
+    for row in list(_of_user(account.store, user)):
+        still = repeats.still_due(row.devices, listed, is_acknowledged=row.is_acknowledged)
+        if still != set(row.devices):
             due |= still - set(row.devices)
-            _save_or_drop(
-                account.store,
-                replace(row, waiting=tuple((device, row.session_with(device) or b"") for device in sorted(still))),
-            )
+            places = tuple((device, row.session_with(device) or b"") for device in sorted(still))
+            _save_or_drop(account.store, replace(row, waiting=places))
     return due
+
+
+def is_out_of_date(account: Account, user: bytes, listed: Collection[bytes]) -> bool:
+    """Whether something waits for a device of a user that their chain lists no longer."""
+    return any(not set(row.devices) <= set(listed) for row in _of_user(account.store, user))
 
 
 def users(store: Store) -> list[bytes]:
@@ -169,7 +175,7 @@ def body(store: Store, row: Sent) -> Body:
     """Return what is sent again."""
     kept = store.get(_BODY, row.key)
     assert kept is not None
-    return open_row(Body, kept, "sent message", max_size=_MAX_BODY)
+    return open_row(Body, kept, "sent message")
 
 
 def sent_again(account: Account, row: Sent, device: bytes, session: bytes) -> None:
@@ -193,15 +199,22 @@ def unconfirmed(account: Account) -> list[Unconfirmed]:
 
 def expire(account: Account) -> int:
     """Destroy what has waited for 30 days, each told if no device has it; returns how many there were."""
+    now = account.api.clock.confirmed()
     over = [row for row in _rows(account.store) if _is_over(account, row)]
+    ahead = [row for row in _rows(account.store) if now is not None and row.sent_at > now + MAX_AHEAD_SECONDS]
     with account.store.transaction():
         for row in over:
             _give_up(account, row)
+        for row in ahead:
+            # Written under a clock that was ahead: its month begins today.
+            _save(account.store, replace(row, sent_at=now or 0))
     return len(over)
 
 
 def _is_over(account: Account, row: Sent) -> bool:
-    return account.api.clock.earliest() - row.sent_at >= repeats.KEPT_SECONDS
+    """Whether its month is over, by a confirmed time: a clock that jumps gives no message up."""
+    now = account.api.clock.confirmed()
+    return now is not None and now - row.sent_at >= repeats.KEPT_SECONDS
 
 
 def _trim(account: Account) -> None:
@@ -221,7 +234,7 @@ def _give_up(account: Account, row: Sent) -> None:
         account,
         ReportKind.NOT_CONFIRMED,
         f"Not confirmed: no device has said that it has the message that you wrote to {UUID(bytes=row.user)} on "
-        f"{written:%Y-%m-%d at %H:%M} UTC.",
+        f"{written:%Y-%m-%d at %H:%M} UTC ({row.key[_USER:].hex()}).",
         way_out="It is kept here no longer. Ask the person whether it came, and send it again if it still matters.",
         user=row.user,
     )

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, Problem, Unreachable
 from holdfast.client.identity import key_log, peers
-from holdfast.client.messages import bundles, handshakes, outbox, renewals, sent
+from holdfast.client.messages import bundles, handshakes, outbox, prekeys, renewals, sent
 from holdfast.client.messages.renewals import Renewal
 from holdfast.client.messages.sent import Body
 from holdfast.client.profile.account import Account
@@ -31,6 +31,7 @@ from holdfast.core.messages.content import (
     acknowledgement_body,
 )
 from holdfast.core.messages.session import Session
+from holdfast.core.signed.payloads import ID_SIZE
 
 _NO_KEYS: Final = "That device has published no keys that a session could begin with."
 
@@ -46,8 +47,8 @@ def compose(
     """Return a content that says, beside its body, what this device sees of its own account and of the key log."""
     return Content(
         kind=kind,
-        message_id=message_id or secrets.token_bytes(16),
-        sent_at=account.api.clock.now(),
+        message_id=secrets.token_bytes(ID_SIZE) if message_id is None else message_id,
+        sent_at=account.api.clock.earliest(),
         body=body,
         conversation=conversation,
         checkpoint=key_log.own_checkpoint(account) or None,
@@ -60,6 +61,10 @@ def settle(account: Account) -> None:
     if not account.device.is_active:
         return
     _revise(account)
+    try:
+        prekeys.publish_first(account)
+    except ClientError:
+        return
     for peer in renewals.peers(account.store):
         try:
             _settle_with(account, peer)
@@ -87,6 +92,8 @@ def _revise(account: Account) -> None:
         if state is None:
             continue
         listed = [device for device in state.devices if device != account.device.id]
+        if not sent.is_out_of_date(account, user, listed):
+            continue
         with account.store.transaction():
             for device in sent.revise(account, user, listed):
                 renewals.note_again(account, Address(user, device))
@@ -96,7 +103,8 @@ def _settle_with(account: Account, peer: Address) -> None:
     try:
         state = peers.current(account, peer.user)
     except (NotPossible, Problem) as error:
-        if isinstance(error, NotPossible) or error.status == 404:
+        is_known = peer.user == account.user or peer.user in account.state.contacts
+        if not is_known and (isinstance(error, NotPossible) or error.status == 404):
             # Nobody has this name: it is the server's word for a sender, and was never anything else.
             with account.store.transaction():
                 renewals.forget(account.store, peer)

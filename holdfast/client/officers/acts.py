@@ -403,4 +403,4 @@ def _looked_up(account: Account, decision: Decision) -> Decision:
 
 
 def _header(account: Account) -> Header:
-    return Header(account.tenant, b"", b"", account.api.clock.now())
+    return Header(account.tenant, b"", b"", account.api.clock.earliest())

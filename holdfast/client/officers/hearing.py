@@ -121,13 +121,19 @@ def require_heard(
 
 
 def _count(account: Account, words: tuple[str, ...], until: int) -> None:
-    now = account.api.clock.now()
     with account.store.transaction():
-        for key in account.store.keys(_KIND):
-            if _wrong(account, key).until <= now:
-                account.store.delete(_KIND, key)
         wrong = _Wrong(_wrong(account, _name(words)).count + 1, until)
         account.store.put(_KIND, _name(words), seal_row(wrong))
+
+
+def prune(account: Account) -> None:
+    """Forget the tries at words whose time is over: by a confirmed time, or a clock set ahead would give new ones."""
+    now = account.clock.confirmed()
+    if now is None:
+        return
+    for key in account.store.keys(_KIND):
+        if _wrong(account, key).until <= now:
+            account.store.delete(_KIND, key)
 
 
 def _wrong(account: Account, key: bytes) -> _Wrong:

@@ -171,7 +171,7 @@ def _founding_draft(account: Account, wanted: Wanted) -> Proposal:
 
 
 def _header(account: Account, wanted: Wanted) -> Header:
-    now = account.api.clock.now()
+    now = account.api.clock.earliest()
     return Header(account.tenant, b"", b"", now, now + wanted.ends_in if wanted.ends_in else wanted.ends_at)
 
 

@@ -328,10 +328,22 @@ def create(
 
 
 @contextlib.contextmanager
-def open_account(directory: Path, *, passphrase: SecretBytes | None = None) -> Iterator[Account]:
-    """Open the profile in a directory for one command, keeping other commands out meanwhile."""
-    with locked(directory):
-        account = open_profile(directory, passphrase=passphrase)
+def open_account(
+    directory: Path, *, passphrase: SecretBytes | None = None, wait_seconds: float = 0
+) -> Iterator[Account]:
+    """Open the profile in a directory, keeping other programs out meanwhile.
+
+    wait_seconds: how long to wait while another program is in. Raises ProfileBusy when it is in still, and what
+    `open_profile` raises.
+    """
+    # Before the lock: stretching a passphrase takes its time, which nobody else should have to wait for.
+    head = head_of(directory / PROFILE_FILE)
+    key = _key(head, passphrase)
+    with locked(directory, wait_seconds=wait_seconds):
+        # Another program may have given the profile a new key while this one waited.
+        if head_of(directory / PROFILE_FILE) != head:
+            key = _key(head_of(directory / PROFILE_FILE), passphrase)
+        account = _open(directory, key)
         try:
             yield account
         finally:
@@ -343,15 +355,19 @@ def open_profile(directory: Path, *, passphrase: SecretBytes | None = None) -> A
 
     Raises WrongPassphrase, and ProfileError for none, a damaged one, or a passphrase missing.
     """
-    path = directory / PROFILE_FILE
-    head = head_of(path)
+    return _open(directory, _key(head_of(directory / PROFILE_FILE), passphrase))
+
+
+def _key(head: Head, passphrase: SecretBytes | None) -> SecretBytes:
     if not head.has_passphrase:
-        key = keyring.fetch(head.profile)
-    elif passphrase is None:
+        return keyring.fetch(head.profile)
+    if passphrase is None:
         raise ProfileError("This profile is opened by its passphrase.", way_out="Give it: --passphrase-file FILE")
-    else:
-        key = head.open_door(passphrase)
-    store = SqliteStore(path, key)
+    return head.open_door(passphrase)
+
+
+def _open(directory: Path, key: SecretBytes) -> Account:
+    store = SqliteStore(directory / PROFILE_FILE, key)
     try:
         return open_store(store)
     except BaseException:
@@ -359,13 +375,20 @@ def open_profile(directory: Path, *, passphrase: SecretBytes | None = None) -> A
         raise
 
 
-def change_key(directory: Path, *, passphrase: SecretBytes | None = None, new: SecretBytes | None = None) -> None:
+def change_key(
+    directory: Path,
+    *,
+    passphrase: SecretBytes | None = None,
+    new: SecretBytes | None = None,
+    wait_seconds: float = 0,
+) -> None:
     """Give a profile a new key, and encrypt all of it anew. passphrase: as it opens now; none for the keyring.
 
-    new: the passphrase from now on; None for the operating system's keyring. Raises WrongPassphrase, ProfileError and
-    Unusable as `create` and `open_profile` do, and the profile opens as before. The old key is destroyed.
+    new: the passphrase from now on; None for the operating system's keyring. wait_seconds: as of `open_account`. Raises
+    WrongPassphrase, ProfileError and Unusable as `create` and `open_profile` do, and the profile opens as before.
+    The old key is destroyed.
     """
-    with open_account(directory, passphrase=passphrase) as account:
+    with open_account(directory, passphrase=passphrase, wait_seconds=wait_seconds) as account:
         store = account.store
         assert isinstance(store, SqliteStore)
         old = store.head

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files and directories that only their owner enters: made, written so that a crash leaves no part, locked.
+"""Directories and files that only their owner enters: made, looked at, locked.
 
 Implements docs/formats/profile.md (the directory) and FAULTS C3 and Z5 on the client.
 Does not encrypt: what is secret comes here sealed, or is read by nobody else by the rights of the file alone.
@@ -10,30 +10,50 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from holdfast.client.errors import MachineError, ProfileError
+from holdfast.client.errors import MachineError, ProfileBusy, ProfileError
+from holdfast.files import explained, write_whole
+
+_PAUSE_SECONDS: Final = 0.02  # far below what a program holds a profile for, and no load
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keep others out of a profile. Raises ProfileError when one is in already, or there is no directory."""
+def locked(directory: Path, *, wait_seconds: float = 0) -> Iterator[None]:
+    """Keep others out of a profile, waiting up to `wait_seconds` while one is in.
+
+    Raises ProfileBusy when that one is in still, ProfileError when there is no directory.
+    """
     if not directory.is_dir():
         raise no_profile(directory)
-    # Two commands at once would each save the state they loaded, and one of two keys would be lost.
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # Two programs at once would each save the state they loaded, and one of two keys would be lost.
+    with explained(directory / "lock"):
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ProfileError(
-                "Another holdfast command is using this profile.", way_out="Wait until it has finished."
-            ) from None
+        _wait_for(descriptor, wait_seconds)
         yield
     finally:
         os.close(descriptor)
+
+
+def _wait_for(descriptor: int, seconds: float) -> None:
+    # Asked again and again: the kernel's own waiting ends at no time, and can be ended from no thread but the main one.
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            left = until - time.monotonic()
+            if not left > 0:  # no number counts as no time
+                raise ProfileBusy(
+                    "Another program is using this profile.", way_out="Try again when it has finished."
+                ) from None
+            time.sleep(min(left, _PAUSE_SECONDS))
+        else:
+            return
 
 
 def no_profile(directory: Path) -> ProfileError:
@@ -43,7 +63,8 @@ def no_profile(directory: Path) -> ProfileError:
 
 def make_private_directory(directory: Path) -> None:
     """Make a directory of mode 0700 unless it is there. Raises ProfileError when it is open to others."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with explained(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     require_private(directory)
 
 
@@ -54,32 +75,11 @@ def require_private(directory: Path) -> None:
         raise MachineError(f"{directory} is open to others.", way_out=f"chmod 700 {directory}, and ask who opened it.")
 
 
-def write_private(path: Path, octets: bytes | str) -> None:
-    """Write a file of mode 0600 so that after a crash the old or the new content is there, never a part.
+def write_private(path: Path, octets: bytes | str, *, replaces: bool = False) -> None:
+    """Write a file of mode 0600, whole or not at all, in a directory that is made, of mode 0700, where it is missing.
 
-    Written beside, flushed to the disk, renamed over, and the rename flushed too. A missing directory is made,
-    of mode 0700.
+    replaces: in the place of an old one. Raises NameTaken for one that is there otherwise, and FileFailed.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data = octets.encode() if isinstance(octets, str) else octets
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    flush_directory(path.parent)
-
-
-def flush_directory(directory: Path) -> None:
-    """Make what was renamed in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with explained(path.parent):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_whole(path, octets.encode() if isinstance(octets, str) else octets, replaces=replaces)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import Final
 
 from holdfast.client.errors import MachineError, UpdateNeeded, damaged
 from holdfast.client.profile.head import Head, read_head
-from holdfast.client.profile.private_files import flush_directory, no_profile, require_private
+from holdfast.client.profile.private_files import no_profile, require_private
+from holdfast.files import explained, part_beside, put_in_place
 
 _APPLICATION_ID: Final = 0x48464431  # "HFD1"
 _NEWEST_ID: Final = 0x48464439  # "HFD9": what files of other versions of this program would be marked by
@@ -37,8 +37,9 @@ def head_of(path: Path) -> Head:
 
 def write_empty(path: Path, document: bytes) -> None:
     """Make a profile file with its head and no rows: made beside, and renamed when it is complete."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    beside = part_beside(path)
+    with explained(path):
+        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         with explain_errors(), contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
@@ -47,11 +48,10 @@ def write_empty(path: Path, document: bytes) -> None:
             connection.execute("INSERT INTO head VALUES (0, ?)", (document,))
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")
-        beside.rename(path)
+        put_in_place(beside, path, replaces=False)
     finally:
         for suffix in ("", "-journal", "-wal", "-shm"):
             beside.with_name(beside.name + suffix).unlink(missing_ok=True)
-    flush_directory(path.parent)
 
 
 def connect(path: Path) -> sqlite3.Connection:

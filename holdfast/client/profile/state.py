@@ -86,6 +86,8 @@ class Generation:
 class Contact:
     """A peer as pinned: the chain as verified, entry by entry, and the entries of a new beginning not yet confirmed.
 
+    ROW_SIZE: ClassVar = MAX_STATE
+
     suite: the suite their devices were first seen with; 0 before any. verified: the chain head (32 bytes) at which two
     people compared a number or words; empty before, and after a new beginning.
     """
@@ -155,6 +157,8 @@ class OfficersSection:
 class State:
     """Everything of one profile. identity_seed is the AIK's, empty on a device that has not got it yet.
 
+    ROW_SIZE: ClassVar = MAX_STATE
+
     chain: the user's own account chain, every entry as received and verified. contacts: kept as rows of their own
     (`state_rows`), and so in no bytes of the state.
     """
@@ -185,7 +189,7 @@ class State:
     @classmethod
     def from_secret(cls, secret: SecretBytes) -> State:
         """Read the state. Raises Malformed for bytes that this version did not write."""
-        state = open_map(cls, secret, "profile", max_size=MAX_STATE)
+        state = open_map(cls, secret, "profile")
         if state.version != VERSION:
             raise Malformed("profile: written by another version of this program")
         return state

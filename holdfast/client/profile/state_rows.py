@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Final
 
 from holdfast.client.errors import NotPossible, UpdateNeeded, damaged
-from holdfast.client.profile.state import MAX_STATE, Contact, State
+from holdfast.client.profile.state import Contact, State
 from holdfast.client.profile.store import Store
 from holdfast.core.base.errors import Malformed
-from holdfast.core.base.rows import open_row, seal_row
+from holdfast.core.base.rows import RowTooLong, open_row, seal_row
 
 STATE: Final = ("state", b"")
 CONTACT: Final = "contact"
@@ -35,9 +35,10 @@ class StateRows:
 
     def save(self, state: State) -> None:
         """Write what has changed, all of it or nothing. Raises NotPossible for a state too long to be read again."""
-        secret = state.to_secret()
-        if len(secret) > MAX_STATE:
-            raise NotPossible("This profile is full: what your organisation signed has outgrown it.")
+        try:
+            secret = state.to_secret()
+        except RowTooLong:
+            raise NotPossible("This profile is full: what your organisation signed has outgrown it.") from None
         if self._undone != self._store.undone:
             # What was written in a transaction that was undone is not there, though it is in memory.
             self._written.clear()
@@ -66,7 +67,7 @@ class StateRows:
             for user in self._store.keys(CONTACT):
                 row = self._store.get(CONTACT, user)
                 if row is not None:
-                    state.contacts[user] = open_row(Contact, row, "profile contact", max_size=MAX_STATE)
+                    state.contacts[user] = open_row(Contact, row, "profile contact")
                     self._written[user] = _snapshot(state.contacts[user])
         except Malformed as error:
             # Its encryption held, so nobody and no disk has changed it: this program does not know what it says.

@@ -23,6 +23,7 @@ from holdfast.core.base.encoding import MAX_VAULT, Fields, decode, encode, label
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
+from holdfast.files import remove_parts
 
 PROFILE_FILE: Final = "profile.holdfast"
 SALT_SIZE: Final = 32  # bytes: a fresh key for each writing of a row, so that no nonce can repeat
@@ -60,7 +61,7 @@ class Store(Protocol):
         """Return the keys of a kind in the order in which they were first written."""
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep other holders of the same store out. Raises ProfileError when one is in already."""
+        """Keep other holders of the same store out. Raises ProfileBusy when one is in already."""
 
     def close(self) -> None:
         """Give the store back. Nothing may be asked of it afterwards."""
@@ -182,8 +183,7 @@ class SqliteStore:
         with locked(path.parent):
             if path.exists():
                 raise NotPossible(f"{path.parent} holds a profile already.")
-            for left in path.parent.glob(f".{path.name}.*"):
-                left.unlink()  # by a process that was killed while it made one
+            remove_parts(path.parent)
             write_empty(path, head.seal(key))
         return cls(path, key)
 
@@ -280,7 +280,7 @@ class SqliteStore:
         if self._data_version() != self._version:
             self._execute("ROLLBACK")
             raise RaceLost(
-                "Another holdfast command has changed this profile meanwhile.", way_out="Run the command again."
+                "Another program has changed this profile meanwhile.", way_out="Open it again, and do it again."
             )
 
     def _data_version(self) -> int:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import NotPossible, NotYet, Problem, TrustRefused, WrongInput
+from holdfast.client.errors import NotPossible, NotYet, Problem, ProfileError, TrustRefused, WrongInput
 from holdfast.client.escrow import archive, deposits, disclosures
 from holdfast.client.escrow.deposits import Subject, VerifiedDeposit
 from holdfast.client.escrow.disclosures import Disclosure
-from holdfast.client.identity import chains, tenant
+from holdfast.client.identity import chains, key_log, tenant
 from holdfast.client.identity.contacts import IDENTITY
 from holdfast.client.identity.device import new_identity_author
+from holdfast.client.messages import prekeys
 from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation, OpenCase
@@ -48,6 +49,8 @@ _DELAY_RUNS: Final = "The officers have attested your new key; the policy's dela
 # A case that the server does not know: it never came there, or went with a database that was put back.
 _LOST: Final = "lost"
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed", _LOST})
+# Codes (HTTP) of refusals that say nothing of the act: not signed in, under way, too many.
+_PASSING: Final = frozenset({401, 408, 409, 425, 429})
 _COLLECTED: Final = frozenset({"collected", "rotated", "sealed"})
 _MAX_RELEASE: Final = 16 * 1024 * 1024  # bytes: every record that a case may name, with all its shares
 _ASK_ANEW: Final = "This device is free to ask anew: holdfast recover escrow open"
@@ -157,7 +160,7 @@ def open_case(
         raise NotPossible("This device's keys are being replaced.", way_out="Finish that first: holdfast maintain")
     if account.state.case is not None:
         state = _state_of(_find(account, account.state.case))
-        if state not in _ENDED and not _has_run_out(account, account.state.case):
+        if state not in _ENDED and not _is_over_for_sure(account, account.state.case):
             raise NotPossible(
                 f"This device has a case open already; it is {state}.",
                 way_out="See it: holdfast recover escrow status. Withdraw it: holdfast recover escrow cancel",
@@ -200,8 +203,9 @@ def open_case(
     try:
         answer = account.api.post("cases", {"case": b64u(signed.encode())})
     except Problem as problem:
-        # A refusal opened nothing. After a fault of the server's the case may stand, and these are its only keys.
-        if problem.status < 500:
+        # A refusal opened nothing. After a fault of the server's, or what refuses the second of two attempts, the case
+        # may stand, and these are its only keys.
+        if problem.status < 500 and problem.status not in _PASSING:
             _forget(account)
         raise
     ids = [UUID(bytes=deposit_id) for deposit_id, _ in named]
@@ -261,15 +265,15 @@ def _find_deposits_of(account: Account, subject: bytes, wanted: Sequence[bytes])
 
 
 def status(account: Account) -> CaseStatus:
-    """Ask how far this device's case is, or what ended it. The keys of one that has ended are destroyed."""
+    """Ask how far this device's case is, or what ended it. The keys of one that has ended are destroyed.
+
+    Those of a case that the server does not know are kept: it may be put back. Raises ProfileError then.
+    """
     kept = _require_case(account)
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
     answer = _find(account, kept)
     if answer is None:
-        _forget(account)
-        raise NotPossible(
-            "The server has no such case: it never came there, or was lost with a backup.", way_out=_ASK_ANEW
-        )
+        raise _unknown_case()
     found = CaseStatus(
         case_id=UUID(bytes=kept.case_id),
         state=answer.text("state"),
@@ -307,7 +311,7 @@ def cancel(account: Account, *, reason: str, case_id: UUID | None = None) -> tup
             raise
         found = _find(account, kept)
         state = _state_of(found)
-        if state not in _ENDED and not _has_run_out(account, kept) and not _is_spent(account, kept, found):
+        if state not in _ENDED and not _is_over_for_sure(account, kept) and not _is_spent(account, kept, found):
             raise
     _forget(account)
     return UUID(bytes=kept.case_id), state
@@ -323,15 +327,27 @@ def _find(account: Account, kept: OpenCase) -> Answer | None:
         return None
 
 
+def _unknown_case() -> ProfileError:
+    return NotPossible(
+        "The server has no such case: it never came there, or was lost with a backup.",
+        way_out="Its keys are kept for now. Try again later, or give it up: holdfast recover escrow cancel",
+    )
+
+
 def _state_of(found: Answer | None) -> str:
     """Return the server's word for the state of a case; "lost" for one that it does not know."""
     return found.text("state") if found else _LOST
 
 
 def _has_run_out(account: Account, kept: OpenCase) -> bool:
-    """Whether what a case was to disclose has ended, so that this device would open nothing of it."""
+    """Whether what a case was to disclose has ended by one of the clocks, so that this device opens nothing of it."""
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
     return case.is_disclosure and account.api.clock.latest() >= case.disclosed_until
+
+
+def _is_over_for_sure(account: Account, kept: OpenCase) -> bool:
+    """Whether it has ended by a confirmed time, by which alone its keys are destroyed."""
+    return _has_run_out(account, kept) and key_log.confirm_time(account)
 
 
 def _is_spent(account: Account, kept: OpenCase, found: Answer | None) -> bool:
@@ -372,8 +388,9 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     kept = _require_case(account)
     statement = Sign1.parse(kept.statement)
     case = Case.from_payload(statement.payload)
-    if _has_run_out(account, kept):
+    if _is_over_for_sure(account, kept):
         _forget(account)
+    if _has_run_out(account, kept):
         raise NotPossible("What this case was to disclose has ended already.", way_out=_ASK_ANEW)
     tenant.refresh(account)
     whose, opened, blamed = wait_for(lambda: _open_release(account, kept, case), wait_seconds)
@@ -448,12 +465,14 @@ def _release(account: Account, kept: OpenCase) -> Answer:
             raise
         refusal = problem
     found = _find(account, kept)
+    if found is None:
+        raise _unknown_case()
     state = _state_of(found)
     if state in _ENDED:
         _forget(account)
-        why = f" {found.one('ended').text('text')}" if found and "ended" in found else ""
+        why = f" {found.one('ended').text('text')}" if "ended" in found else ""
         raise NotPossible(f"The case has ended: {state}.{why}", way_out=_ASK_ANEW)
-    if found and state in _COLLECTED:
+    if state in _COLLECTED:
         if _is_opened(found):
             raise NotPossible(
                 f"Your archive keys are open on this device already, and nothing is left to collect: {refusal}",
@@ -559,7 +578,8 @@ def _new_identity(account: Account, kept: OpenCase) -> SigningKey:
 def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) -> Finished:
     """Begin the account again on the officers' word, with a fresh archive key and a vault under a new password.
 
-    Raises NotYet while attestations are missing or the delay runs. Each step is kept; running it again resumes.
+    The device's pre-keys are published. Raises NotYet while attestations are missing or the delay runs. Each step is
+    kept; running it again resumes.
     """
     kept = _require_case(account)
     state = chains.refresh(account)
@@ -568,6 +588,7 @@ def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) ->
     author = new_identity_author(account, kept.new_identity)
     if state.aik != author.key.public:
         wait_for(lambda: _begin_again(account, kept), wait_seconds)
+    prekeys.publish(account)
     # The case's own keys have done their work; what could still be opened with them must not outlive it.
     account.state.identity_seed = kept.new_identity
     account.state.consent = b""

@@ -16,6 +16,7 @@ from holdfast.client.errors import NotPossible, RaceLost, WrongInput
 from holdfast.client.identity import chains
 from holdfast.client.identity.contacts import identity_words
 from holdfast.client.identity.device import ensure_identity_seed, new_identity_author
+from holdfast.client.messages import prekeys
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
 from holdfast.client.vault import doors, export, pairing, share_requests, vault, vault_contents
@@ -155,14 +156,17 @@ def finish(account: Account, *, lost: Sequence[UUID] = ()) -> Recovered:
     """Bring this device into the account, and rotate all that whoever opened a door could have seen.
 
     Identity key, vault key, shares and archive generation are replaced, the devices named as lost revoked, and peers
-    told, whatever the reason was: the secret that opened the door has been typed, spoken or carried about. Resumable:
-    called again, it goes on where it was. Raises ProfileError for a lost device that is not the account's.
+    told, whatever the reason was: the secret that opened the door has been typed, spoken or carried about. The device's
+    pre-keys are published. Resumable: called again, it goes on where it was. Raises ProfileError for a lost device that
+    is not the account's.
     """
     if not is_unfinished(account):
         raise NotPossible(
             "No door was opened on this device yet.", way_out="See the doors there are: holdfast recover --help"
         )
     state = _join_chain(account)
+    # Before peers are told: until this device has published, nobody could begin a session with it.
+    prekeys.publish(account)
     _require_revocable(account, state, lost)
     if not len(account.state.vault.key):
         # Nothing that lies on the server opens any more: what this device has begins a vault of its own.

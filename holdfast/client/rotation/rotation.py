@@ -200,6 +200,7 @@ def _upload(account: Account, rotation: Rotation) -> None:
     """Bring the new keys to the server and take them into use: the chain first, then what is sealed under them."""
     if not rotation.is_accepted:
         if rotation.device:
+            rotation.device = _of_today(account, rotation, rotation.device)
             _register_successor(account, rotation.device)
         if Part.IDENTITY in rotation.parts and not rotation.revoke and not len(rotation.vault.key):
             _keep_next_identity(account, rotation)
@@ -214,6 +215,16 @@ def _upload(account: Account, rotation: Rotation) -> None:
         _restate_consent(account, rotation)
         if escrow.has_consented(account):
             escrow.deposit_missing(account)
+
+
+def _of_today(account: Account, rotation: Rotation, device: Device) -> Device:
+    """Return the new device; made anew where it lies in the future, since a clock was ahead: the server takes none."""
+    header = DeviceStatement.from_payload(Sign1.parse(device.statement).payload).header
+    if header.issued_at <= account.api.clock.earliest() + MAX_AHEAD_SECONDS or account.device.id == device.id:
+        return device
+    rotation.device = make_device(account, suite=account.suite, name=account.device_statement.name)
+    _sign_on(account, rotation, vault.chain_of(account))
+    return rotation.device
 
 
 def _register_successor(account: Account, device: Device) -> None:
@@ -392,7 +403,7 @@ class _RetiredKey:
 
 def _archive(account: Account, rotation: Rotation) -> None:
     """Put the old keys aside for the grace period, and the new ones out of this row: they are where they belong."""
-    rotation.destroy_at = account.api.clock.now() + GRACE_SECONDS
+    rotation.destroy_at = account.api.clock.latest() + GRACE_SECONDS
     retired = {
         IDENTITY: rotation.old_identity if Part.IDENTITY in rotation.parts else None,
         VAULT: rotation.old_vault.key if len(rotation.vault.key) else None,
@@ -409,8 +420,15 @@ def _archive(account: Account, rotation: Rotation) -> None:
 
 
 def _destroy(account: Account, rotation: Rotation) -> bool:
-    """Destroy the old keys when their grace is over, and forget the rotation. Returns whether it was time."""
-    if account.api.clock.earliest() < rotation.destroy_at:
+    """Destroy the old keys when their grace is over by a confirmed time, and forget the rotation. Returns whether."""
+    now = account.api.clock.confirmed()
+    if now is None:
+        return False
+    if rotation.destroy_at > now + GRACE_SECONDS + MAX_AHEAD_SECONDS:
+        # Counted from a clock that was ahead: the grace begins today.
+        rotation.destroy_at = now + GRACE_SECONDS
+        rotation_record.put(account.store, rotation)
+    if now < rotation.destroy_at:
         return False
     with account.store.transaction():
         for name in (IDENTITY, VAULT):
@@ -456,12 +474,20 @@ def is_due(account: Account) -> bool:
 
 
 def _identity_since(account: Account) -> int:
-    """Return from when the AIK is, as the chain dates it."""
+    """Return from when the AIK is, as the chain dates it.
+
+    A chain may lie in the future, where a clock was wrong, and its dates do not go back. Then this device's own word
+    counts, of the rotations whose old keys still wait; 0 without one: what is of the future is due.
+    """
+    now = account.api.clock.now()
     for encoded in reversed(account.state.chain):
         entry = Entry.parse(encoded)
         if isinstance(entry.body, (Genesis, RotateKey, ReGenesis)):
-            return entry.header.issued_at
-    return account.api.clock.now()
+            if entry.header.issued_at <= now + MAX_AHEAD_SECONDS:
+                return entry.header.issued_at
+            own = [rotation.started_at for rotation in rotation_record.load_rotations(account.store)]
+            return max((at for at in own if at <= now + MAX_AHEAD_SECONDS), default=0)
+    return now
 
 
 def _own_fork(account: Account) -> bool:

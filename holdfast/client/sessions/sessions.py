@@ -7,17 +7,18 @@ Begins no session and opens no message: `handshakes` and `inbox` do, inside the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
-from holdfast.core.base.encoding import Encodable, Value, decode, encode
+from holdfast.core.base.encoding import MAX_BLOB, Encodable, Value, decode, encode
 from holdfast.core.base.rows import decode_row, encode_row, octets, open_row, seal_row, spread, uint
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.session import Session
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 
 # With one device: both ends may begin at once, and again after a loss; Sesame keeps few as well.
 MOST_SESSIONS: Final = 4
@@ -29,6 +30,7 @@ SESSION_LIFE_SECONDS: Final = 67 * 86_400
 INITIAL, SEEN = "initial", "seen"
 _PEER, _SESSION, _SKIPPED = "peer", "session", "skipped"
 _MAX_INDEX: Final = 64 * 1024  # bytes: four sessions with each of hundreds of devices
+_MAX_ROW: Final = 2 * MAX_BLOB  # bytes: what a used one-time key is kept with, a whole first message
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def load(store: Store, place: Place, *, for_receiving: bool) -> Session | None:
 
 def to_send(account: Account, peer: Address) -> tuple[Place, Session] | None:
     """Return the newest session of this device with another that is not due for a new handshake, or None."""
-    now = account.api.clock.now()
+    now = account.api.clock.latest()
     for place in places(account.store, peer):
         if place.own != account.device.id:
             continue
@@ -189,28 +191,38 @@ def last_resorts_since(store: Store, since: int) -> int:
     return count
 
 
-def prune(store: Store, kind: str, *, now: int) -> int:
-    """Destroy the rows of a kind whose time, their first item, is over. They were written in the order of it."""
+def prune(store: Store, kind: str, *, now: int, life: int) -> int:
+    """Destroy the rows of a kind whose time, their first item, is over. They were written in the order of it.
+
+    now: UTC seconds that were confirmed. life: the seconds that a row of now has. One of longer was written under a
+    clock that was ahead: it has that long from now on, and keeps none after it from its end.
+    """
+    destroyed = 0
     with store.transaction():
-        over = list(_over(store, kind, now))
-        for key in over:
-            store.delete(kind, key)
-    return len(over)
-
-
-def _over(store: Store, kind: str, now: int) -> Iterator[bytes]:
-    for key in store.keys(kind):
-        if _until(store, kind, key) > now:
-            return
-        yield key
+        for key in store.keys(kind):
+            until, rest = _row(store, kind, key)
+            if until > now + life + MAX_AHEAD_SECONDS:
+                store.put(kind, key, SecretBytes(encode([now + life, *rest])))
+            elif until > now:
+                break
+            else:
+                store.delete(kind, key)
+                destroyed += 1
+    return destroyed
 
 
 def _until(store: Store, kind: str, key: bytes) -> int:
+    return _row(store, kind, key)[0]
+
+
+def _row(store: Store, kind: str, key: bytes) -> tuple[int, list[Encodable]]:
+    """Return the time in front of a row, and the rest of it."""
     row = store.get(kind, key)
-    value = decode(row.reveal(), max_size=_MAX_INDEX) if row else None
+    value = decode(row.reveal(), max_size=_MAX_ROW) if row else None
     assert isinstance(value, list)
-    assert isinstance(value[0], int)
-    return value[0]
+    until, *rest = value
+    assert isinstance(until, int)
+    return until, list[Encodable](rest)
 
 
 def _destroy(store: Store, place: Place) -> None:
@@ -229,7 +241,8 @@ def _index(store: Store, user: bytes) -> list[Place]:
 def _write(store: Store, user: bytes, index: list[Place]) -> None:
     rows: list[Encodable] = [encode_row(_Seat(place.peer.device, place.id, place.own)) for place in index]
     if rows:
-        store.put(_PEER, user, SecretBytes(encode(rows)))
+        index_row = require_readable(lambda octets: decode(octets, max_size=_MAX_INDEX), encode(rows))
+        store.put(_PEER, user, SecretBytes(index_row))
     else:
         store.delete(_PEER, user)
 
@@ -237,7 +250,8 @@ def _write(store: Store, user: bytes, index: list[Place]) -> None:
 def prune_sessions(store: Store, *, now: int) -> int:
     """Destroy sessions in which nothing can arrive any more, and skipped keys past their time; returns how many rows.
 
-    Without a message between them, nothing else would: a session expires its skipped keys as it decrypts.
+    now: UTC seconds that were confirmed. Nothing else does: receiving asks for no head of the log, and without one no
+    clock is believed to destroy.
     """
     count = 0
     with store.transaction():
@@ -249,6 +263,10 @@ def prune_sessions(store: Store, *, now: int) -> int:
                     _write(store, user, [other for other in _index(store, user) if other != place])
                     count += 1
                     continue
+                if session.created_at > now + MAX_AHEAD_SECONDS:
+                    # Begun under a clock that was ahead: it has its time from today.
+                    session.created_at = now
+                    store.put(_SESSION, place.key, session.to_secret())
                 session.expire(now)
                 if session.is_skipped_changed:
                     store.put(_SKIPPED, place.key, session.skipped_to_secret())

@@ -30,7 +30,6 @@ from holdfast.core.vault.password_door import (
     DEFAULT_COST,
     Argon2Cost,
     DoorOwner,
-    generate_password,
     open_password_door,
     seal_password_door,
 )
@@ -79,6 +78,8 @@ class Door:
 class _Mark:
     """What every device of the person knows of a door: when it was set, for which epoch (0: removed), and how.
 
+    ROW_SIZE: ClassVar = _MAX_PHRASE_ROW
+
     recovery_key: of a phrase, the encoded public half of its signing key.
     """
 
@@ -92,13 +93,13 @@ class _Mark:
         value = account.store.get(vault_contents.DOOR, kind.encode())
         if value is None:
             return cls(0, 0)
-        return open_row(cls, value, "door", max_size=_MAX_PHRASE_ROW)
+        return open_row(cls, value, "door")
 
 
 def mark(account: Account, kind: str, *, epoch: int, language: str = "", recovery_key: bytes = b"") -> None:
     """Note for all devices that a door was set for an epoch, or with epoch 0 that it was removed."""
-    made = _Mark(account.api.clock.earliest(), epoch, language, recovery_key)
-    account.store.put(vault_contents.DOOR, kind.encode(), seal_row(made))
+    at = vault_contents.next_stamp(account, vault_contents.DOOR, kind.encode())
+    account.store.put(vault_contents.DOOR, kind.encode(), seal_row(_Mark(at, epoch, language, recovery_key)))
 
 
 def put_door(account: Account, kind: str, blob: bytes) -> None:
@@ -202,7 +203,8 @@ def remove(account: Account, kind: str) -> None:
         mark(account, kind, epoch=0)
         if kind == CONTACTS:
             # Written over, not deleted: another device's row would bring it back.
-            gone = SecretBytes(encode([account.api.clock.earliest(), b"", 0]))
+            at = vault_contents.next_stamp(account, vault_contents.TRUSTED_SET, b"")
+            gone = SecretBytes(encode([at, b"", 0]))
             account.store.put(vault_contents.TRUSTED_SET, b"", gone)
     vault.save(account)
 
@@ -210,18 +212,15 @@ def remove(account: Account, kind: str) -> None:
 # The password
 
 
-def set_password(
-    account: Account, password: SecretBytes | None = None, *, cost: Argon2Cost = DEFAULT_COST
-) -> SecretBytes:
-    """Make the password door for the vault key of now, and the vault if there is none; returns the password.
+def set_password(account: Account, password: SecretBytes, *, cost: Argon2Cost = DEFAULT_COST) -> None:
+    """Make the password door for the vault key of now, and the vault if there is none.
 
-    password: at least 14 characters, or None to have one generated, which is to be shown once. Raises ProfileError
-    for a shorter one.
+    password: at least 14 characters. One that was made for the person (`password_door.generate_password`) was shown to
+    them before: once it counts, no earlier one does. Raises ProfileError for a shorter one.
     """
-    chosen = password if password is not None else generate_password()
     owner = _owner_with_vault(account)
     try:
-        blob = seal_password_door(account.state.vault.key, password=chosen, owner=owner, cost=cost)
+        blob = seal_password_door(account.state.vault.key, password=password, owner=owner, cost=cost)
     except Unusable as error:
         raise WrongInput(
             f"This password cannot be used: {error}.", way_out="Choose a longer one, or have one generated."
@@ -229,7 +228,6 @@ def set_password(
     put_door(account, PASSWORD, blob)
     mark(account, PASSWORD, epoch=owner.epoch)
     vault.save(account)
-    return chosen
 
 
 def open_with_password(account: Account, *, password: SecretBytes) -> vault.OpenedVault:

@@ -435,7 +435,7 @@ class CodeAnswer:
         """
         if self._is_over:
             raise NotPossible("This pairing is over.", way_out="Start again on both devices.")
-        digits = typed.digits(said)
+        digits = typed.ungrouped(said)
         if len(digits) != CODE_DIGITS or not digits.isdigit():
             raise WrongWords(
                 f"The code is {CODE_DIGITS} digits. Nothing was added, and this pairing goes on.",

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import NotPossible, NotYet, Problem, TrustRefused, WrongWords
 from holdfast.client.identity import contacts
+from holdfast.client.messages import inbox
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.client.vault import doors, trusted, vault
@@ -24,6 +25,7 @@ from holdfast.core.base.rows import octets, open_row, seal_row, secret
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SealingKey
 from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from holdfast.core.vault import contact_shares
 from holdfast.core.vault.contact_shares import ContactShare
 from holdfast.core.vault.contacts_door import open_contacts_door
@@ -96,7 +98,7 @@ def open_request(account: Account) -> OpenRequest:
     kept = _load_own(account)
     if kept is not None and kept[2] and request_status(account).state not in _OVER:
         return request_status(account)
-    if kept is None or kept[2] or kept[0].header.expires_at <= account.api.clock.now():
+    if kept is None or kept[2] or not _is_of_today(account, kept[0].header):
         request, key = ShareRequest.new(
             account.header(lasts_seconds=MAX_REQUEST_SECONDS),
             device_hash=Sign1.parse(account.device.statement).payload_hash,
@@ -110,6 +112,12 @@ def open_request(account: Account) -> OpenRequest:
     answer = account.api.post(_PATH, {"request": b64u(request.to_payload())})
     _keep(account, request, key, answer.identifier("request_id"))
     return request_status(account)
+
+
+def _is_of_today(account: Account, header: Header) -> bool:
+    """Whether the server would take a request of this date: it has not expired, and is not of the future."""
+    clock = account.api.clock
+    return header.issued_at <= clock.earliest() + MAX_AHEAD_SECONDS and clock.latest() < header.expires_at
 
 
 @dataclass(frozen=True)
@@ -171,12 +179,15 @@ def _manifest_of(account: Account, request: ShareRequest) -> Manifest:
 
 
 def cancel_request(account: Account) -> None:
-    """Withdraw this device's request, and destroy the key that shares would have come back to."""
+    """Withdraw this device's request, and destroy the key that shares would have come back to.
+
+    Also of one that has ended, or that the server does not know: the device is free to ask anew.
+    """
     _request, _key, request_id = _own(account)
     try:
         account.api.post(f"{_PATH}/{request_id}/cancel", {})
     except Problem as problem:
-        if problem.status != 409:
+        if problem.status not in (404, 409):
             raise
     account.store.delete(*_OWN)
 
@@ -260,11 +271,14 @@ def _door_refused(error: HoldfastError) -> TrustRefused:
 
 
 def list_requests(account: Account) -> list[Asked]:
-    """Return the requests of people for whom this person may hold a share, as the server lists them."""
-    held = {share.manifest.hash for share in trusted.load_held_shares(account)}
+    """Return the requests of people for whom this person may hold a share, as the server lists them.
+
+    A share that waits in the mailbox is taken first.
+    """
     found = []
-    for row in account.api.pages(_PATH, "requests", "request_id", query={"role": "contact"}):
-        request = _read(row)
+    asked = [(row, _read(row)) for row in account.api.pages(_PATH, "requests", "request_id", query={"role": "contact"})]
+    held = _held_for(account, [request for _, request in asked])
+    for row, request in asked:
         if request.header.tenant != account.tenant:
             continue
         found.append(
@@ -278,6 +292,20 @@ def list_requests(account: Account) -> list[Asked]:
             )
         )
     return found
+
+
+def _held_for(account: Account, asked: Sequence[ShareRequest]) -> set[bytes]:
+    """Return the manifests of the shares held, after taking from the mailbox those that are asked for and not here."""
+
+    def held() -> set[bytes]:
+        return {share.manifest.hash for share in trusted.load_held_shares(account)}
+
+    if {request.manifest_hash for request in asked} <= held():
+        return held()
+    # All of the mailbox: a letter may stand behind more messages than come at once.
+    inbox.collect(account)
+    trusted.take_shares(account)
+    return held()
 
 
 def _read(row: Answer) -> ShareRequest:
@@ -296,13 +324,14 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
     """
     request = _read(account.api.get(f"{_PATH}/{request_id}"))
     owner = request.header.user
-    if typed.digits("".join(code)) != "".join(request.code):
+    if typed.ungrouped("".join(code)) != "".join(request.code):
         raise WrongWords(
             "These are not the digits of the request that the server shows. Nothing was given.",
             way_out="Hear them again from the person. If they still differ, somebody else asks in that name: give "
             "nothing, and tell your officers.",
         )
     contacts.refresh(account, owner)
+    _held_for(account, [request])
     kept = next(
         (share for share in trusted.load_held_shares(account) if share.manifest.hash == request.manifest_hash), None
     )
@@ -313,7 +342,7 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
         )
     try:
         sealed = contact_shares.answer_request(
-            kept.share, request=request, manifest=kept.manifest, contact=account.user, now=account.api.clock.now()
+            kept.share, request=request, manifest=kept.manifest, contact=account.user, now=account.api.clock.latest()
         )
     except Expired:
         raise NotPossible("The request has expired.", way_out="The person has to ask again.") from None

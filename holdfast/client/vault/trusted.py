@@ -20,8 +20,8 @@ from holdfast.client.messages import handshakes, letters
 from holdfast.client.messages.letters import Letter, LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, vault
-from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET
-from holdfast.core.base.encoding import MAX_BLOB, b64u
+from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET, next_stamp
+from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import HoldfastError, Untrusted, Unusable, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, pair, seal_row, secret, several, uint
 from holdfast.core.base.secret import SecretBytes
@@ -30,6 +30,7 @@ from holdfast.core.identity import chain_author
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Entry, ShareManifest
 from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from holdfast.core.signed.statements import DeviceStatement
 from holdfast.core.vault import contact_shares
 from holdfast.core.vault.contact_shares import DEFAULT_K, ContactShare, ShareLetter
@@ -43,6 +44,8 @@ _MAX_UNNAMED: Final = 4  # of one owner, kept until their chain names one: one i
 @dataclass(frozen=True)
 class _SetUnderWay:
     """A set that is being given out. Holds the shares in the clear, so it is destroyed once every contact has theirs.
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     made_at: UTC seconds. manifest: as signed. shares: (contact, share). epoch: of the vault key behind the door.
     """
@@ -98,8 +101,9 @@ class HeldShare:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A held share as the store has it, with its manifest."""
+    """A held share as the store has it, with its manifest. taken_at: UTC seconds by this device."""
 
+    taken_at: int
     key: bytes
     manifest: Manifest
     share: ContactShare
@@ -151,13 +155,18 @@ def resume(account: Account) -> bool:
     value = account.store.get(*_UNDER_WAY)
     if value is None:
         return False
-    made = open_row(_SetUnderWay, value, "set of shares", max_size=MAX_BLOB)
+    made = open_row(_SetUnderWay, value, "set of shares")
     signed = Sign1.parse(made.manifest)
     if made.epoch != account.state.vault.epoch:
         # The vault key changed meanwhile: this door would open nothing that is written now.
         account.store.delete(*_UNDER_WAY)
         return False
     manifest = Manifest.from_payload(signed.payload)
+    if manifest.header.issued_at > account.api.clock.earliest() + MAX_AHEAD_SECONDS:
+        # Made under a clock that was ahead: it would count as the newest of all until then.
+        account.store.delete(*_UNDER_WAY)
+        choose(account, manifest.contacts, k=manifest.k)
+        return True
     if signed.kid != account.identity_key.public.kid:
         # Rotated since: a contact who hears of the set before the chain names it asks for the key in force.
         signed = sign(signed.payload, purpose=Purpose.SHARE_MANIFEST, key=account.identity_key)
@@ -174,7 +183,8 @@ def resume(account: Account) -> bool:
     chains.append(account, write)
     with account.store.transaction():
         doors.mark(account, doors.CONTACTS, epoch=made.epoch)
-        account.store.put(TRUSTED_SET, b"", seal_row(_ChosenSet(made.made_at, signed.encode(), made.epoch)))
+        made_at = max(made.made_at, next_stamp(account, TRUSTED_SET, b""))
+        account.store.put(TRUSTED_SET, b"", seal_row(_ChosenSet(made_at, signed.encode(), made.epoch)))
         account.store.delete(*_UNDER_WAY)
     vault.save(account)
     return True
@@ -332,11 +342,14 @@ def _prune(account: Account) -> None:
         waiting = [share for share in kept if not _is_current(account, share)]
         for owner in {share.manifest.header.user for share in waiting}:
             mine = [share for share in waiting if share.manifest.header.user == owner]
-            for share in sorted(mine, key=lambda one: one.manifest.created_at)[:-_MAX_UNNAMED]:
+            for share in sorted(mine, key=lambda one: one.taken_at)[:-_MAX_UNNAMED]:
                 account.store.delete(HELD_SHARE, share.key)
         for share in kept:
             owner, made_at = share.manifest.header.user, share.manifest.created_at
-            is_left = share.manifest.hash in _named_before(account, owner) or made_at < since.get(owner, 0)
+            # A set that a clock dated ahead makes none of today an older one.
+            newer = since.get(owner, 0)
+            is_older = made_at < newer <= account.api.clock.latest() + MAX_AHEAD_SECONDS
+            is_left = share.manifest.hash in _named_before(account, owner) or is_older
             if is_left and not _is_current(account, share):
                 account.store.delete(HELD_SHARE, share.key)
 
@@ -354,7 +367,7 @@ def load_held_shares(account: Account) -> Iterator[_Kept]:
         if value is not None:
             row = open_row(_HeldRow, value, "held share")
             manifest = Manifest.from_payload(Sign1.parse(row.manifest).payload)
-            yield _Kept(key, manifest, ContactShare.from_secret(row.share))
+            yield _Kept(row.taken_at, key, manifest, ContactShare.from_secret(row.share))
 
 
 def _is_current(account: Account, share: _Kept) -> bool:

@@ -264,6 +264,15 @@ def _later_consent(own: bytes, brought: bytes) -> bytes:
     return brought if said.header.issued_at > mine.header.issued_at else own
 
 
+def next_stamp(account: Account, kind: str, key: bytes) -> int:
+    """Return the time to write a carried row with: now, and later than what it follows, though a clock was ahead then.
+
+    Devices keep the later of two rows: what is done now must not give way to what was dated into the future.
+    """
+    known = account.store.get(kind, key)
+    return max(account.api.clock.earliest(), written_at(known) + 1 if known else 0)
+
+
 def _take_rows(account: Account, rows: Iterable[CarriedRow]) -> None:
     for row in rows:
         known = account.store.get(row.kind, row.key)

@@ -15,6 +15,9 @@ the class; a field without one is not, and is handed to the reader by name:
 
 A row's columns stand in an array (`encode_row`), or in a map under the numbers that `at` gives them (`encode_map`).
 It keeps no version: a row whose columns change takes another kind of row, or a number that says so.
+
+What is written is read in the same step, by the same columns: a value that would not be read again is a ValueError
+before it is kept. A sealed row has at most 1 MiB, or what its class says in ROW_SIZE, on both sides.
 """
 
 from __future__ import annotations
@@ -27,8 +30,13 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from holdfast.core.base.encoding import MAX_UINT, MAX_VAULT, Encodable, Fields, Value, decode, encode
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 
 R = TypeVar("R")
+
+
+class RowTooLong(ValueError):
+    """A row is longer than its reader takes; nothing of it was kept."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Column:
 
 def uint(*, minimum: int = 0, maximum: int = MAX_UINT) -> Column:
     """An unsigned integer within bounds."""
-    return Column(lambda value: [int(value)], lambda row, at: row.uint(at, minimum=minimum, maximum=maximum))
+    return Column(lambda value: [value], lambda row, at: row.uint(at, minimum=minimum, maximum=maximum))
 
 
 def flag() -> Column:
@@ -128,18 +136,18 @@ def mapping(key: Column, value: Column) -> Column:
 
 def nested(kind: type[Any], what: str) -> Column:
     """Another class's row, in an array of its own."""
-    return Column(lambda value: [encode_row(value)], lambda row, at: decode_row(kind, row.value(at), what))
+    return Column(lambda value: [_items(value)], lambda row, at: decode_row(kind, row.value(at), what))
 
 
 def nested_map(kind: type[Any], what: str) -> Column:
     """Another class's map."""
-    return Column(lambda value: [encode_map(value)], lambda row, at: decode_map(kind, row.value(at), what))
+    return Column(lambda value: [_numbered(value)], lambda row, at: decode_map(kind, row.value(at), what))
 
 
 def nested_or_none(kind: type[Any], what: str) -> Column:
     """Another class's row in an array of its own; an empty one for None."""
     return Column(
-        lambda value: [encode_row(value) if value is not None else []],
+        lambda value: [_items(value) if value is not None else []],
         lambda row, at: decode_row(kind, row.value(at), what) if row.array(at) else None,
     )
 
@@ -155,27 +163,82 @@ def spread(kind: type[Any]) -> Column:
             at += column.width
         return kind(**found)
 
-    return Column(encode_row, read, width=sum(column.width for _, column in columns))
+    return Column(_items, read, width=sum(column.width for _, column in columns))
 
 
 def encode_row(row: Any) -> list[Encodable]:
-    """Return a row's columns as an array, in the order of its class."""
-    return [item for name, column in _columns(type(row)) for item in column.write(getattr(row, name))]
+    """Return a row's columns as an array, in the order of its class.
+
+    Raises ValueError for a value that `decode_row` would refuse (the caller's mistake).
+    """
+    return require_readable(lambda items: _read_items(type(row), items, _name(row)), _items(row))
 
 
 def decode_row(kind: type[R], value: Value, what: str, **beside: Any) -> R:
     """Read an array that `encode_row` gave. beside: the fields that are no columns. Raises Malformed, naming `what`."""
-    columns = _columns(kind)
-    row = Fields.of_row(value, what, sum(column.width for _, column in columns))
-    at = 0
-    for name, column in columns:
-        beside[name] = column.read(row, at)
-        at += column.width
-    return kind(**beside)
+    return kind(**beside, **_read_items(kind, value, what))
 
 
 def encode_map(row: Any) -> dict[int, Encodable]:
-    """Return a row's columns as a map, each under its number."""
+    """Return a row's columns as a map, each under its number. Raises ValueError as `encode_row` does."""
+    return require_readable(lambda found: _read_numbered(type(row), found, _name(row)), _numbered(row))
+
+
+def decode_map(kind: type[R], value: Value, what: str, **beside: Any) -> R:
+    """Read a map that `encode_map` gave. beside: the fields that are no columns. Raises Malformed, naming `what`."""
+    return kind(**beside, **_read_numbered(kind, value, what))
+
+
+def seal_row(row: Any) -> SecretBytes:
+    """Return the bytes of a row as they lie in a store. Raises ValueError as `encode_row` does; RowTooLong."""
+    return _sealed(row, encode_row(row))
+
+
+def open_row(kind: type[R], kept: SecretBytes, what: str, **beside: Any) -> R:
+    """Read what `seal_row` gave. Raises Malformed."""
+    return decode_row(kind, decode(kept.reveal(), max_size=_most(kind)), what, **beside)
+
+
+def seal_map(row: Any) -> SecretBytes:
+    """Return the bytes of a map as they lie in a store. Raises ValueError as `seal_row` does."""
+    return _sealed(row, encode_map(row))
+
+
+def open_map(kind: type[R], kept: SecretBytes, what: str, **beside: Any) -> R:
+    """Read what `seal_map` gave. Raises Malformed."""
+    return decode_map(kind, decode(kept.reveal(), max_size=_most(kind)), what, **beside)
+
+
+def _most(kind: type[Any]) -> int:
+    return int(getattr(kind, "ROW_SIZE", MAX_VAULT))
+
+
+def _sealed(row: Any, written: Encodable) -> SecretBytes:
+    octets = encode(written)
+    if len(octets) > _most(type(row)):
+        raise RowTooLong(f"{_name(row)}: {len(octets)} bytes, of which nobody could read more than {_most(type(row))}")
+    return SecretBytes(octets)
+
+
+def _name(row: Any) -> str:
+    return type(row).__name__
+
+
+def _items(row: Any) -> list[Encodable]:
+    return [item for name, column in _columns(type(row)) for item in column.write(getattr(row, name))]
+
+
+def _read_items(kind: type[Any], value: Any, what: str) -> dict[str, Any]:
+    columns = _columns(kind)
+    row = Fields.of_row(value, what, sum(column.width for _, column in columns))
+    found, at = {}, 0
+    for name, column in columns:
+        found[name] = column.read(row, at)
+        at += column.width
+    return found
+
+
+def _numbered(row: Any) -> dict[int, Encodable]:
     found: dict[int, Encodable] = {}
     for name, column in _columns(type(row)):
         value = getattr(row, name)
@@ -184,34 +247,11 @@ def encode_map(row: Any) -> dict[int, Encodable]:
     return found
 
 
-def decode_map(kind: type[R], value: Value, what: str, **beside: Any) -> R:
-    """Read a map that `encode_map` gave. beside: the fields that are no columns. Raises Malformed, naming `what`."""
+def _read_numbered(kind: type[Any], value: Any, what: str) -> dict[str, Any]:
     columns = _columns(kind)
     required = [column.number for _, column in columns if not column.is_optional]
     read = Fields(value, what, required, [column.number for _, column in columns if column.is_optional])
-    for name, column in columns:
-        beside[name] = column.read(read, column.number) if column.number in read else None
-    return kind(**beside)
-
-
-def seal_row(row: Any) -> SecretBytes:
-    """Return the bytes of a row as they lie in a store."""
-    return SecretBytes(encode(encode_row(row)))
-
-
-def open_row(kind: type[R], kept: SecretBytes, what: str, *, max_size: int = MAX_VAULT, **beside: Any) -> R:
-    """Read what `seal_row` gave. Raises Malformed."""
-    return decode_row(kind, decode(kept.reveal(), max_size=max_size), what, **beside)
-
-
-def seal_map(row: Any) -> SecretBytes:
-    """Return the bytes of a map as they lie in a store."""
-    return SecretBytes(encode(encode_map(row)))
-
-
-def open_map(kind: type[R], kept: SecretBytes, what: str, *, max_size: int = MAX_VAULT, **beside: Any) -> R:
-    """Read what `seal_map` gave. Raises Malformed."""
-    return decode_map(kind, decode(kept.reveal(), max_size=max_size), what, **beside)
+    return {name: column.read(read, column.number) if column.number in read else None for name, column in columns}
 
 
 # Read once for each class: looking through annotations takes longer than reading a row.

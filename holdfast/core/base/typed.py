@@ -62,9 +62,24 @@ def first_line(octets: bytes, what: str) -> bytes:
     return next((line for line in lines if visible(line).strip()), "").rstrip("\r").encode()
 
 
+def secret_text(octets: bytes, what: str) -> str:
+    """Return a secret of one line from a file's bytes, without what nobody sees at its ends. Raises as `text_of`."""
+    return trimmed(text_of(first_line(octets, what), what))
+
+
 def visible(text: str) -> str:
     """Return `text` without what has no shape on a screen."""
     return _INVISIBLE.sub("", _PARTED.sub("", text))
+
+
+def trimmed(text: str) -> str:
+    """Return `text` without white space and what nobody sees at its ends, where a copy leaves it; inside all stays."""
+    start, end = 0, len(text)
+    while start < end and _is_nothing(text[start]):
+        start += 1
+    while start < end and _is_nothing(text[end - 1]):
+        end -= 1
+    return text[start:end]
 
 
 def password(text: str) -> str:
@@ -84,18 +99,20 @@ def words(text: str, what: str) -> list[str]:
     """
     _require_short(text, what)
     # NFKD turns the ideographic space into a plain one, so that one split serves Japanese as well (FAULTS R11).
-    plain = unicodedata.normalize("NFKD", visible(text))
+    # A zero-width space is where a word may end (UAX 14), and the only thing between some words on web pages.
+    plain = unicodedata.normalize("NFKD", visible(text.replace("\u200b", " ")))
     parted = "".join(sign if _is_of_word(sign) else " " for sign in plain)
     # A number stands before its word, with or without a sign between them; within a word a digit is a slip.
     return [word for token in parted.split() if (word := token.lstrip("0123456789"))]
 
 
-def digits(text: str) -> str:
-    """Return the decimal digits of a number as people write it, in ASCII: grouped, spaced, in any script's digits.
+def ungrouped(text: str) -> str:
+    """Return a number or a short code without what groups it: its digits, of any script, in ASCII, and its letters.
 
-    Letters stay, so that none is taken for nothing; all else between the digits goes.
+    The letters stay as they are, so that none is taken for nothing. Of at most the first 4,096 characters.
     """
-    plain = (str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text[:MAX_TYPED])
+    compatible = unicodedata.normalize("NFKC", text[:MAX_TYPED])
+    plain = (str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in compatible)
     return "".join(sign for sign in plain if sign.isalnum())
 
 
@@ -111,6 +128,10 @@ def code(text: str, prefix: str, what: str) -> str:
     if at < 0:
         raise Mistyped(f'{what}: does not begin with "{prefix}"')
     return re.sub(r"[^A-Za-z0-9_-]", "", plain[at + len(prefix) :])
+
+
+def _is_nothing(sign: str) -> bool:
+    return sign.isspace() or _INVISIBLE.match(sign) is not None
 
 
 def _is_of_word(sign: str) -> bool:

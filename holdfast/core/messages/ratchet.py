@@ -212,12 +212,10 @@ class Ratchet(HoldsSecrets):
     def decrypt(self, message: bytes, now: int) -> bytes:
         """Return the plaintext of prefix || enc_header || body, and forget its key.
 
-        now: UTC seconds, by which stored keys expire. Raises UnwrapFailed for a key that is not here (any more), a
-        replay, tampering and every excess, alike; nothing has changed then. At most 7 header keys are tried.
+        now: UTC seconds, from which the life of keys that are stored here counts; `skipped.expire` ends it. Raises
+        UnwrapFailed for a key that is not here (any more), a replay, tampering and every excess, alike; nothing has
+        changed then. At most 7 header keys are tried.
         """
-        # The one change that stays when the message fails. The clock alone decides it, so no message can bring it
-        # about.
-        self.skipped.expire(now)
         end = self._header_end
         # Before any trial: what is too short for a header and a body is nobody's message, and costs no opening.
         if len(message) < end + _SMALLEST_BODY:

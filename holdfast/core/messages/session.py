@@ -220,8 +220,9 @@ class Session(HoldsSecrets):
 
     def needs_handshake(self, now: int) -> bool:
         """Whether it is time for a new session: after 7 days or 1,000 messages, for post-quantum healing."""
-        # By this end's own clock. One that jumps ahead costs a handshake and loses nothing.
-        aged = now >= self.created_at + HANDSHAKE_AFTER_SECONDS
+        # By this end's own clock. One that jumps ahead costs a handshake and loses nothing. What such a one began in
+        # the future is due as well, or it would be sent on in until then.
+        aged = abs(now - self.created_at) >= HANDSHAKE_AFTER_SECONDS
         return aged or self.sent + self.received >= HANDSHAKE_AFTER_MESSAGES
 
     def encrypt(self, plaintext: bytes) -> bytes:
@@ -241,9 +242,9 @@ class Session(HoldsSecrets):
     def decrypt(self, message: bytes | Incoming, *, now: int) -> bytes:
         """Return the plaintext of a message of this session, and forget its key.
 
-        Store the state in the transaction that stores the plaintext. Raises UnwrapFailed for everything that is not
-        this session's next or skipped message, without saying which, and Malformed for what is no message; the state
-        is unchanged then.
+        now: UTC seconds, from which keys that are stored for missing messages count. Store the state in the transaction
+        that stores the plaintext. Raises UnwrapFailed for everything that is not this session's next or skipped
+        message, without saying which, and Malformed for what is no message; the state is unchanged then.
         """
         if isinstance(message, bytes):
             # What nearly every message is. Equality of all four bytes checks version, type, suite and flags at once.
@@ -268,7 +269,7 @@ class Session(HoldsSecrets):
         return plaintext
 
     def expire(self, now: int) -> None:
-        """Drop skipped keys stored 30 days ago or longer; decrypt() does so too, a silent session needs this."""
+        """Drop skipped keys stored 30 days ago or longer. now: a time to rely on, for nothing brings them back."""
         self._ratchet.skipped.expire(now)
 
     def to_secret(self) -> SecretBytes:

@@ -15,6 +15,7 @@ from typing import Final
 from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, encode
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import HoldsSecrets, SecretBytes
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 
 # As many as one step can skip, 1,000 in either chain: what was just stored never pushes itself out. 88 KB at most.
 # Double Ratchet "Deletion of skipped message keys" asks for a limit: else a peer fills the disk with high numbers.
@@ -25,7 +26,6 @@ MAX_OLD_CHAINS: Final = 5
 # The server keeps a message for 30 days: what has not come by then will not. The same section of the specification says
 # why not longer: who recorded the lost message and later takes the device would read it.
 LIFE_SECONDS: Final = 30 * 86_400
-_NEVER: Final = 2**63  # later than any clock
 _ENTRY: Final = struct.Struct(">IQ32s")  # number, stored at, message key
 
 
@@ -36,11 +36,10 @@ class SkippedKeys(HoldsSecrets):
     be given up after one trial per chain instead of one per key.
     """
 
-    __slots__ = ("_chains", "_expires_at", "count", "is_changed")
+    __slots__ = ("_chains", "count", "is_changed")
 
     def __init__(self) -> None:
         self._chains: dict[bytes, dict[int, tuple[bytes, int]]] = {}
-        self._expires_at = _NEVER
         self.count = 0
         self.is_changed = False
 
@@ -72,8 +71,6 @@ class SkippedKeys(HoldsSecrets):
         chain = self._chains.setdefault(header_key, {})
         chain.update((number, (key, now)) for number, key in keys.items())
         self.count += len(keys)
-        # One number to compare for every message, in place of a walk through all keys.
-        self._expires_at = min(self._expires_at, now + LIFE_SECONDS)
         self.is_changed = True
         while self.count > MAX_STORED:
             oldest = next(iter(self._chains))
@@ -95,23 +92,23 @@ class SkippedKeys(HoldsSecrets):
             self.is_changed = True
 
     def expire(self, now: int) -> None:
-        """Drop the keys that were stored 30 days or longer ago."""
-        if now < self._expires_at:
-            return
-        # Each key by its own time: a chain stays while one of its keys does.
+        """Drop the keys that were stored 30 days or longer ago. One that was stored in the future counts from `now`."""
+        # Each key by its own time: a chain stays while one of its keys does. A clock that was ahead keeps none longer.
         kept = {
-            header_key: {number: row for number, row in chain.items() if now < row[1] + LIFE_SECONDS}
+            header_key: {
+                number: (key, at if at <= now + MAX_AHEAD_SECONDS else now)
+                for number, (key, at) in chain.items()
+                if now < at + LIFE_SECONDS
+            }
             for header_key, chain in self._chains.items()
         }
-        before = self.count
-        self._put({header_key: chain for header_key, chain in kept.items() if chain})
-        self.is_changed |= self.count != before
+        if kept != self._chains:
+            self._put({header_key: chain for header_key, chain in kept.items() if chain})
+            self.is_changed = True
 
     def _put(self, chains: dict[bytes, dict[int, tuple[bytes, int]]]) -> None:
         self._chains = chains
         self.count = sum(len(chain) for chain in chains.values())
-        times = [at for chain in chains.values() for _, at in chain.values()]
-        self._expires_at = min(times) + LIFE_SECONDS if times else _NEVER
 
     def to_secret(self) -> SecretBytes:
         """Return dCBOR [[header key, entries], …]; an entry is number u32, time u64 and key, 44 bytes."""

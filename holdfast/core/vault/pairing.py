@@ -206,7 +206,7 @@ class ExistingDevice:
         # Cleared before the comparison: one try, whatever comes of it.
         code, request = _known(self._code), self._request
         self._code, self._request = "", None
-        if request is None or not hmac.compare_digest(typed.digits(said).encode(), code.encode()):
+        if request is None or not hmac.compare_digest(typed.ungrouped(said).encode(), code.encode()):
             raise Untrusted("the digits are not those of this pairing: somebody may stand between the devices")
         return request
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from holdfast.client import maintenance
 from holdfast.client.errors import NotPossible, NotYet, ProfileError, TrustRefused, WrongInput
 from holdfast.client.escrow import archive, disclosures
 from holdfast.client.escrow.disclosures import MAX_KEPT, Disclosure
+from holdfast.client.identity import key_log
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.recovery import by_case
@@ -199,10 +201,18 @@ def test_keys_are_gone_from_the_moment_of_the_end_and_the_manifest_is_closed(wor
     with pytest.raises(NotPossible, match="has ended"):
         read(bob, kept, tmp_path, "late")
     assert not (tmp_path / "late").exists()
+    # Nothing brings keys back, so the time of their end has to be confirmed: this machine's clock may be wrong.
+    assert bob.store.keys("disclosed-keys") == [kept.case_id]
+    world.now = kept.ends_at - 1
+    assert read(bob, kept, tmp_path, "set right")
+    world.now = kept.ends_at
+    assert key_log.confirm_time(bob)
+    with pytest.raises(NotPossible, match="are destroyed"):
+        read(bob, kept, tmp_path, "late")
     assert bob.store.keys("disclosed-keys") == []
     disclosures.write_file(bob, kept.case_id, tmp_path / "manifest")
     manifest = disclosures.read_file(tmp_path / "manifest")
-    assert (len(manifest.files), manifest.is_closed) == (2, True)
+    assert (len(manifest.files), manifest.is_closed) == (3, True)
     # A clock that is set back brings nothing back.
     world.now = NOW
     with pytest.raises(ProfileError, match="has ended"):
@@ -231,7 +241,9 @@ def test_maintenance_ends_what_has_run_out(world: Members, tmp_path: Path) -> No
     assert told() == ["Nothing was due."]
 
 
-def test_disclosure_is_ended_by_hand_and_forgotten_only_then(world: Members, tmp_path: Path) -> None:
+def test_disclosure_is_ended_by_hand_and_forgotten_only_after_its_manifest_was_written(
+    world: Members, tmp_path: Path
+) -> None:
     bob, kept = disclosed(world, tmp_path)
     with pytest.raises(NotPossible, match="not ended"):
         disclosures.forget(bob, kept.case_id)
@@ -239,8 +251,23 @@ def test_disclosure_is_ended_by_hand_and_forgotten_only_then(world: Members, tmp
     assert disclosures.end(bob, kept.case_id).lines == 1
     with pytest.raises(ProfileError, match="has ended"):
         read(bob, kept, tmp_path)
+    with contextlib.suppress(OSError):
+        disclosures.write_file(bob, kept.case_id, tmp_path / "nowhere" / "manifest")
+    with pytest.raises(NotPossible, match="would be gone"):
+        disclosures.forget(bob, kept.case_id)
+    assert len(bob.store.keys("custody-line")) == 1
+    disclosures.write_file(bob, kept.case_id, tmp_path / "manifest")
     disclosures.forget(bob, kept.case_id)
-    assert [bob.store.keys(kind) for kind in ("disclosure", "disclosed-keys", "custody-line")] == [[], [], []]
+    kinds = ("disclosure", "disclosed-keys", "custody-line", "disclosure-written")
+    assert [bob.store.keys(kind) for kind in kinds] == [[], [], [], []]
+
+
+def test_manifest_that_was_written_before_its_end_is_not_all_of_it(world: Members, tmp_path: Path) -> None:
+    bob, kept = disclosed(world, tmp_path)
+    disclosures.write_file(bob, kept.case_id, tmp_path / "too-early")
+    disclosures.end(bob, kept.case_id)
+    with pytest.raises(NotPossible, match="would be gone"):
+        disclosures.forget(bob, kept.case_id)
 
 
 def test_lines_are_signed_by_the_device_that_received_also_after_its_keys_were_replaced(

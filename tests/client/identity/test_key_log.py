@@ -67,13 +67,27 @@ def test_entry_that_is_not_logged_yet_waits_for_ten_minutes_and_no_longer(world:
     assert key_log.standing(bob, contacts.refresh(bob, ALICE)) is Anchor.ANCHORED
 
 
-def test_server_cannot_stretch_the_ten_minutes_by_turning_the_clock_back(world: Members) -> None:
+@pytest.mark.parametrize("ahead", [0, 86_400])
+def test_server_cannot_stretch_the_ten_minutes_by_turning_the_clock(world: Members, ahead: int) -> None:
+    """Where clocks differ they begin when an entry is first seen, by this device's own, and are ten all the same."""
     world.enrolled(ALICE)
-    bob = at(world, world.enrolled(BOB), 3_600)
-    assert bob.api.clock.correct(NOW)
+    bob = world.enrolled(BOB)
     world.server.instead[PROOF] = not_logged
-    with pytest.raises(TrustRefused, match="not in the public key log"):
-        contacts.refresh(bob, ALICE)
+    for seconds in (3_600, 4_200):
+        assert at(world, bob, seconds).api.clock.correct(NOW + ahead)
+        assert key_log.standing(bob, contacts.refresh(bob, ALICE)) is Anchor.WAITING
+    for said in (ahead, ahead + 3_600):
+        assert at(world, bob, 4_201).api.clock.correct(NOW + said)
+        with pytest.raises(TrustRefused, match="not in the public key log"):
+            contacts.refresh(bob, ALICE)
+
+
+def test_device_whose_clock_is_ahead_takes_its_own_new_entry_for_no_attack(world: Members) -> None:
+    alice = world.enrolled(ALICE)
+    world.server.instead[PROOF] = not_logged
+    assert at(world, alice, 7_200).api.clock.correct(NOW)
+    archive.new_generation(alice)
+    assert key_log.standing(alice, alice.chain) is Anchor.WAITING
 
 
 def test_server_that_is_ahead_makes_no_new_entry_look_overdue(world: Members) -> None:

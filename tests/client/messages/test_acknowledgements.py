@@ -3,20 +3,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from uuid import UUID
 
 import pytest
 
-from holdfast.client.messages import messages, prekeys
+from holdfast.client.errors import Problem
+from holdfast.client.identity import peers
+from holdfast.client.messages import messages, prekeys, renewals, sent
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
-from holdfast.core.base.encoding import b64u
+from holdfast.client.sessions.sessions import Address
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.messages import repeats
+from holdfast.core.messages.content import Content, ContentKind
+from holdfast.core.messages.session import read_message
+from tests.cast.lying_server import text
 from tests.cast.malice import understood
 from tests.cast.members import ALICE, BOB, Members
-from tests.client.messages.test_messages import received
-from tests.client.sessions.test_sessions import at, box, ids
+from tests.client.messages.test_messages import received, refusal
+from tests.client.sessions.test_sessions import at, box, ids, revoke
 
 DAY = 86_400
 
@@ -45,6 +54,11 @@ def kept(account: Account) -> int:
 def control_messages(world: Members) -> int:
     """How many messages to single devices there were."""
     return len([1 for method, path, body in world.server.log if method == "POST" and body.get("kind") == "message"])
+
+
+def claims(world: Members) -> int:
+    """How many bundles were claimed."""
+    return len([1 for method, path, _ in world.server.log if method == "POST" and path.endswith("/claim")])
 
 
 @pytest.mark.parametrize("size", [0, 100, 4097, 1_000_000])
@@ -226,26 +240,145 @@ def test_recipient_is_told_what_was_not_read_and_that_it_comes_again(world: Memb
     assert "sends again" in report.way_out
 
 
+# A device that is revoked before it has fetched
+
+
+@pytest.mark.parametrize("others", ["none", "that have it", "that will have it"])
+def test_what_waited_for_a_revoked_device_goes_to_the_devices_that_remain(world: Members, others: str) -> None:
+    alice, lost = met(world)
+    remaining = [world.another(lost)] if others != "none" else []
+    messages.send(alice, BOB, b"important")
+    if others == "that have it":
+        assert talk(*remaining, alice) == [b"important"]
+    # As in a recovery: another device has joined, and revokes the one that was lost before it had fetched.
+    phone = world.another(lost, "new phone")
+    phone.state.identity_seed = lost.state.identity_seed
+    revoke(phone, lost.device.id)
+    assert [row["kind"] for row in world.server.mailboxes.pop(lost.device_text)] == ["message"]
+    # Alice hears of it without a word of bob's: her care looks at who has not confirmed.
+    world.now += 600
+    messages.care(alice)
+    # What nobody had, and nobody will, is due to all who remain; what somebody has is due to no new device.
+    assert received(phone) == ([b"important"] if others == "none" else [])
+    for account in remaining:
+        assert received(account) == ([] if others == "that have it" else [b"important"])
+    talk(*remaining, phone, alice)
+    assert kept(alice) == 0
+
+
+def test_confirmation_of_a_device_that_follows_another_counts(world: Members) -> None:
+    """The server hands what waited to the successor, and it is that one which confirms."""
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"one")
+    (row,) = (row for row in sent.waiting_for(alice, at(bob)))
+    assert not sent.acknowledge(alice, Address(BOB, b"the successor id"), [row.key[16:]])
+    assert [one.is_confirmed for one in messages.unconfirmed(alice)] == [True]
+    assert sent.revise(alice, BOB, [b"the successor id"]) == set()
+    assert messages.unconfirmed(alice) == []
+
+
+def test_acknowledgement_owed_to_a_device_that_is_gone_is_said_to_those_that_remain(world: Members) -> None:
+    alice, bob = met(world)
+    phone = world.another(alice)
+    messages.send(phone, BOB, b"from the phone")
+    assert received(bob) == [b"from the phone"]
+    revoke(alice, phone.device.id)
+    peers.expire(bob, ALICE)
+    messages.flush(bob)
+    messages.flush(bob)
+    assert renewals.peers(bob.store) == []
+    kinds = [Content.decode(plain).kind for plain in opened(world, alice)]
+    assert ContentKind.ACKNOWLEDGEMENT in kinds
+
+
+def opened(world: Members, account: Account) -> list[bytes]:
+    """What waits for an account, as it opens."""
+    found = []
+    for row in box(world, account):
+        incoming = read_message(unb64u(row["message"]))
+        sender = Address(UUID(row["sender_user"]).bytes, UUID(row["sender_device"]).bytes)
+        for place in sessions.places(account.store, sender):
+            session = sessions.load(account.store, place, for_receiving=True)
+            assert session is not None
+            with contextlib.suppress(UnwrapFailed):
+                found.append(session.decrypt(incoming, now=world.now))
+    return found
+
+
 # Bounds
+
+
+def test_what_nobody_confirms_in_thirty_days_is_destroyed_and_shown_as_not_confirmed(world: Members) -> None:
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"never read")
+    world.now += repeats.KEPT_SECONDS - 1
+    messages.prune(alice)
+    assert messages.reports(alice) == []
+    assert kept(alice) == 1
+    world.now += 1
+    messages.prune(alice)
+    assert messages.unconfirmed(alice) == []
+    assert kept(alice) == 0
+    (report,) = messages.reports(alice)
+    understood(report)
+    assert report.kind is ReportKind.NOT_CONFIRMED
+    assert text(BOB) in report.text
+    assert report.evidence == (), "nothing of what was written is left"
+    # It comes late all the same, and the late confirmation changes nothing.
+    assert received(bob) == [b"never read"]
+    talk(bob, alice)
+    assert messages.unconfirmed(alice) == []
+
+
+def test_what_one_device_has_is_not_called_lost_for_another_that_was_off(world: Members) -> None:
+    alice, bob = met(world)
+    world.another(bob)
+    messages.send(alice, BOB, b"read on the laptop")
+    talk(bob, alice)
+    world.now += repeats.KEPT_SECONDS
+    messages.prune(alice)
+    assert kept(alice) == 0
+    assert messages.reports(alice) == []
+
+
+def test_more_than_64_mib_leaves_the_newest(world: Members, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob = met(world)
+    monkeypatch.setattr(repeats, "KEPT_OCTETS", 4 * repeats.LEAST_OCTETS)
+    done = []
+    for number in range(7):
+        done.append(messages.send(alice, BOB, b"%d" % number).id)
+        world.now += 1
+    assert [one.id for one in messages.unconfirmed(alice)] == done[3:]
+    assert kept(alice) == 4
+    assert [report.kind for report in messages.reports(alice)] == [ReportKind.NOT_CONFIRMED] * 3
+    # One that counts as more takes the place of several.
+    messages.send(alice, BOB, bytes(4096 * 2))
+    assert kept(alice) == 2
+    assert sent._total(alice.store) <= repeats.KEPT_OCTETS
+    talk(bob, alice)
+    assert kept(alice) == sent._total(alice.store) == 0
+
+
+def test_message_refused_for_good_is_kept_by_its_report_alone(world: Members) -> None:
+    alice, _ = met(world)
+    world.server.instead[f"POST users/{text(BOB)}/messages"] = lambda _body: refusal(413, "too-large")
+    with pytest.raises(Problem):
+        messages.send(alice, BOB, b"refused")
+    assert kept(alice) == 0
+    assert [report.kind for report in messages.reports(alice)] == [ReportKind.NOT_SENT]
 
 
 def test_junk_in_a_devices_name_begins_few_sessions_a_day(world: Members) -> None:
     """Each costs the device a one-time key, and the server can put as much junk into a mailbox as it likes."""
     alice, bob = met(world)
-    for _ in range(30):
-        junk(world, bob, alice)
-        messages.receive(bob)
-        received(alice)
-    begun = len([1 for method, path, _ in world.server.log if method == "POST" and path.endswith("/claim")]) - 2
-    assert begun <= repeats.MOST_BEGUN
-    before = begun
-    world.now += DAY
-    for _ in range(30):
-        junk(world, bob, alice)
-        messages.receive(bob)
-        received(alice)
-    begun = len([1 for method, path, _ in world.server.log if method == "POST" and path.endswith("/claim")]) - 2
-    assert begun - before == repeats.MOST_BEGUN
+    before = claims(world)
+    for day in (1, 2):
+        for _ in range(20):
+            junk(world, bob, alice)
+            messages.receive(bob)
+            received(alice)
+        assert claims(world) - before == day * repeats.MOST_BEGUN
+        world.now += DAY
 
 
 def test_junk_that_comes_before_the_answer_begins_one_session(world: Members) -> None:

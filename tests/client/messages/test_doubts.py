@@ -8,15 +8,16 @@ once. Each doubt is a lie or a fault of the server for a while; all that can wai
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from holdfast.client.errors import ClientError
+from holdfast.client.errors import ClientError, Problem
 from holdfast.client.identity import chains, device
-from holdfast.client.messages import inbox, letters, messages, prekeys, reports
+from holdfast.client.messages import inbox, letters, messages, prekeys, reports, sent
 from holdfast.client.messages.letters import LetterKind
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
@@ -111,7 +112,9 @@ def in_doubt(server: LyingServer, doubt: Callable[[LyingServer], None]) -> Any:
     doubt(server)
     yield
     server.chains, server.keys_log = honest_chains, honest_log
-    server.instead.clear(), server.lies.clear(), server.lost.clear()
+    server.instead.clear()
+    server.lies.clear()
+    server.lost.clear()
 
 
 def paired(world: Members, first: Account) -> Account:
@@ -190,6 +193,20 @@ def test_doubt_about_one_person_holds_nobody_elses_messages(world: Members, doub
     assert b"in doubt" in [one.body for one in messages.receive(bob)]
 
 
+def test_report_of_a_doubt_goes_when_it_has_passed(world: Members) -> None:
+    alice, bob, _carol = (world.published(one) for one in (ALICE, BOB, CAROL))
+    messages.send(alice, BOB, b"one")
+    trusted.choose(alice, [BOB, CAROL], k=2)
+    with in_doubt(world.server, instead(CHAIN, 404, "not-found")):
+        messages.receive(bob)
+        trusted.take_shares(bob)
+        assert [one.kind for one in messages.reports(bob)] == [ReportKind.IN_DOUBT] * 2
+    messages.receive(bob)
+    assert len(messages.reports(bob)) == 1, "the share is in doubt still"
+    trusted.take_shares(bob)
+    assert messages.reports(bob) == []
+
+
 def test_doubt_that_never_passes_ends_with_the_keys_that_the_message_needs(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"too late")
@@ -227,20 +244,24 @@ def test_people_in_doubt_for_ever_keep_nobody_from_being_asked_about(
 ) -> None:
     monkeypatch.setattr(inbox, "_MOST_DOUBTED", 3)
     alice, bob = world.published(ALICE), world.published(BOB)
-    strangers = [world.published(b"stranger %d-----" % number + bytes([48 + number])) for number in range(5)]
-    messages.send(alice, BOB, b"zero")
+    strangers = [world.published(b"stranger %d------" % number) for number in range(5)]
+    messages.send(alice, BOB, b"known")
+    messages.receive(bob)
     for one in [*strangers, world.another(alice)]:
         messages.send(one, BOB, b"held")
-    messages.receive(bob)  # alice is known from here on, and nobody is held yet
-    for one in strangers:
-        messages.greet(one, [BOB])
     with in_doubt(world.server, instead(CHAIN, 404, "not-found")):
         messages.receive(bob)
+    others = "|".join(text(one.user) for one in strangers[1:])
+    with in_doubt(world.server, instead(f"GET users/({others})/chain", 404, "not-found")):
         asked = len(world.server.log)
-        messages.receive(bob)
-        paths = [path for _, path, _ in world.server.log[asked:] if path.endswith("/chain")]
-        assert len(paths) <= 2 * 3
-    assert messages.receive(bob)
+        # Whom bob knows is asked about first; the stranger of whom there is no doubt in one of the next.
+        assert [one.sender for one in messages.receive(bob)][:2] == [ALICE, ALICE]
+        paths = [path for _, path, _ in world.server.log[asked:] if re.fullmatch(f"users/({others})/chain", path)]
+        assert len(paths) <= 3
+        for _ in range(60):
+            if len(messages.receive(bob)) == 3:
+                break
+        assert {one.sender for one in messages.waiting(bob)} == {ALICE, strangers[0].user}
 
 
 # Large content
@@ -278,6 +299,18 @@ def test_large_content_that_never_comes_takes_no_more_than_its_room(
     with in_doubt(world.server, instead("GET messages/.*/content", 404, "not-found")):
         assert [one.kind for one in look(bob)] == [ReportKind.CONTENT_WITHHELD] * 4
         assert len(box(world, bob)) == 2
+
+
+def test_what_a_newer_program_would_know_stays_for_it(world: Members, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "_MOST_LEFT", 2)
+    alice, bob = world.published(ALICE), world.published(BOB)
+    for _ in range(3):
+        world.server.deliver(bob.device_text, kind="newer", message=b64u(b"?"), sender=alice.device_text)
+    messages.send(alice, BOB, b"and on")
+    assert {one.kind for one in look(bob)} == {ReportKind.UNDECRYPTABLE}
+    assert look(bob) == [], "told once"
+    assert [one.body for one in messages.waiting(bob)] == [b"and on"]
+    assert [row["kind"] for row in box(world, bob)] == ["newer"] * 2
 
 
 # Letters
@@ -326,3 +359,96 @@ def test_answer_to_a_pairing_waits_for_the_chain_that_it_rests_on(world: Members
         pairing.complete(second)
     pairing.complete(second)
     assert second.state.vault.epoch == first.state.vault.epoch
+
+
+# What is on its way
+
+SEND, CLAIM, CHECK = "POST users/.*/messages", "POST (users|devices)/.*/claim", "POST devices/.*/check"
+REFUSALS: dict[str, Callable[[LyingServer], None]] = {
+    f"{path} {status} {code}": instead(path, status, code)
+    for path in (SEND, CLAIM, CHAIN, PROOF, "GET messages")
+    for status, code in ((400, "malformed-request"), (401, "unauthenticated"), (404, "not-found"), (422, "untrusted"))
+    # The message's own bytes are wrong then, which is for good.
+    if (path, status) != (SEND, 400)
+} | {
+    "taken for another": instead(SEND, 422, "idempotency-key-reused"),
+    "no room": instead(SEND, 409, "mailbox-full"),
+    "too many": instead(SEND, 429, "message-limit"),
+    "denied": instead(SEND, 403, "denied"),
+    "other devices": lambda server: server.instead.update(
+        {SEND: lambda _body: refusal(422, "envelopes-mismatch", errors=[{"field": "envelopes", "detail": "Others."}])}
+    ),
+    "stale": instead(SEND, 409, "chain-stale"),
+    "not in the format": lambda server: server.instead.update({SEND: lambda _body: (413, {"html": "too large"})}),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSALS)
+def test_what_a_passing_refusal_keeps_back_is_sent_when_it_has_passed(world: Members, refused: str) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    messages.send(alice, BOB, b"zero")
+    alice.api._sleep = lambda _seconds: None
+    world.server.instead[SEND] = lambda _body: refusal(503, "unavailable")
+    assert not messages.send(alice, BOB, b"one").is_sent
+    world.server.instead.clear()
+    for _ in range(2):
+        # Late enough for the recipient's chain to be fetched, and with a device of theirs that has no session yet.
+        world.now += LOGGED_WITHIN
+        with in_doubt(world.server, REFUSALS[refused]):
+            messages.flush(alice)
+    world.another(bob)
+    with in_doubt(world.server, REFUSALS[refused]):
+        messages.flush(alice)
+    flushed = messages.flush(alice)
+    assert (flushed.waiting, flushed.refused) == ([], {})
+    look(bob)
+    assert [one.body for one in messages.waiting(bob)] == [b"zero", b"one"]
+
+
+def test_message_for_an_account_that_stays_away_is_given_up_after_a_month(world: Members) -> None:
+    alice, _bob = world.published(ALICE), world.published(BOB)
+    messages.send(alice, BOB, b"zero")
+    world.server.instead[SEND] = lambda _body: refusal(404, "not-found")
+    with pytest.raises(Problem):
+        messages.send(alice, BOB, b"one")
+    assert messages.flush(alice).waiting
+    world.now += 30 * 86_400
+    assert not messages.flush(alice).waiting
+    (report,) = messages.reports(alice)
+    assert report.kind is ReportKind.NOT_SENT
+    assert any(b"one" in one for one in report.evidence)
+
+
+@pytest.mark.parametrize("doubt", [one for one in DOUBTS if not one.startswith("own")])
+def test_acknowledgement_that_is_owed_in_a_doubt_is_sent_when_it_has_passed(world: Members, doubt: str) -> None:
+    alice, bob, _carol = (world.published(one) for one in (ALICE, BOB, CAROL))
+    messages.send(alice, BOB, b"one")
+    look(bob)
+    bob.api._sleep = lambda _seconds: None
+    for one in messages.waiting(bob):
+        one.done()
+    world.another(alice)
+    with in_doubt(world.server, DOUBTS[doubt]):
+        for _ in range(2):
+            world.now += LOGGED_WITHIN
+            look(bob)
+    look(bob)
+    look(alice)
+    assert not list(sent.users(alice.store))
+
+
+@pytest.mark.parametrize("fault", [403, 404, 503])
+def test_acknowledgement_waits_until_the_device_has_published(world: Members, fault: int) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    messages.send(alice, BOB, b"one")
+    look(bob)
+    bob.api._sleep = lambda _seconds: None
+    for key in bob.store.keys(prekeys._PUBLISHED):
+        bob.store.delete(prekeys._PUBLISHED, key)
+    for one in messages.waiting(bob):
+        one.done()
+    with in_doubt(world.server, instead(CHECK, fault, "no")):
+        look(bob)
+        assert not [row for row in box(world, alice) if row["kind"] == "message"]
+    look(bob)
+    assert [row for row in box(world, alice) if row["kind"] == "message"]

@@ -13,6 +13,7 @@ from holdfast.client.errors import AnswerRefused, NotPossible, Problem, ProfileE
 from holdfast.client.identity import peers
 from holdfast.client.messages import messages
 from holdfast.client.messages.messages import ReportKind, TooLarge
+from holdfast.client.messages.outbox import OUTBOX
 from holdfast.client.profile.account import Account
 from holdfast.core.messages.content import MAX_LARGE
 from tests.cast.lying_server import text
@@ -156,12 +157,13 @@ def test_full_mailbox_keeps_the_message_here(world: Members) -> None:
     assert received(bob) == [b"zero", b"one"]
 
 
-def test_refusal_for_good_is_raised_and_nothing_is_left_waiting(world: Members) -> None:
+@pytest.mark.parametrize(("status", "code"), [(422, "invalid"), (400, "malformed-request"), (413, "too-large")])
+def test_refusal_for_good_is_raised_and_nothing_is_left_waiting(world: Members, status: int, code: str) -> None:
     alice = world.published(ALICE)
     world.published(BOB)
     messages.send(alice, BOB, b"zero")
-    world.server.instead[f"POST users/{text(BOB)}/messages"] = lambda _body: refusal(404, "not-found")
-    with pytest.raises(Problem, match="not-found"):
+    world.server.instead[f"POST users/{text(BOB)}/messages"] = lambda _body: refusal(status, code)
+    with pytest.raises(Problem, match=code):
         messages.send(alice, BOB, b"one")
     assert alice.store.keys("outbox") == []
     (report,) = messages.reports(alice)
@@ -311,3 +313,22 @@ def test_answer_outside_the_protocol_ends_in_a_refusal(world: Members) -> None:
     world.server.lies["GET messages"] = lambda answer: {**answer, "messages": [{"message_id": "no id"}]}
     with pytest.raises(AnswerRefused, match="message_id"):
         messages.receive(alice)
+
+
+@pytest.mark.parametrize("message_id", [b"", b"1", b"12345", bytes(15), bytes(17), bytes(32), bytes(16).hex().encode()])
+def test_message_id_of_another_size_is_refused_before_anything_is_asked_for_or_queued(
+    world: Members, message_id: bytes
+) -> None:
+    alice, _bob = world.published(ALICE), world.published(BOB)
+    reference = messages.seal_large(b"dear bob")[0]
+    before = len(world.server.log)
+    for act in (
+        lambda: messages.send(alice, BOB, b"hello", message_id=message_id),
+        lambda: messages.send(alice, BOB, b"x" * 5000, message_id=message_id),
+        lambda: messages.send_reference(alice, BOB, reference, message_id=message_id),
+    ):
+        with pytest.raises(ValueError, match="message id"):
+            act()
+    assert len(world.server.log) == before
+    assert not alice.store.keys(OUTBOX)
+    assert messages.send(alice, BOB, b"hello", message_id=bytes(range(16))).id == bytes(range(16))

@@ -7,13 +7,14 @@ Implements PROTOCOL section 2 (pre-keys) and FAULTS X1, X2, D10 and D11 on the c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from holdfast.client.errors import AnswerRefused, Problem, ProfileError, Unreachable
-from holdfast.client.messages import prekey_rows, prekeys
+from holdfast.client.errors import AnswerRefused, ClientError, NotYet, Problem, ProfileError, Unreachable
+from holdfast.client.identity import chains, device, key_log
+from holdfast.client.messages import messages, prekey_rows, prekeys
 from holdfast.client.messages.prekey_rows import BatchRow, Ledger, OneTimeRow, SignedRow
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
@@ -23,7 +24,7 @@ from holdfast.core.identity.entries import Reason
 from holdfast.core.messages.bundle import one_time_statement
 from holdfast.core.messages.prekeys import OneTimePreKey, SignedPreKey
 from holdfast.core.signed.cose import Sign1
-from tests.cast.lying_server import NOW
+from tests.cast.lying_server import NOW, text
 from tests.cast.members import ALICE, BOB, Members
 from tests.client import cuts
 from tests.client.cuts import Moments, Scene
@@ -32,8 +33,10 @@ DAY = 86_400
 
 
 def at(world: Members, account: Account, day: float) -> Account:
-    """Move an account's clock to a day after the server's."""
+    """Move an account's clock, and the log's, to a day after the first."""
+    world.now = NOW + int(day * DAY)
     account.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + int(day * DAY)))
+    assert key_log.confirm_time(account)
     return account
 
 
@@ -392,3 +395,92 @@ def test_new_device_keys_get_pre_keys_of_their_own_and_the_old_ones_run_out(worl
     current = [row for row in prekey_rows.all_signed(alice.store) if not row.replaced_at]
     assert len(current) == 1
     assert SignedPreKey.from_payload(Sign1.parse(current[0].statement).payload).header.device == alice.device.id
+
+
+# A device that nobody could answer
+
+
+def joined(world: Members, first: Account) -> Account:
+    """Return a further device of a person that is in the account and has published nothing."""
+    account = world.profile(first.user)
+    done = device.enrol(account, world.server.code(first.user), name="phone")
+    device.approve(first, done.device, words=done.words)
+    chains.refresh(account)
+    return account
+
+
+@pytest.mark.parametrize("way", ["send", "send_reference", "greet", "announce", "copy of an own device"])
+def test_device_sends_nothing_before_it_has_published(world: Members, way: str) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    tablet = joined(world, alice)
+    assert tablet.device_text not in world.server.bundles
+
+    def seen_published(_body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        assert tablet.device_text in world.server.bundles
+        return 503, {"title": "Later", "code": "unavailable", "detail": "Later."}
+
+    tablet.api._sleep = lambda _seconds: None
+    world.server.instead["POST users/.*/messages"] = seen_published
+    reference, _ciphertext = messages.seal_large(b"large")
+    ways: dict[str, Callable[[], object]] = {
+        "send": lambda: messages.send(tablet, BOB, b"one"),
+        "send_reference": lambda: messages.send_reference(tablet, BOB, reference),
+        "greet": lambda: messages.greet(tablet, [BOB]),
+        "announce": lambda: messages.announce(tablet, [BOB]),
+        "copy of an own device": lambda: messages.send(tablet, ALICE, b"to myself"),
+    }
+    ways[way]()
+    assert world.server.posted("users/.*/messages"), "the check above was made"
+    world.server.instead.clear()
+    messages.flush(tablet)
+    assert messages.send(bob, ALICE, b"an answer").is_sent
+    assert [one.body for one in messages.receive(tablet) if one.sender == BOB] == [b"an answer"]
+
+
+@pytest.mark.parametrize("fault", ["unreachable", "unavailable", "denied", "not in the format"])
+def test_message_waits_while_the_pre_keys_cannot_be_published(world: Members, fault: str) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    tablet = joined(world, alice)
+    tablet.api._sleep = lambda _seconds: None
+    path = f"POST devices/{tablet.device_text}/check"
+    if fault == "unreachable":
+        world.server.lost.add(path)
+    else:
+        status = {"unavailable": 503, "denied": 403, "not in the format": 200}[fault]
+        world.server.instead[path] = lambda _body: (status, {"title": "No", "code": "no", "detail": "No."})
+    with contextlib.suppress(ClientError):
+        messages.send(tablet, BOB, b"one")
+    assert world.server.posted(f"users/{text(BOB)}/messages") == []
+    world.server.lost.clear()
+    world.server.instead.clear()
+    assert messages.flush(tablet).waiting == []
+    assert [one.body for one in messages.receive(bob)] == [b"one"]
+
+
+def test_answer_to_a_device_without_pre_keys_waits_and_accuses_nobody(world: Members) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    messages.send(alice, BOB, b"one")
+    messages.receive(bob)
+    # An older program wrote before it had published, or the server lost the keys.
+    del world.server.bundles[alice.device_text]
+    with pytest.raises(NotYet, match="no device that can be written to yet") as refused:
+        messages.send(bob, ALICE, b"answer")
+    assert "holdfast maintain" in refused.value.way_out
+    assert messages.reports(bob) == []
+    assert len(messages.flush(bob).waiting) == 1
+    prekeys.publish(alice)
+    assert len(messages.flush(bob).sent) == 1
+    assert [one.body for one in messages.receive(alice)] == [b"answer"]
+
+
+def test_answer_goes_to_the_devices_that_have_pre_keys_and_names_the_other(world: Members) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    tablet = world.another(alice)
+    for one in (alice, tablet):
+        messages.send(one, BOB, b"one")
+    messages.receive(bob)
+    del world.server.bundles[tablet.device_text]
+    sent = messages.send(bob, ALICE, b"answer")
+    assert (sent.is_sent, [one.bytes for one in sent.devices]) == (True, [alice.device.id])
+    assert [one.bytes for one in sent.without_keys] == [tablet.device.id]
+    assert [one.body for one in messages.receive(alice)][-1] == b"answer"

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace m
 PROJECT = Path(__file__).resolve().parents[3]
 KEY = SecretBytes(b"k" * 32)
 # All by which SQLite, and the making of a profile, change files.
-CHANGING = ("pwrite64", "write", "fdatasync", "fsync", "ftruncate", "unlink", "rename", "mkdir")
+CHANGING = ("pwrite64", "write", "fdatasync", "fsync", "ftruncate", "unlink", "renameat2", "mkdir")
 MOST_CALLS = 60
 
 WRITER = """
@@ -127,4 +127,4 @@ def test_profile_killed_while_it_is_made_is_there_wholly_or_can_be_made_again(tm
             killed[call] += 1
         else:
             pytest.fail(f"making a profile took {MOST_CALLS} calls of {call}")
-    assert {"pwrite64", "fdatasync", "fsync", "rename"} <= killed.keys()
+    assert {"pwrite64", "fdatasync", "fsync", "renameat2"} <= killed.keys()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -84,7 +83,13 @@ def opened(store: MemoryStore, counting: Counting) -> Account:
 
 def copied(store: MemoryStore) -> MemoryStore:
     """Return what copying the profile's file gives."""
-    return copy.deepcopy(store)
+    made = MemoryStore(tenant=store.tenant, user=store.user)
+    for kind in store._rows:
+        for key in store.keys(kind):
+            value = store.get(kind, key)
+            assert value is not None
+            made.put(kind, key, value)
+    return made
 
 
 def test_one_profile_is_told_nothing(store: MemoryStore, counting: Counting) -> None:
@@ -142,7 +147,7 @@ def test_break_whose_answer_was_lost_is_told_by_the_next(store: MemoryStore, cou
 
 
 @pytest.mark.parametrize(
-    "field", ["", "nonsense", "AAAAAAAAAAA.7", "AAAAAAAAAAA", "é", "A" * 5000, f"{'A' * 11}.{'9' * 40}"]
+    "field", ["", "nonsense", "AAAAAAAAAAA.7", "AAAAAAAAAAA", "AAAAAAAAAAA.x", "A" * 5000, f"{'A' * 11}.{'9' * 40}"]
 )
 def test_answer_that_is_about_nobodys_turn_changes_nothing(store: MemoryStore, counting: Counting, field: str) -> None:
     counting.lie = lambda _: field

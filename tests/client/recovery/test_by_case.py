@@ -68,18 +68,49 @@ def test_any_end_frees_the_device_and_its_secrets_go(ended: str, world: Members,
     assert not {one.reveal() for one in (after.recipient_rsa, after.recipient_seed, after.new_identity)} & set(kept)
 
 
-@pytest.mark.parametrize("ended", ["denied", "expired", "lost"])
+@pytest.mark.parametrize("ended", ["denied", "expired"])
 def test_status_that_sees_the_end_destroys_the_keys(ended: str, world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet, opened = world.case()
-    if ended == "lost":
-        world.server.instead[f"GET cases/{opened.case_id}"] = lambda _body: refused(404, "not-found")
-        with pytest.raises(NotPossible, match="no such case"):
-            by_case.status(tablet)
-    else:
-        world.server.cases[str(opened.case_id)]["state"] = ended
-        assert by_case.status(tablet).is_over
+    world.server.cases[str(opened.case_id)]["state"] = ended
+    assert by_case.status(tablet).is_over
     assert tablet.state.case is None
+
+
+@pytest.mark.parametrize("act", ["status", "collect"])
+def test_keys_of_a_case_that_the_server_does_not_know_for_a_while_are_kept(
+    act: str, world: Members, tmp_path: Path
+) -> None:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    kept = tablet.state.case
+    acts = {"status": lambda: by_case.status(tablet), "collect": lambda: by_case.collect(tablet)}
+    world.server.instead[f"GET cases/{opened.case_id}"] = lambda _body: refused(404, "not-found")
+    with pytest.raises(NotPossible, match="no such case") as said:
+        acts[act]()
+    assert "holdfast recover escrow cancel" in said.value.way_out
+    assert tablet.state.case == kept
+    world.server.instead.clear()
+    assert by_case.status(tablet).case_id == opened.case_id
+    world.server.instead[f".* cases/{opened.case_id}.*"] = lambda _body: refused(404, "not-found")
+    assert by_case.cancel(tablet, reason="given up")[1] == "lost"
+    assert tablet.state.case is None
+
+
+@pytest.mark.parametrize(
+    ("status", "is_kept"),
+    [(400, False), (403, False), (422, False), (401, True), (409, True), (429, True), (500, True), (503, True)],
+)
+def test_keys_of_a_case_outlive_a_refusal_that_says_nothing_of_the_case(
+    status: int, is_kept: bool, world: Members, tmp_path: Path
+) -> None:
+    world.depositor(tmp_path)
+    tablet = world.enrolled(ALICE)
+    tablet.api._sleep = lambda _seconds: None
+    world.server.instead["POST cases"] = lambda _body: refused(status, "refused")
+    with pytest.raises(Problem):
+        by_case.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
+    assert (tablet.state.case is not None) is is_kept
 
 
 @pytest.mark.parametrize("by", ["collect", "cancel"])

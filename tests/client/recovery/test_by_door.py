@@ -71,6 +71,7 @@ def test_password_brings_the_account_to_a_new_device_and_rotates_everything(worl
     assert [(one.device.bytes, one.name) for one in opened.devices] == [(laptop.device.id, "laptop")]
     assert not tablet.device.is_active
     done = by_door.finish(tablet, lost=[UUID(bytes=laptop.device.id)])
+    assert tablet.device_text in world.server.bundles, "nobody could write to it otherwise"
     require_recovered(tablet, laptop, before)
     assert {one.kind for one in done.needs} == {"password", "phrase"}
     assert done.missing == []

@@ -17,13 +17,13 @@ import pytest
 
 from holdfast.client.errors import ProfileError
 from holdfast.client.escrow import archive, escrow
-from holdfast.client.identity import chains, contacts, device, security_events
+from holdfast.client.identity import chains, contacts, device, key_log, security_events
 from holdfast.client.identity.chains import ForkSeen
 from holdfast.client.messages import handshakes, letters, messages, prekeys
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.rotation import rotation, rotation_record
-from holdfast.client.rotation.rotation import EVERYTHING, Step
+from holdfast.client.rotation.rotation import EVERYTHING
 from holdfast.client.server.transport import Clock
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address
@@ -59,6 +59,12 @@ def second_device(world: Members, first: Account) -> Account:
 
 def later(world: Members, account: Account, days: float) -> Account:
     account.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + int(days * DAY)))
+    return account
+
+
+def confirmed(world: Members, account: Account, days: float) -> Account:
+    world.now = NOW + int(days * DAY)
+    assert key_log.confirm_time(later(world, account, days))
     return account
 
 
@@ -231,12 +237,14 @@ def test_old_device_keys_are_kept_for_the_grace_period_and_then_destroyed(world:
     old, seed = account.device.id, account.state.identity_seed
     rotation.rotate(account, {"device"}, reason=Reason.SCHEDULE)
     assert handshakes.own_device(account, old).id == old
-    rotation.maintain(later(world, account, 29))
+    rotation.maintain(confirmed(world, account, 29))
     kept = account.store.get("retired-key", account.store.keys("retired-key")[0])
     assert kept is not None
     assert seed.reveal() in kept.reveal()
     assert account.store.keys(handshakes.FORMER_DEVICE) == [old]
-    assert rotation.maintain(later(world, account, 30.1))[0].step is Step.DESTROY
+    done = rotation.maintain(later(world, account, 30.1))
+    assert not [one for one in done if one.is_destroyed], "nobody has confirmed the time"
+    assert rotation.maintain(confirmed(world, account, 30.1))[0].is_destroyed
     assert account.store.keys(handshakes.FORMER_DEVICE) == []
     kept_seeds = [account.store.get("retired-key", one) for one in account.store.keys("retired-key")]
     assert not [one for one in kept_seeds if one and seed.reveal() in one.reveal()]

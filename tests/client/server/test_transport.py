@@ -166,7 +166,7 @@ def test_clock_is_corrected_once_by_a_401_and_never_judges_expiry_by_an_earlier_
     early = problem(401, code="unauthenticated", server_time="2027-01-15T07:00:00Z")
     server = Server(early, httpx2.Response(200, json={}))
     api(server, key=SigningKey.generate(), clock=clock).get("cases")
-    assert clock.now() == 1_799_996_400
+    assert (clock.for_requests(), clock.now()) == (1_799_996_400, 1_800_000_000)
     assert (clock.earliest(), clock.latest()) == (1_799_996_400, 1_800_000_000)
     server.answers = [problem(401, server_time="2027-01-15T07:00:00Z")]
     with pytest.raises(Problem):
@@ -176,13 +176,32 @@ def test_clock_is_corrected_once_by_a_401_and_never_judges_expiry_by_an_earlier_
 def test_what_is_signed_is_not_dated_into_the_future_by_a_server_that_is_ahead() -> None:
     clock = Clock(lambda: 1_800_000_000.0)
     assert clock.correct(1_800_007_200)
-    assert (clock.now(), clock.earliest(), clock.latest()) == (1_800_007_200, 1_800_000_000, 1_800_007_200)
+    assert (clock.for_requests(), clock.earliest(), clock.latest()) == (1_800_007_200, 1_800_000_000, 1_800_007_200)
 
 
-def test_clock_refuses_a_correction_of_more_than_a_day() -> None:
-    clock = Clock(lambda: 1_800_000_000.0)
-    assert not clock.correct(1_800_000_000 + 90_000)
-    assert clock.offset == 0
+@pytest.mark.parametrize("seconds", [90_000, -90_000, 36_500 * 86_400])
+def test_clock_takes_no_correction_of_more_than_a_day_and_tells_it(seconds: int) -> None:
+    clock = Clock(lambda: 4_800_000_000.0)
+    assert not clock.correct(4_800_000_000 - seconds)
+    assert (clock.offset, clock.for_requests(), clock.said) == (0, 4_800_000_000, -seconds)
+    assert clock.is_off
+    assert ("ahead of" if seconds > 0 else "behind") in clock.in_words()
+
+
+@pytest.mark.parametrize(
+    ("signed_at", "is_confirmed"), [(0, True), (300, True), (-300, True), (301, False), (-301, False), (None, False)]
+)
+def test_time_is_confirmed_by_a_head_within_five_minutes_of_this_machines_own(
+    signed_at: int | None, is_confirmed: bool
+) -> None:
+    now = 1_800_000_000.0
+    clock = Clock(lambda: now)
+    assert clock.confirmed() is None
+    clock.correct(1_800_003_600)
+    clock.confirm(None if signed_at is None else 1_800_000_000 + signed_at)
+    assert clock.confirmed() == (1_800_000_000 if is_confirmed else None)
+    now += 700
+    assert clock.confirmed() is None, "a clock that is turned after it is not confirmed any more"
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

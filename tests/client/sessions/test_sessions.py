@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client.identity import chains, contacts, peers
+from holdfast.client.identity import chains, contacts, key_log, peers
 from holdfast.client.messages import messages, outbox, prekeys
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
@@ -394,6 +394,8 @@ def test_what_was_kept_to_recognise_repetitions_goes_when_its_time_is_over(world
     assert [len(bob.store.keys(kind)) for kind in kinds] == [2, 1, 1, 2, 1]
     assert messages.prune(bob) == 0
     world.now += 60 * DAY
+    assert messages.prune(bob) == 0, "nobody has confirmed the time"
+    assert key_log.confirm_time(bob)
     # Beside these, how often bob has answered a session begun anew.
     assert messages.prune(bob) == 8
     assert [len(bob.store.keys(kind)) for kind in kinds] == [0, 0, 0, 0, 0]

@@ -22,7 +22,7 @@ from holdfast.client.errors import (
 )
 from holdfast.client.escrow import archive
 from holdfast.client.identity import contacts, device
-from holdfast.client.messages import letters
+from holdfast.client.messages import letters, messages
 from holdfast.client.messages.letters import LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
@@ -40,6 +40,7 @@ from holdfast.core.vault.blob import new_vault_key
 from holdfast.core.vault.contact_shares import ContactShare
 from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import Manifest, ShareRequest
+from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import NOW, text
 from tests.cast.members import ALICE, BOB, MALLORY, Members
 
@@ -248,6 +249,38 @@ def test_request_waits_for_k_contacts_and_opens_the_vault(world: Members) -> Non
         share_requests.gather(tablet)
 
 
+@pytest.mark.parametrize("before", [0, 1, 105])
+def test_share_that_waits_in_the_mailbox_is_held_for_whoever_asks(world: Members, before: int) -> None:
+    """Also behind more messages than come at once; and neither seeing nor giving asks that somebody fetched before."""
+    alice, bob, carol = (world.published(one) for one in (ALICE, BOB, CAROL))
+    for number in range(before):
+        messages.send(alice, BOB, b"%d" % number)
+    trusted.choose(alice, [BOB, CAROL], k=2)
+    tablet = new_device(world)
+    asked = share_requests.open_request(tablet)
+    assert [one.holds_share for one in share_requests.list_requests(bob)] == [True]
+    for account in (bob, carol):
+        share_requests.give(account, asked.request_id, code=asked.code)
+    assert share_requests.gather(tablet).blamed == []
+    assert len(messages.receive(bob)) == before
+
+
+@pytest.mark.parametrize("ended", ["open", "vetoed", "unknown to the server"])
+def test_device_is_free_to_ask_anew_however_its_request_ended(world: Members, ended: str) -> None:
+    befriended(world)
+    tablet = new_device(world)
+    asked = share_requests.open_request(tablet)
+    if ended == "unknown to the server":
+        world.server.instead[f".*/requests/{asked.request_id}.*"] = lambda _body: refused(404, "not-found")
+        with pytest.raises(Problem):
+            share_requests.gather(tablet)
+        assert tablet.store.get("share-request", b"") is not None, "it may be put back"
+    else:
+        world.server.requests[str(asked.request_id)]["state"] = ended
+    share_requests.cancel_request(tablet)
+    assert share_requests.open_request(tablet).request_id != asked.request_id
+
+
 def test_live_device_hears_of_a_request_and_its_veto_ends_it(world: Members) -> None:
     alice, people = befriended(world)
     tablet = new_device(world)
@@ -349,6 +382,7 @@ def test_contact_whose_share_is_of_an_older_set_is_told_so(world: Members) -> No
     alice, people = befriended(world)
     vault.begin_epoch(alice, key=new_vault_key(), epoch=2)
     trusted.reshare(alice)
+    world.server.mailboxes[people[BOB].device_text].clear()
     asked = share_requests.open_request(new_device(world))
     with pytest.raises(NotPossible, match="no share of the set"):
         share_requests.give(people[BOB], asked.request_id, code=asked.code)

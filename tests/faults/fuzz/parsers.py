@@ -467,7 +467,7 @@ PARSERS: Final[dict[str, Parser]] = {
     ),
     "phrase": _phrases(),
     "pairing-text": ascii_text(
-        text_of(lambda text: _same(PairingRequest.parse(text).text(), text.strip())), PAIRING.text().encode()
+        text_of(lambda text: _reads_again(PairingRequest.parse(text), PairingRequest.parse)), PAIRING.text().encode()
     ),
     "pairing-request": both_ways(PairingRequest.from_bytes, PairingRequest.to_bytes, PAIRING.to_bytes()),
     "pairing-message": _pairing_messages(),
@@ -480,12 +480,13 @@ PARSERS: Final[dict[str, Parser]] = {
     ),
     "export-file": both_ways(ExportFile.parse, ExportFile.encode, _export()),
     "enrolment-code": ascii_text(
-        text_of(lambda text: _same(EnrolmentCode.parse(text).text(), text.strip())), CODE.text().encode()
+        text_of(lambda text: _reads_again(EnrolmentCode.parse(text), EnrolmentCode.parse)), CODE.text().encode()
     ),
     "enrolment-fields": both_ways(
-        lambda data: EnrolmentCode.parse(enrolment.PREFIX + b64u(data)),
-        lambda code: unb64u(code.text().removeprefix(enrolment.PREFIX)),
-        unb64u(CODE.text().removeprefix(enrolment.PREFIX)),
+        # With the checksum that fits: what is behind it is to be reached.
+        lambda data: EnrolmentCode.parse(enrolment.PREFIX + b64u(data + enrolment._checksum(data))),
+        lambda code: unb64u(code.text().removeprefix(enrolment.PREFIX))[: -enrolment.CHECKSUM_SIZE],
+        unb64u(CODE.text().removeprefix(enrolment.PREFIX))[: -enrolment.CHECKSUM_SIZE],
     ),
     "deposit-record": Parser(_record, [one.to_record() for one in Custody().deposits.values()]),
     "custody-manifest": both_ways(
@@ -511,6 +512,11 @@ PARSERS: Final[dict[str, Parser]] = {
     "profile-head": _profile_head(),
     "answer": _answers(),
 }
+
+
+def _reads_again(read: Any, parse: Callable[[str], Any]) -> None:
+    """Of a text that people copy, which has many spellings: the one that is written is read as the same."""
+    assert parse(read.text()) == read
 
 
 def _same(written: str, read: str) -> None:

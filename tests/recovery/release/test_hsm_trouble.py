@@ -21,7 +21,7 @@ from holdfast.core.escrow.deposit import Deposit
 from hsm import registry
 from hsm.errors import HsmError, HsmPinRejected, HsmTokenDamaged
 from recovery.models import Case, Release
-from recovery.release.directory import Intent
+from recovery.release.directory import Intent, only_process
 from recovery.release.process import LONGEST_PAUSE, RETRY_HSM, ReleaseProcess, hsm_pause
 from tests.cast.founded import Hsm
 from tests.cast.postgres import ON_POSTGRES
@@ -239,9 +239,13 @@ def test_halves_are_bound_to_their_case_and_recipient_and_a_damaged_file_is_none
         assert world.release.halves(other) == {}
     (world.release.path / "halves" / (b"c" * 16).hex()).write_bytes(b"damaged")
     assert world.release.halves(intent) == {}
-    for beside in ("lost+found", f".{'64' * 16}.new"):
-        (world.release.path / "halves" / beside).write_bytes(b"")
-    assert sorted(world.release.cases_with_halves()) == [b"c" * 16, b"d" * 16]
+    part = world.release.path / "halves" / f".holdfast-{'64' * 16}.part"
+    for beside in (world.release.path / "halves" / "lost+found", part):
+        beside.write_bytes(b"")
+    assert sorted(world.release.cases_with_halves()) == [b"c" * 16]
+    # What a kill left while it was written is destroyed by the next process.
+    with only_process(world.release.path.parent):
+        assert not part.exists()
     world.release.spend(intent)
     with pytest.raises(Untrusted):
         world.release.spend(Intent(b"c" * 16, b"q" * 32, b"x" * 32, 1))
