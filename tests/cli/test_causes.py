@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 import socket
 import sqlite3
 import ssl
@@ -535,3 +536,13 @@ def test_whose_matter_it_is_can_be_told_by_the_exit_code() -> None:
     kinds = [errors.WrongInput, errors.MachineError, errors.ProfileError, errors.Unreachable, errors.AnswerRefused]
     kinds += [errors.TrustRefused, errors.RaceLost, errors.NotPossible, errors.NotYet, errors.ConsentNeeded]
     assert len({exit_for(kind("x")) for kind in kinds}) == len(kinds)
+
+
+def test_page_of_errors_says_what_the_classes_do() -> None:
+    page = (Path(__file__).parents[2] / "docs/errors.md").read_text()
+    rows = {one[0]: int(one[1]) for one in re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE)}
+    problem = errors.Problem(status=403, code="denied", detail="No.")
+    own = {"Problem": problem, "UpdateNeeded": errors.UpdateNeeded()}
+    assert rows == {name: exit_for(own.get(name) or getattr(errors, name)("x")) for name in rows}
+    top = {one.__name__ for one in errors.ClientError.__subclasses__() if one.__module__ == errors.__name__}
+    assert rows.keys() >= top

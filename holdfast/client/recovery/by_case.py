@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import NotPossible, NotYet, Problem, ProfileError, TrustRefused, WrongInput
+from holdfast.client.errors import NotPossible, NotYet, Problem, TrustRefused, WrongInput
 from holdfast.client.escrow import archive, deposits, disclosures
 from holdfast.client.escrow.deposits import Subject, VerifiedDeposit
 from holdfast.client.escrow.disclosures import Disclosure
@@ -327,7 +327,7 @@ def _find(account: Account, kept: OpenCase) -> Answer | None:
         return None
 
 
-def _unknown_case() -> ProfileError:
+def _unknown_case() -> NotPossible:
     return NotPossible(
         "The server has no such case: it never came there, or was lost with a backup.",
         way_out="Its keys are kept for now. Try again later, or give it up: holdfast recover escrow cancel",
