@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from holdfast.client.errors import ConsentNeeded, NotYet, Problem, ProfileError, TrustRefused, Unreachable
+from holdfast.client.errors import ConsentNeeded, NotPossible, NotYet, Problem, ProfileError, TrustRefused, Unreachable
 from holdfast.client.escrow import archive, escrow
 from holdfast.client.identity import chains, contacts, device, key_log
 from holdfast.client.messages import bundles, prekeys
@@ -269,7 +269,7 @@ def test_finish_waits_for_the_officers_and_says_how_many(world: Members, tmp_pat
 def test_case_is_not_opened_twice_by_one_device(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet, _opened = world.case()
-    with pytest.raises(ProfileError, match="already"):
+    with pytest.raises(NotPossible, match="already"):
         by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
 
 

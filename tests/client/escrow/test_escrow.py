@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from holdfast.client import standing
-from holdfast.client.errors import ConsentNeeded, NotYet, Problem, TrustRefused
+from holdfast.client.errors import ConsentNeeded, NotPossible, NotYet, Problem
 from holdfast.client.escrow import archive, deposits, escrow
 from holdfast.client.identity import tenant
 from holdfast.client.maintenance import Outcome, maintain
@@ -351,7 +351,7 @@ def test_nothing_is_deposited_under_what_ran_out_a_month_ago() -> None:
     alice = world.enrolled(ALICE)
     archive.new_generation(alice)
     escrow.consent(alice)
-    with pytest.raises(TrustRefused, match="run out"):
+    with pytest.raises(NotPossible, match="run out"):
         escrow.deposit_missing(later(world, alice, 131))
     assert world.server.deposits == {}
 

@@ -8,7 +8,7 @@ import dataclasses
 
 import pytest
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, ProfileError, TrustRefused
 from holdfast.client.escrow import archive
 from holdfast.client.identity import chains, contacts, device
 from holdfast.client.messages import letters
@@ -175,7 +175,7 @@ def test_new_epoch_closes_the_doors_before_it_and_keeps_the_contents(world: Memb
     assert (account.state.vault.epoch, account.state.vault.key) == (2, key)
     assert [one.number for one in contents_on_server(world, account).generations] == [1]
     assert doors.list_closed(account) == ["password"]
-    with pytest.raises(TrustRefused, match="closed"):
+    with pytest.raises(NotPossible, match="closed"):
         doors.open_with_password(world.enrolled(ALICE), password=PASSWORD)
 
 
