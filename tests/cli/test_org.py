@@ -201,6 +201,17 @@ def test_secret_goes_into_the_file_that_is_named_which_must_be_new(
     assert len(world.server.performed) == 1, "found before the act, not after it"
 
 
+def test_secret_that_the_disk_of_its_file_refuses_is_kept_beside_the_profile(
+    run: Callable[..., Run], code_file: str, tmp_path: Path
+) -> None:
+    done = run(*INVITE, "--code-file", code_file, "--out", "/proc/none/link")
+    assert done.exit == 0
+    assert "kept beside your profile" in done.err
+    (kept,) = (tmp_path / "olivia").glob("shown-once-*")
+    assert kept.read_text() == f"{LINK}\n"
+    assert str(kept) in done.out
+
+
 class Gone(Stream):
     """A terminal that has gone when the secret is to be shown on it."""
 

@@ -851,7 +851,7 @@ def _keep(shell: Shell, done: Done, out: Path | None) -> Path | None:
     except FileFailed as error:
         if out is None:
             raise
-        shell.note(f"[bold yellow]![/] {plain(str(error))} It is kept beside your profile instead.")
         write_private(made, done.once.reveal() + b"\n")
+        shell.note(f"[bold yellow]![/] {plain(str(error))} It is kept beside your profile instead.")
         return made
     return out or made
