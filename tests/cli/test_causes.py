@@ -47,6 +47,7 @@ from holdfast.client.server.transport import Api
 from holdfast.client.vault import doors, export, pairing
 from holdfast.core.base.encoding import decode, encode
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.entries import Entry
 from holdfast.core.signed.enrolment import EnrolmentCode
 from tests.cast.lying_server import LyingServer, Tenant
 from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members
@@ -415,7 +416,7 @@ def identity_key_that_another_device_replaced(at: Place) -> None:
     state = chains.refresh(alice)
     assert state is not None
     other = at.world.enrolled(BOB)
-    chains.require_extends(alice, state, [chains.Entry.parse(other.state.chain[-1])])
+    chains.require_extends(alice, state, [Entry.parse(other.state.chain[-1])])
 
 
 # Other people's data

@@ -21,7 +21,8 @@ def ask(client: Client, device: Signer, mark: bytes, before: bytes = b"", method
     signed = changed(device, turn=Turn(mark, before).text)
     answer = signed.send(client, method, PROBE, b"" if method == "GET" else b"{}")
     assert answer.status_code == 200
-    return answer.headers.get("holdfast-turn")
+    said: str | None = answer.headers.get("holdfast-turn")
+    return said
 
 
 def test_two_copies_are_told_in_every_answer_of_an_opening(world: Cast, client: Client) -> None:
