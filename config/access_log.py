@@ -45,7 +45,7 @@ class AccessMiddleware:
             response[HEADER] = number
             said = {
                 "method": request.method,
-                "path": _path(request, response),
+                "path": shown_path(request, is_found=response.status_code < 400),
                 "status": response.status_code,
                 "ms": round((time.monotonic() - began) * 1000),
                 "source": source_of(request),
@@ -54,11 +54,12 @@ class AccessMiddleware:
         return response
 
 
-def _path(request: HttpRequest, response: HttpResponseBase) -> str:
+def shown_path(request: HttpRequest, *, is_found: bool) -> str:
+    """Return the page that an address means, without what may be a token in it. is_found: whether there is one."""
     match = request.resolver_match
     if match is not None:
         return "/" + _PLACE.sub(lambda place: _value(place, match.kwargs), match.route)
-    is_file = response.status_code < 400 and request.path_info.startswith(settings.STATIC_URL)
+    is_file = is_found and request.path_info.startswith(settings.STATIC_URL)
     # What was not found may be half of a link with a token in it.
     return request.path_info if is_file else "(no address of ours)"
 

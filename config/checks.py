@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -66,12 +66,21 @@ def require_posture() -> None:
     """
     if not settings.HOLDFAST_PRODUCTION:
         return
-    found = [*_findings(), *_static_findings(), *_development_tenants(), *_database_user()]
+    found = [*unsafe_posture(), *_passed(_development_tenants()), *_from_the_database(lambda: [*database_user()])]
     if settings.HOLDFAST_REHEARSAL:
-        found = [one for one in found if one.id not in _REHEARSED]
         log.warning("this is a rehearsal: keep nothing real here")
     if found:
         refuse("\n".join(f"{one.id}: {one.msg}{f' {one.hint}' if one.hint else ''}" for one in found))
+
+
+def unsafe_posture() -> list[CheckMessage]:
+    """Return what of these settings must not run in production, as far as it can be told without the database."""
+    return _passed((*_findings(), *_static_findings()))
+
+
+def _passed(found: Iterable[CheckMessage]) -> list[CheckMessage]:
+    """Leave out what a rehearsal lets pass, in one."""
+    return [one for one in found if not (settings.HOLDFAST_REHEARSAL and one.id in _REHEARSED)]
 
 
 def _findings() -> Iterator[CheckMessage]:
@@ -198,12 +207,12 @@ def _development_tenants() -> Iterator[CheckMessage]:
         )
 
 
-def _database_user() -> Iterator[CheckMessage]:
-    """Find out whether this process is, to PostgreSQL, who it has to be: no more, and no less."""
+def database_user() -> Iterator[CheckMessage]:
+    """Find out whether this process is, to PostgreSQL, who it has to be: no more, and no less. Raises DatabaseError."""
     process = settings.HOLDFAST_ROLE
     if process not in PROCESSES or connection.vendor != "postgresql":
         return  # a ceremony is the owner's; SQLite has no users, and is refused above
-    name, is_master = _from_the_database(_who_am_i)
+    name, is_master = _who_am_i()
     if is_master:
         yield Error(
             f"The database user {name} is a superuser, or owns the tables: it could rewrite the logs.",
@@ -211,7 +220,7 @@ def _database_user() -> Iterator[CheckMessage]:
             id="holdfast.E013",
         )
         return
-    wrong = _from_the_database(lambda: _differing(process))
+    wrong = _differing(process)
     if wrong:
         some = ", ".join(wrong[:_SHOWN]) + (f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
         yield Error(

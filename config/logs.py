@@ -60,6 +60,20 @@ def formatter() -> logging.Formatter:
     return JsonFormatter() if ENV.log_format == "json" else LineFormatter()
 
 
+class WithoutAddress(logging.Filter):
+    """Writes the page in place of the address, where Django names that of a request: a link may have a token in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let the record through, changed."""
+        from config.access_log import shown_path  # not above: logs are set up before the apps are there
+
+        request = getattr(record, "request", None)
+        if request is not None and isinstance(record.args, tuple):
+            shown = shown_path(request, is_found=False)
+            record.args = tuple(shown if one == request.path else one for one in record.args)
+        return True
+
+
 class StrangersRequest(logging.Filter):
     """Makes of a request that Django calls suspicious a warning of one line: whoever sends it is not worth a trace."""
 

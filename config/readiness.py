@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal
@@ -15,6 +16,7 @@ from typing import Any, Final, Literal
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
+from config.disk import is_low, places
 from hsm import registry
 from hsm.errors import HsmError
 from kernel import heartbeats
@@ -27,7 +29,7 @@ _LATE: Final = timedelta(seconds=60)
 _OLD_HEADS: Final = timedelta(seconds=120)
 _LANES: Final = ("worker/schedule", "worker/jobs", "worker/mail", "sequencer", "release")
 
-State = Literal["ok", "late", "away"]
+State = Literal["ok", "late", "away", "low"]
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,31 @@ def look() -> Readiness:
 
 
 def _look() -> Readiness:
-    parts: dict[str, State] = {"database": "ok", "hsm": _hsm()}
+    parts: dict[str, State] = {"database": "ok", "hsm": _hsm(), "disk": _disk()}
     try:
         # Written and not only read: with a full or read-only disk nothing can be done, though all can be seen.
         heartbeats.note("web")
         ages = heartbeats.ages()
     except (DatabaseError, InterfaceError):
         return Readiness(False, {**parts, "database": "away"}, None)
-    for lane in _LANES:
-        age = ages.get(lane)
-        parts[lane] = "away" if age is None else "late" if age > _LATE else "ok"
+    parts |= lanes(ages)
     heads = ages.get("heads")
-    parts["heads"] = "away" if heads is None else "late" if heads > _OLD_HEADS else "ok"
     return Readiness(True, parts, None if heads is None else int(heads.total_seconds()))
+
+
+def lanes(ages: Mapping[str, timedelta]) -> dict[str, State]:
+    """Tell of each lane, and of the signed heads, whether it is at work, by how long ago that was."""
+    longest = {**dict.fromkeys(_LANES, _LATE), "heads": _OLD_HEADS}
+    return {
+        lane: "away" if lane not in ages else "late" if ages[lane] > late else "ok" for lane, late in longest.items()
+    }
+
+
+def _disk() -> State:
+    try:
+        return "low" if any(is_low(place) for place in places()) else "ok"
+    except OSError:
+        return "away"
 
 
 def _hsm() -> State:

@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "tenants.middleware.HostMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "tenants.middleware.PlainTextMiddleware",
+    "tenants.middleware.TurnMiddleware",
     "tenants.middleware.TenantScopeMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -224,10 +225,13 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "config.logs.formatter"}},
-    "filters": {"stranger": {"()": "config.logs.StrangersRequest"}},
+    "filters": {
+        "stranger": {"()": "config.logs.StrangersRequest"},
+        "address": {"()": "config.logs.WithoutAddress"},
+    },
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
-        "stranger": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["stranger"]},
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["address"]},
+        "stranger": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["stranger", "address"]},
     },
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {

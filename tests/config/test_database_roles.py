@@ -211,11 +211,11 @@ def test_a_process_does_not_start_as_the_owner_or_with_other_rights_than_its_own
 ) -> None:
     for process in PROCESSES:
         settings.HOLDFAST_ROLE = process  # type: ignore[attr-defined]
-        assert [one.id for one in checks._database_user()] == ["holdfast.E013"], "the tests' own user is a superuser"
+        assert [one.id for one in checks.database_user()] == ["holdfast.E013"], "the tests' own user is a superuser"
         with acting_as(process, prefix=prefix):
-            assert list(checks._database_user()) == []
+            assert list(checks.database_user()) == []
         with acting_as("sequencer" if process != "sequencer" else "web", prefix=prefix):
-            (one,) = checks._database_user()
+            (one,) = checks.database_user()
             assert one.id == "holdfast.E015"
             assert "manage.py database_roles" in str(one.hint)
         owner = f"{prefix}owner"
@@ -224,7 +224,7 @@ def test_a_process_does_not_start_as_the_owner_or_with_other_rights_than_its_own
             cursor.execute(f"GRANT {owner} TO {role_name(process, prefix=prefix)}")
             cursor.execute(f"ALTER TABLE audit_entry OWNER TO {owner}")
             with acting_as(process, prefix=prefix):
-                assert [one.id for one in checks._database_user()] == ["holdfast.E013"], "a member of the owner is one"
+                assert [one.id for one in checks.database_user()] == ["holdfast.E013"], "a member of the owner is one"
             transaction.set_rollback(True)
     settings.HOLDFAST_ROLE = "ceremony"  # type: ignore[attr-defined]
-    assert list(checks._database_user()) == [], "a ceremony is the owner's"
+    assert list(checks.database_user()) == [], "a ceremony is the owner's"

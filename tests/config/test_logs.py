@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.test import Client
+from django.http import HttpResponse
+from django.test import Client, RequestFactory
+from django.urls import resolve
+from django.utils.log import log_response
 
 from config import env
-from config.logs import StrangersRequest, formatter
+from config.logs import StrangersRequest, WithoutAddress, formatter
 from tests.cast.texts import ESCAPED, SHOWN_WHOLE
 from tests.checks import PROJECT
 
@@ -39,6 +42,7 @@ def written(name: str, form: str = "text") -> Iterator[Callable[[], list[str]]]:
         )
     handler.setFormatter(chosen)
     log = logging.getLogger(name)
+    handler.addFilter(WithoutAddress())
     if name == "django.security":
         handler.addFilter(StrangersRequest())
     kept, log.propagate, level = log.propagate, False, log.level
@@ -207,12 +211,33 @@ def test_strangers_wrong_request_is_one_line_and_no_alarm(address: str, sent: di
     assert "add" not in line, "nobody is advised to let a stranger's host in"
 
 
+@pytest.mark.django_db
+def test_what_django_says_of_a_request_names_no_token() -> None:
+    address = f"/console/invitation/{ID}/{SECRET}/"
+    with written("django.security") as lines:
+        assert Client(enforce_csrf_checks=True).post(address).status_code == 403
+        (line,) = lines()
+    assert "/console/invitation/" in line
+    assert SECRET not in line
+    with written("django.request") as lines:
+        request = RequestFactory().get(address)
+        request.resolver_match = resolve(address)
+        log_response(
+            "%s: %s", "Internal Server Error", request.path, request=request, response=HttpResponse(status=500)
+        )
+        (line,) = lines()
+    assert "/<str:token>/" in line
+    assert SECRET not in line
+
+
 def test_settings_send_each_event_to_one_handler() -> None:
     """What the tests above attach by hand is what the processes have."""
     security = settings.LOGGING["loggers"]["django.security"]  # type: ignore[index]
     assert security == {"handlers": ["stranger"], "propagate": False}
     stranger = settings.LOGGING["handlers"]["stranger"]  # type: ignore[index]
-    assert stranger["filters"] == ["stranger"]
+    assert stranger["filters"] == ["stranger", "address"]
+    stderr = settings.LOGGING["handlers"]["stderr"]  # type: ignore[index]
+    assert stderr["filters"] == ["address"]
     assert isinstance(formatter(), logging.Formatter)
 
 

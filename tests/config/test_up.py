@@ -93,6 +93,14 @@ def test_up_refuses_a_directory_in_which_it_may_not_write(running: Installation,
     assert f"cannot write in {tmp_path}/file/var: Not a directory" in second.stderr
 
 
+@pytest.mark.parametrize("role", ["web", "release"])
+def test_doctor_finds_nothing_wrong_with_what_runs(running: Installation, role: str) -> None:
+    said = running.manage("doctor", HOLDFAST_ROLE=role).stdout
+    assert "Everything that this account sees is as it has to be." in said
+    assert {line.split()[0] for line in said.splitlines()[:-1]} <= {"ok", "unseen"}
+    assert "was not tried" in said
+
+
 def test_nobody_else_reads_what_is_made_under_any_umask(running: Installation) -> None:
     assert running.state_dir.stat().st_mode & 0o777 == 0o700
     open_to_others = [

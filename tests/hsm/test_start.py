@@ -433,3 +433,13 @@ def test_orphan_of_a_killed_ceremony_is_left_alone(hsm_config: HsmConfig) -> Non
     operate(hsm_config, "root", "orphan")
     with open_tokens(hsm_config, ["root"]) as tokens:
         assert tokens.root.master_version == 1
+
+
+@pytest.mark.parametrize("form", ["{}\r\n", "\ufeff{}\n", "\n{}", "{}\u200b\n", "{}\n\n"])
+def test_pin_is_read_without_what_editors_put_around_it(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "root.pin"
+    path.write_bytes(form.format("7hQ-pin").encode())
+    path.chmod(0o600)
+    assert PinFile(path).read().reveal() == b"7hQ-pin"
+    with path.open("rb") as file:
+        assert PinDescriptor(file.fileno()).read().reveal() == b"7hQ-pin"
