@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from holdfast.client import standing
 from holdfast.client.errors import Problem
 from holdfast.client.identity import key_log, peers
 from holdfast.client.messages import messages, prekeys, renewals, sent
@@ -477,3 +478,16 @@ def test_looking_with_a_dead_session_cut_at_any_moment_loses_and_repeats_nothing
         assert kept(scene.others[0]) == kept(bob) == 0
 
     assert cuts.sweep(scenes(), act, check, step=rounds(8, 1)) >= 20
+
+
+def test_recipient_is_told_of_whom_messages_were_dropped_with_a_device(world: Members) -> None:
+    alice = world.published(ALICE)
+    lost = str(UUID(bytes=b"a device revoked"))
+    said = {"event": "messages-dropped", "device_id": lost, "by": text(BOB), "messages": "3"}
+    world.server.notice(text(ALICE), said)
+    messages.receive(alice)
+    (told,) = [line for line in standing.of_kept(alice) if line.item == "notices"]
+    assert (
+        told.said == f"3 messages by {text(BOB)} waited for device {lost}, which was revoked, and were deleted unread."
+    )
+    assert "sent again by itself" in told.way_out
