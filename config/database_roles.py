@@ -140,7 +140,10 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_tenantexport", "u"): {"worker": "state ended_at file after pieces lines size"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
-    ("tenants_credential", "u"): {"web": "state last_used_on", "worker": "state"},
+    ("tenants_credential", "u"): {
+        "web": "state last_used_on turn_mark turn_before turn_breaks turn_is_break",
+        "worker": "state",
+    },
     # The worker makes the code when its mail is handed over, and ends the one of a try before.
     ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id expires_at", "worker": "expires_at"},
     ("tenants_sponsorship", "u"): {"web": "at", "worker": "at"},

@@ -164,6 +164,7 @@ def markdown_page() -> str:
         "",
         "With `--json` an error is one line on standard error, an object `error` with `message`, `exit`, `kind`, and",
         "where there are any `way_out`, `fields`, `status` and `code`, one of [problems.md](problems.md).",
+        "Whose matter each class of errors is: [errors.md](errors.md).",
     ]
     group = None
     for leaf in leaves(ROOT):

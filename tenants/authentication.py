@@ -2,7 +2,8 @@
 """Signed requests: RFC 9421 in the one form of `holdfast.core.signed.requests`, verified into an Actor.
 
 Implements ORGANISATION "Requests". Every refusal is the same 401 with the server's time: which check failed is said to
-nobody. Sessions are no credential here, so no REST address can be reached by a forged form.
+nobody; but whoever signed with a registered key hears that it is revoked or suspended. Sessions are no credential here,
+so no REST address can be reached by a forged form.
 Specification: https://www.rfc-editor.org/rfc/rfc9421 section 3.2.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -24,13 +24,15 @@ from rest_framework.request import Request
 
 from holdfast.core.base.errors import InvalidSignature, Malformed
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key, verify
-from holdfast.core.signed.requests import WINDOW_SECONDS, components, digest_matches, parse_signature
+from holdfast.core.signed.requests import TURN, WINDOW_SECONDS, components, digest_matches, parse_signature
+from holdfast.core.signed.turns import Answered, Turn, follow
 from kernel.actors import ANONYMOUS, Actor
 from kernel.errors import TooLarge, Unauthenticated
 from kernel.scope import open_scope
 from kernel.strict_json import MAX_BODY
 from tenants import log_tokens
-from tenants.credentials import Known, look_up, mark_use, spend
+from tenants.credentials import ANSWERED_TURN, Barred, Known, Moved, look_up, mark_use, spend
+from tenants.errors import AccessSuspended, DeviceRevoked
 from tenants.limits import strangers
 from tenants.models import Nonce
 from tenants.sources import source_of
@@ -74,11 +76,15 @@ def verified_actor(request: HttpRequest, *, max_body: int, admits_suspended: boo
 
     admits_suspended: whether a suspended device, or a suspended person's, is let in here, to what is left to it.
 
-    Raises Unauthenticated for every failure alike, and TooLarge before a larger body is read. Raises Throttled for
+    Raises Unauthenticated for every failure alike, DeviceRevoked or AccessSuspended for a right signature by a key that
+    acts no more, and TooLarge before a larger body is read. Raises Throttled for
     whoever sends too many requests, and in the place of Unauthenticated for a source of too many that fail.
     """
     try:
         return _verify(request, max_body, admits_suspended)
+    except (DeviceRevoked, AccessSuspended):
+        strangers.count(source_of(request))
+        raise
     except (Malformed, InvalidSignature, Unauthenticated) as error:
         strangers.count(source_of(request))
         raise Unauthenticated from error
@@ -103,7 +109,10 @@ def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Acto
     # and, with it, one of the requests that its owner has left.
     method = request.method or ""
     headers = request.headers
-    parameters, signature = parse_signature(method, headers.get("signature-input", ""), headers.get("signature", ""))
+    parameters, signature = parse_signature(
+        method, headers.get("signature-input", ""), headers.get("signature", ""), turn=headers.get(TURN, "")
+    )
+    turn = Turn.parse(parameters.turn) if parameters.turn else None
     now = timezone.now().timestamp()
     if abs(now - parameters.created) > WINDOW_SECONDS:
         raise Unauthenticated
@@ -114,17 +123,26 @@ def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Acto
     if "content-digest" in components(method):
         _check_body(request, digest, max_body)
     expires_at = datetime.fromtimestamp(parameters.created + NONCE_SECONDS + 1, UTC)
-    if not spend(known.actor, parameters.nonce, expires_at=expires_at, source=source_of(request)):
+    _, turned = follow(known.turn, turn) if turn else (None, known.turn)
+    moved = Moved(known.turn, turned) if turned != known.turn else None
+    if not spend(known.actor, parameters.nonce, expires_at=expires_at, source=source_of(request), moved=moved):
         raise Unauthenticated
+    if turn:
+        answered = Answered(turn.mark, turned.breaks if turned.is_break and turned.mark == turn.mark else 0)
+        setattr(request, ANSWERED_TURN, answered.text)
     mark_use(known)
     return known.actor
 
 
-def _signer(namesakes: Sequence[Known], signature: bytes, base: bytes) -> Known:
+def _signer(namesakes: Sequence[Known | Barred], signature: bytes, base: bytes) -> Known:
     for known in namesakes:
-        with suppress(InvalidSignature):
+        try:
             verify(_key(known.public_key), signature, base)
-            return known
+        except InvalidSignature:
+            continue
+        if isinstance(known, Barred):
+            raise known.refusal
+        return known
     raise Unauthenticated
 
 

@@ -18,14 +18,17 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
+from holdfast.core.signed.turns import Kept
 from kernel.actors import Actor
-from kernel.errors import Throttled
+from kernel.errors import Throttled, Unauthenticated
+from tenants.errors import AccessSuspended, DeviceRevoked
 from tenants.limits import BUCKET_MICROSECONDS, Level, levels_of
 from tenants.models import Credential, Nonce, Person, Tenant, TokenBucket
 from tenants.permissions import device_permissions, suspended_permissions
 from tenants.roles import SERVICE_ROLE
-from tenants.states import CredentialState, PersonState
+from tenants.states import CredentialState, PersonState, TenantState
 
+ANSWERED_TURN: Final = "holdfast_turn"  # where a request carries its turn's answer to `middleware.TurnMiddleware`
 _CREDENTIAL, _TENANT, _PERSON = (model._meta.db_table for model in (Credential, Tenant, Person))
 _NONCE, _BUCKET = (model._meta.db_table for model in (Nonce, TokenBucket))
 # An id is unique in its tenant alone. Clients draw theirs at random, so that several tenants have the same one only
@@ -34,7 +37,7 @@ _MAX_NAMESAKES: Final = 8
 _LOOK_UP: Final = (
     "SELECT c.tenant_id, c.kind, c.public_key, c.state, c.person_id, t.state, p.role, p.state,"  # noqa: S608 — our own tables' names
     # By the database's clock, as the day is written: clocks that differ around midnight would write by turns.
-    " c.last_used_on = CURRENT_DATE"
+    " c.last_used_on = CURRENT_DATE, c.turn_mark, c.turn_before, c.turn_breaks, c.turn_is_break"
     f" FROM {_CREDENTIAL} c JOIN {_TENANT} t ON t.id = c.tenant_id"
     # The tenant stands in the join as well: a row forged with another tenant's person finds nobody.
     f" LEFT JOIN {_PERSON} p ON p.id = c.person_id AND p.tenant_id = c.tenant_id WHERE c.id = %s"
@@ -70,6 +73,11 @@ _MARK_USE: Final = (
     f"UPDATE {_CREDENTIAL} SET last_used_on = CURRENT_DATE WHERE tenant_id = %s AND id = %s"  # noqa: S608 — as above
     " AND (last_used_on IS NULL OR last_used_on <> CURRENT_DATE)"
 )
+# Only over what was read: of two requests that begin one opening, or two copies' at once, one moves it.
+_MOVE: Final = (
+    f"UPDATE {_CREDENTIAL} SET turn_mark = %s, turn_before = %s, turn_breaks = %s, turn_is_break = %s"  # noqa: S608 — as above
+    " WHERE tenant_id = %s AND id = %s AND turn_mark = %s"
+)
 _REFUSED: Final = {
     "credential": "This device or program sends more requests than one may.",
     "person": "Your devices together send more requests than one person's may.",
@@ -88,12 +96,29 @@ class Known:
     actor: Actor
     public_key: bytes
     is_used_today: bool
+    turn: Kept
 
 
-def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Known]:
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What is kept of a credential's turns, and what is to be kept in its place."""
+
+    read: Kept
+    kept: Kept
+
+
+@dataclass(frozen=True, slots=True)
+class Barred:
+    """A credential by which nobody may act now, and what whoever holds its key is told: nobody else learns it."""
+
+    refusal: Unauthenticated
+    public_key: bytes
+
+
+def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Known | Barred]:
     """Return the credentials with this id with the actors they stand for: one of a tenant, at most eight, the oldest.
 
-    Empty when nobody may act by it. Whose request it is, the caller decides by the keys, no two of which are the same.
+    Whose request it is, the caller decides by the keys, no two of which are the same.
 
     Tenant, person and credential are read again for every request: a demotion or suspension counts from the
     next request on (FAULTS A6), and every state but the listed ones counts for nothing (P9).
@@ -103,11 +128,11 @@ def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Know
     with connection.cursor() as cursor:
         cursor.execute(_LOOK_UP, [_uuid_parameter(credential_id)])
         rows = cursor.fetchall()
-    return [known for row in rows if (known := _known(credential_id, row, admits_suspended)) is not None]
+    return [_known(credential_id, row, admits_suspended) for row in rows]
 
 
-def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> Known | None:
-    tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state, is_used_today = row
+def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> Known | Barred:
+    tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state, is_used_today, *turn = row
     is_service = kind == Credential.Kind.SERVICE
     role = SERVICE_ROLE if is_service else role
     is_suspended = admits_suspended and (state, person_state) in _SUSPENDED
@@ -116,9 +141,9 @@ def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> K
     elif is_service or person_state == PersonState.ACTIVE:
         permissions = device_permissions(role, state, tenant_state)
     else:
-        return None
+        permissions = frozenset()
     if not permissions:
-        return None
+        return Barred(_refusal(state, person_state, tenant_state), bytes(public_key))
     actor = Actor(
         tenant_id=_uuid(tenant_id),
         kind="service" if is_service else "device",
@@ -129,14 +154,32 @@ def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> K
         credential_state=state,
         is_suspended=is_suspended,
     )
-    return Known(actor, bytes(public_key), bool(is_used_today))
+    mark, before, breaks, is_break = turn
+    kept = Kept(bytes(mark), bytes(before), breaks, bool(is_break))
+    return Known(actor, bytes(public_key), bool(is_used_today), kept)
 
 
-def spend(actor: Actor, nonce: bytes, *, expires_at: datetime, source: str) -> bool:
+def _refusal(state: str, person_state: str | None, tenant_state: str) -> Unauthenticated:
+    """Say why a credential is let in nowhere, the nearest cause first."""
+    if state == CredentialState.REVOKED:
+        return DeviceRevoked()
+    causes = (
+        (state == CredentialState.SUSPENDED, "This device or program is suspended."),
+        (person_state == PersonState.LEFT, "Your account here has ended."),
+        (person_state == PersonState.SUSPENDED, "Your account is suspended."),
+        (tenant_state == TenantState.SUSPENDED, "Your organisation is suspended."),
+        (tenant_state == TenantState.ENDED, "Your organisation has ended here."),
+    )
+    detail = next((said for is_so, said in causes if is_so), "")
+    return AccessSuspended(detail) if detail else Unauthenticated()
+
+
+def spend(actor: Actor, nonce: bytes, *, expires_at: datetime, source: str, moved: Moved | None = None) -> bool:
     """Record a nonce, take a token from each bucket of the request, and tell whether it was the first to bring it.
 
     Committed at once and on its own: a request that fails later has still spent its signature. A replay takes no
-    token. Raises Throttled when a bucket is empty; the nonce is spent then as well.
+    token. moved: what the request makes of its credential's turns, which is written with the last of it. Raises
+    Throttled when a bucket is empty; the nonce is spent then as well, and no turn taken.
     """
     assert actor.id is not None
     assert actor.tenant_id is not None
@@ -149,7 +192,7 @@ def spend(actor: Actor, nonce: bytes, *, expires_at: datetime, source: str) -> b
     levels = levels_of(actor, source)
     now = int(timezone.now().timestamp() * 1_000_000)
     take = _spend_postgres if connection.vendor == "postgresql" else _spend_sqlite
-    steps = take(row, levels, now)
+    steps = take(row, levels, now, _move_values(actor.tenant_id, actor.id, moved) if moved else [])
     if 0 < steps <= len(levels):
         refused = levels[steps - 1]
         raise Throttled(f"{_REFUSED[refused.name]} Wait, then retry.", retry_after=1)
@@ -166,15 +209,28 @@ def mark_use(known: Known) -> None:
         cursor.execute(_MARK_USE, [_uuid_parameter(known.actor.tenant_id), _uuid_parameter(known.actor.id)])
 
 
-def _spend_postgres(row: Sequence[Any], levels: Sequence[Level], now: int) -> int:
+def _move_values(tenant_id: UUID, credential_id: UUID, moved: Moved) -> list[Any]:
+    kept = moved.kept
+    return [
+        _mark_parameter(kept.mark),
+        _mark_parameter(kept.before),
+        kept.breaks,
+        kept.is_break,
+        _uuid_parameter(tenant_id),
+        _uuid_parameter(credential_id),
+        _mark_parameter(moved.read.mark),
+    ]
+
+
+def _spend_postgres(row: Sequence[Any], levels: Sequence[Level], now: int, move: Sequence[Any]) -> int:
     """Return how many steps were taken: the nonce, then each bucket until one was empty."""
     values = [value for level in levels for value in _values(level, now)]
     with connection.cursor() as cursor:
-        cursor.execute(_spend_statement(len(levels)), [*row, *values])
+        cursor.execute(_spend_statement(len(levels), moves=bool(move)), [*row, *values, *move])
         return int(cursor.fetchone()[0])
 
 
-def _spend_sqlite(row: Sequence[Any], levels: Sequence[Level], now: int) -> int:
+def _spend_sqlite(row: Sequence[Any], levels: Sequence[Level], now: int, move: Sequence[Any]) -> int:
     """Take the same steps under SQLite's one write lock: its WITH holds no INSERT."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_SPEND, row)
@@ -184,6 +240,8 @@ def _spend_sqlite(row: Sequence[Any], levels: Sequence[Level], now: int) -> int:
             cursor.execute(_TAKE_SQLITE, _values(level, now))
             if cursor.fetchone() is None:
                 return steps
+        if move:
+            cursor.execute(_MOVE, list(move))
     return 1 + len(levels)
 
 
@@ -192,8 +250,10 @@ def _values(level: Level, now: int) -> list[Any]:
 
 
 @cache
-def _spend_statement(number: int) -> str:
+def _spend_statement(number: int, *, moves: bool) -> str:
     """Return PostgreSQL's one statement: each step begins with what the one before it returned.
+
+    moves: whether the last of them moves the credential's turn.
 
     Every request takes its rows in this order, so that no two wait for each other.
     """
@@ -204,12 +264,18 @@ def _spend_statement(number: int) -> str:
             source=source, greatest="greatest", now="%s::bigint", cost="%s::bigint", room="%s::bigint", fault=_FAULT
         )
         steps.append(f"step{step} AS ({taken})")
+    if moves:
+        steps.append(f"moved AS ({_MOVE} AND EXISTS (SELECT 1 FROM step{number}))")  # noqa: S608 — as above
     total = " + ".join(f"(SELECT count(*) FROM step{step})" for step in range(number + 1))  # noqa: S608 — as above
     return f"WITH {', '.join(steps)} SELECT {total}"
 
 
 def _octets_parameter(value: bytes) -> Any:
     return Nonce._meta.get_field("nonce").get_db_prep_value(value, connection)
+
+
+def _mark_parameter(value: bytes) -> Any:
+    return Credential._meta.get_field("turn_mark").get_db_prep_value(value, connection)
 
 
 def _uuid_parameter(value: UUID) -> Any:

@@ -14,6 +14,21 @@ class EnrolmentRefused(Unauthenticated):
     default_detail = "The enrolment code is unknown, used or expired. Ask one of your officers for a new one."
 
 
+class DeviceRevoked(Unauthenticated):
+    """The request is signed by the key of a device that was revoked, for ever."""
+
+    # Told to nobody but who holds its key: a look at the clock, as `unauthenticated` asks for, would be in vain.
+    code = "device-revoked"
+    default_detail = "This device was revoked: nothing it signs is taken any more."
+
+
+class AccessSuspended(Unauthenticated):
+    """The request is signed by a registered key, whose device, person or organisation is suspended or has ended."""
+
+    code = "access-suspended"
+    default_detail = "This device or program is suspended."
+
+
 class InvitationRefused(Unauthenticated):
     """The invitation is unknown, used or expired."""
 

@@ -16,7 +16,9 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, UnreadablePostError
 
+from holdfast.core.signed.requests import TURN
 from kernel.scope import close_scope
+from tenants.credentials import ANSWERED_TURN
 from tenants.permissions import PermissionName
 from tenants.sessions import session_actor, session_person
 from tenants.sources import is_from_proxy
@@ -53,6 +55,23 @@ class WholeBodyMiddleware:
             with suppress(UnreadablePostError):
                 while request.read(_CHUNK):
                     pass
+        return response
+
+
+class TurnMiddleware:
+    """Says in the answer to a signed request with a turn which mark was taken, and whether it did not follow.
+
+    In every answer, a refusal too: one that was lost is told by the next.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        answered = getattr(request, ANSWERED_TURN, "")
+        if answered:
+            response[TURN] = answered
         return response
 
 

@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "tenants.middleware.HostMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "tenants.middleware.PlainTextMiddleware",
+    "tenants.middleware.TurnMiddleware",
     "tenants.middleware.TenantScopeMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

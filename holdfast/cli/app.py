@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
@@ -139,6 +140,8 @@ def _tidied_up() -> Iterator[None]:
 
     # What nohup has set to be ignored stays so.
     taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        taken = []  # a program that runs a command in another thread sees to its signals itself
     for number in taken:
         signal.signal(number, end)
     try:

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.text import Text
 
 from holdfast.cli.output import can_show, is_terminal
-from holdfast.client.errors import ConsentNeeded, ProfileError
+from holdfast.client.errors import ConsentNeeded, MachineError, WrongInput
 from holdfast.core.base import typed
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
@@ -51,7 +51,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Say yes beforehand, instead of
 def secret_file(path: Path) -> SecretBytes:
     """Read a secret's line from a file, or from standard input for "-": the first that shows anything, in UTF-8.
 
-    Raises ProfileError as `_whole`, and Mistyped for a file that is no text.
+    Raises MachineError as `_whole`, and Mistyped for a file that is no text.
     """
     return _first_line(_whole(path))
 
@@ -87,13 +87,13 @@ def code_from(file: Path | None, question: str, is_whole: Callable[[str], bool],
 
 
 def ask_secret(question: str, *, confirm: bool = False, way_out: str = "") -> SecretBytes:
-    """Ask for a secret without echo. Raises ProfileError when there is nobody to ask."""
+    """Ask for a secret without echo. Raises ConsentNeeded when there is nobody to ask."""
     _require_somebody(
         question, way_out or "Give a file of mode 0600 (--passphrase-file, --password-file) or a descriptor."
     )
     text = _typed_unseen(question, question)
     if confirm and typed.password(_typed_unseen("Once more", question)) != typed.password(text):
-        raise ProfileError("The two differ. Nothing was done.")
+        raise WrongInput("The two differ. Nothing was done.", way_out="Type the same one twice.")
     return SecretBytes(text.encode())
 
 
@@ -158,7 +158,7 @@ def ask_phrase(title: str, file: Path | None) -> Phrase:
     if file is not None:
         return _parsed_file(file)
     if not is_terminal(sys.stdout, sys.stdin):
-        raise ProfileError(f"{title}: nobody to ask.", way_out="Name a file of mode 0600: --phrase-file")
+        raise ConsentNeeded(f"{title}: nobody to ask.", way_out="Name a file of mode 0600: --phrase-file")
     words: list[str] = []
     console = Console(highlight=False, soft_wrap=True)
     with console.screen(hide_cursor=False):
@@ -206,7 +206,7 @@ def _parsed_file(path: Path) -> Phrase:
 
 
 def _whole(path: Path) -> bytes:
-    """Read at most 4096 bytes of secrets. Raises ProfileError for a file that others than this user and root read."""
+    """Read at most 4096 bytes of secrets. Raises MachineError for a file that others than this user and root read."""
     if str(path) == "-":
         return sys.stdin.buffer.read(_MAX_SECRET)
     with path.open("rb") as file:
@@ -220,11 +220,12 @@ def _whole(path: Path) -> bytes:
 
 def _require_private(path: Path, status: os.stat_result) -> None:
     if stat.S_IMODE(status.st_mode) & 0o077:
-        raise ProfileError(f"{path} is open to others than its owner: chmod 600 {shlex.quote(str(path))}")
+        raise MachineError(f"{path} is open to others than its owner.", way_out=f"chmod 600 {shlex.quote(str(path))}")
     # The owner always may read it, and write another secret into it. Root may anyway; so root reads everybody's files.
     if os.geteuid() != 0 and status.st_uid not in (0, os.geteuid()):
-        raise ProfileError(
-            f"{path} belongs to another user, who knows what is in it: copy it into a file of your own of mode 0600"
+        raise MachineError(
+            f"{path} belongs to another user, who knows what is in it.",
+            way_out="Copy it into a file of your own, of mode 0600.",
         )
 
 
@@ -234,7 +235,7 @@ def _first_line(octets: bytes) -> SecretBytes:
 
 def _require_somebody(question: str, way_out: str) -> None:
     if not is_terminal(sys.stdin):
-        raise ProfileError(f"{question}: nobody to ask.", way_out=way_out)
+        raise ConsentNeeded(f"{question}: nobody to ask.", way_out=way_out)
 
 
 def _typed_unseen(question: str, what: str) -> str:

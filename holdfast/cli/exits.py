@@ -73,7 +73,16 @@ SHORT: Final = {
 
 # A name was given that leads to nothing, or to something else; whatever else is refused is the machine's matter.
 _OF_A_NAME: Final = frozenset(
-    {errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}
+    {
+        errno.ENOENT,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EILSEQ,
+        errno.EBADF,
+    }
 )
 
 # First match wins, so that the narrow classes stand before the wide ones.

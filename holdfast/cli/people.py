@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 from holdfast.cli.shell import Shell, plain, shown
-from holdfast.client.errors import PeerChanged, ProfileError
+from holdfast.client.errors import NotPossible, PeerChanged
 from holdfast.client.identity import addresses, contacts
 from holdfast.client.identity.addresses import Found
 from holdfast.client.profile.account import Account
@@ -59,7 +59,7 @@ def _lines(account: Account, found: Found) -> list[str]:
         return [*said, "  That is you."]
     try:
         state = contacts.refresh(account, found.person.bytes)
-    except (PeerChanged, ProfileError) as error:
+    except (NotPossible, PeerChanged) as error:
         return [*said, f"  There are no words to compare yet. {plain(str(error))}"]
     return [
         *said,

@@ -33,6 +33,7 @@ from holdfast.cli.output import NotShown, encoding_of, is_terminal, put
 from holdfast.cli.progress import Working
 from holdfast.client.errors import ConsentNeeded, Problem, WordsNeeded
 from holdfast.client.profile import account as accounts
+from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.base.text import duration, encodable, is_dangerous, is_encodable, written_out
@@ -99,7 +100,13 @@ class Shell:
                 )
             if online:
                 account.connect()
-            yield account
+            try:
+                yield account
+            finally:
+                if account.is_copy_found:
+                    said, way_out = turns.words_of(account.turn)
+                    self.note(f"[bold yellow]![/] {plain(said)}")
+                    self.note(f"  → {plain(way_out)}")
 
     # Results out
 

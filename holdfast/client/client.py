@@ -19,7 +19,7 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client import maintenance, standing
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import NotPossible
 from holdfast.client.facets import (
     Archive,
     Backup,
@@ -196,7 +196,7 @@ class Client:
         """Give the account to one thread at a time."""
         with self._lock:
             if self._account is None:
-                raise ProfileError("This client is closed.", way_out="Open the profile again: Client.open")
+                raise NotPossible("This client is closed.", way_out="Open the profile again: Client.open")
             yield self._account
 
     # Messages

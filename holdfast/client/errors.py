@@ -25,28 +25,52 @@ Does not print: every error carries a sentence for people and, where there is on
 from collections.abc import Sequence
 from typing import Final
 
+from holdfast.core.base.errors import Expired
+
 # What a person can do about a problem code. A code without a line here has its detail only.
 _WAYS_OUT: Final = {
-    "unauthenticated": "Check this machine's clock, and that this device was not suspended: `holdfast doctor`.",
-    "enrolment-code-refused": "Ask an officer for a fresh enrolment code: a code works once and expires.",
+    "unauthenticated": "Check this machine's clock, and that the address is your server's: `holdfast doctor`.",
+    "device-revoked": "If it was not you, tell your officers, and look on another device of yours: holdfast devices "
+    "list. To go on here, begin in another --profile, with a fresh code: holdfast enrol.",
+    "access-suspended": "Ask your officers or the owner of your organisation. Your keys stay on this device.",
+    "enrolment-refused": "Ask an officer for a fresh enrolment code: a code works once and expires.",
     "idempotency-key-reused": "Run the command again.",
     "escrow-paused": "Keep your devices: they deposit by themselves once officers are back. What is in escrow stays.",
     "hsm-unavailable": "Nothing was done. Try again in a minute; your operator sees the alarm.",
-    "quorum-impossible": "Too few officers may approve this case. Ask your tenant's owner to appoint officers.",
+    "too-few-officers": "Too few officers may approve this case. Ask your tenant's owner to appoint officers.",
+    "escrow-off": "Your organisation's escrow is not set up yet: ask its officers.",
+    "escrow-ended": "Nothing is lost: what is deposited stays. Tell your officers to sign a new policy.",
+    "tenant-locked": "An owner of your organisation has locked it, and ends that: ask them.",
+    "mailbox-full": "Wait until the other device has fetched its messages, and run the command again.",
+    "words-changed": "Read anew what would be done: run the command again.",
+    "one-time-code-refused": "Wait for your authenticator's next code, and give that one.",
+    "step-up-refused": "Wait for your authenticator's next code, and give that one.",
+    "audit-unavailable": "Nothing was done. Try again in a minute; if this goes on, tell your operator.",
+    "unavailable": "Nothing was done. Try again in a minute; if this goes on, tell your operator.",
+    "internal": "Try again in a minute; if this goes on, tell your operator when it happened.",
+    "record-unreadable": "Tell your operator: a stored record has to be looked at.",
+    "log-broken": "Tell your operator, your officers and your auditor.",
+    "log-restored": "Tell your operator, your officers and your auditor: a backup was put back.",
     "denied": "Your role does not allow this. Ask the owner of your tenant.",
     "not-found": "Check the id: what belongs to others is not shown as existing.",
 }
 
 _AGAIN: Final = "Another of your devices, or another person, was first. Run the command again."
+_CLOCK: Final = "First look whether this machine's date and time are right: holdfast doctor."
 _DISTRUST: Final = "Nothing of it was believed or kept. Try again later; if this goes on, tell your officers."
 
 
 class ClientError(Exception):
-    """Root of the client's refusals. `way_out` says what a person can do, or is empty."""
+    """Root of the client's refusals."""
 
     def __init__(self, message: str, *, way_out: str = "") -> None:
         super().__init__(message)
-        self.way_out = way_out
+        self._way_out = way_out
+
+    @property
+    def way_out(self) -> str:
+        """What a person can do, or nothing."""
+        return self._way_out
 
 
 # Another device of the same person, or another officer, wrote first: the same command reads that and goes on.
@@ -148,12 +172,12 @@ class WrongPassphrase(ProfileError):
     """The passphrase does not open this profile."""
 
 
-class NewerProfile(ProfileError):
-    """A newer version of this program wrote the profile. It is whole: this program is to be updated."""
+class UpdateNeeded(ProfileError):
+    """A newer version of this program wrote what is to be read. It is whole: this program is to be updated."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "this profile") -> None:
         super().__init__(
-            "A newer version of Holdfast wrote this profile. Nothing is damaged.",
+            f"A newer version of Holdfast wrote {what}. Nothing is damaged.",
             way_out="Update Holdfast on this machine, and run the command again.",
         )
 
@@ -163,6 +187,11 @@ class TrustRefused(ClientError):
 
     def __init__(self, message: str, *, way_out: str = "") -> None:
         super().__init__(message, way_out=way_out or _DISTRUST)
+
+    @property
+    def way_out(self) -> str:
+        """What a person can do. Of what is outside its time, their own clock is the likeliest cause."""
+        return f"{_CLOCK} {self._way_out}" if isinstance(self.__cause__, Expired) else self._way_out
 
 
 class PeerChanged(TrustRefused):

@@ -18,6 +18,7 @@ from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, key_log, tenant
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.officers import hearing, joining, officer_keys
+from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
 from holdfast.client.server.transport import SET_THE_CLOCK
@@ -102,6 +103,11 @@ def _outbox(account: Account) -> Iterator[Done]:
 
 
 # The account
+
+
+def _profile(account: Account) -> Iterator[Done]:
+    if account.is_copy_found:
+        yield needs_you("profile", *turns.words_of(account.turn))
 
 
 def _chain(account: Account) -> Iterator[Done]:
@@ -286,6 +292,7 @@ _ITEMS: Final = (
     _Item("officer's keys", _officer),
     _Item("old keys", _old_keys, is_online=False, needs_active=False),
     _Item("disclosures", _disclosures, is_online=False, needs_active=False),
+    _Item("profile", _profile, is_online=False, needs_active=False),
     _Item("this device", standing.of_pending, is_online=False, needs_active=False),
     _Item("devices", standing.of_devices),
     _Item("foreign entries", standing.of_chain, is_online=False, needs_active=False),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.client.errors import AnswerRefused, ClientError, NotYet, Problem, ProfileError, Unreachable
+from holdfast.client.errors import AnswerRefused, NotYet, Problem, Unreachable, WrongInput
 from holdfast.client.identity import addresses
 from holdfast.client.identity.addresses import Who
 from holdfast.client.profile.account import Account
@@ -211,13 +211,11 @@ def find_person(account: Account, who: Who) -> UUID:
     found = [_person(row) for row in account.api.pages(_PEOPLE, "people", "id", query={"email": key})]
     found = [one for one in found if one.state != _LEFT] or found
     if len(found) > 1:
-        raise ProfileError(
-            f"Several people had the address {key}.", way_out="Name one by their id: holdfast org people"
-        )
+        raise WrongInput(f"Several people had the address {key}.", way_out="Name one by their id: holdfast org people")
     person = found[0].id if found else None
     addresses.require_pinned(account, key, person)
     if person is None:
-        raise ProfileError(f"Nobody in your organisation has the address {key}.", way_out="See: holdfast org people")
+        raise WrongInput(f"Nobody in your organisation has the address {key}.", way_out="See: holdfast org people")
     return person
 
 
@@ -278,7 +276,7 @@ def read_people(account: Account, text: str) -> ReadFile:
     for one that is too large to be sent.
     """
     if len(json.dumps({"csv": text}, separators=(",", ":"))) > MAX_PEOPLE_FILE:
-        raise ClientError(
+        raise WrongInput(
             "The file is too large: at most 2 MiB, in which a letter beyond ASCII takes 6 octets or 12.",
             way_out="Divide it, or give it to the console, which takes 4 MiB.",
         )
@@ -354,7 +352,7 @@ def _once(answer: Answer) -> SecretBytes | None:
 def _name(act: str) -> str:
     # It becomes a part of an address: a slash in it would be another address.
     if not act or not all(sign.isascii() and (sign.isalnum() or sign == "-") for sign in act):
-        raise ProfileError("No act has such a name.", way_out="See: holdfast org acts")
+        raise WrongInput("No act has such a name.", way_out="See: holdfast org acts")
     return act
 
 

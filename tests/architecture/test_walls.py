@@ -282,6 +282,7 @@ CHANGES_FILES = {
     "holdfast/client/profile/private_files.py": "the lock",
     "holdfast/client/profile/sqlite_file.py": "the beginning of what SQLite writes; put in place by the helper",
     "hsm/manifest.py": "locks",
+    "hsm/refused.py": "a mark, which counts when a full disk leaves it empty as well; the lock",
     "hsm/directories.py": "whole directories, and SoftHSM's configuration in one of its own",
     "recovery/release/directory.py": "rows added to what is there; the lock",
     "config/ceremonies/transcript.py": "lines added to what is there",

@@ -124,6 +124,7 @@ class Signer:
     key: SigningKey
     shift: int = 0
     nonce: bytes | None = None
+    turn: str = ""
 
     def headers(self, method: str, uri: str, body: bytes = b"", *, digest: str | None = None) -> dict[str, str]:
         parameters = SignatureParameters(
@@ -131,6 +132,7 @@ class Signer:
             created=int(time.time()) + self.shift,
             keyid=self.id,
             nonce=self.nonce or secrets.token_bytes(16),
+            turn=self.turn,
         )
         signed_digest = ""
         if "content-digest" in components(method):

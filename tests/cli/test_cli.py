@@ -144,7 +144,7 @@ def test_common_options_may_stand_anywhere() -> None:
         (errors.WrongSecret("x"), Exit.INPUT),
         (errors.MachineError("x"), Exit.MACHINE),
         (errors.RaceLost("x"), Exit.AGAIN),
-        (errors.NewerProfile(), Exit.PROFILE),
+        (errors.UpdateNeeded(), Exit.PROFILE),
         (Malformed("x"), Exit.UNTRUSTED),
         (Unusable("x"), Exit.INPUT),
         (PhraseError("x"), Exit.INPUT),
@@ -194,7 +194,7 @@ def test_missing_profile_exits_with_profile_and_a_way_out(tmp_path: Path) -> Non
 
 def test_nobody_to_ask_is_an_error_and_not_a_hang(profile: list[str]) -> None:
     done = run("--profile", profile[1], "doctor")
-    assert done.returncode == Exit.PROFILE
+    assert done.returncode == Exit.ASK_PERSON
     assert "nobody to ask" in done.stderr
 
 
@@ -240,7 +240,7 @@ def test_dead_server_exits_with_unreachable(tmp_path: Path) -> None:
     bad = run(
         "enrol", "--server", "http://127.0.0.1:9", "--code-file", "-", "--profile", str(tmp_path / "p"), stdin=code
     )
-    assert bad.returncode == Exit.UNTRUSTED
+    assert bad.returncode == Exit.INPUT
     assert code not in bad.stderr + bad.stdout
 
 
@@ -312,7 +312,7 @@ def test_message_is_no_argument_and_no_option() -> None:
 
 def test_send_of_nothing_is_refused_before_the_profile_is_opened(profile: list[str]) -> None:
     done = run("send", str(UUID(bytes=CAROL)), *profile, stdin="")
-    assert done.returncode == Exit.PROFILE
+    assert done.returncode == Exit.INPUT
     assert "nothing to send" in done.stderr
 
 

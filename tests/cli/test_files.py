@@ -9,25 +9,35 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from holdfast.cli.app import main
 from holdfast.cli.exits import Exit
+from holdfast.client.identity import device
 from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import locked, write_private
 from holdfast.client.profile.state import Generation
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow.archive import SEGMENT_SIZE, encrypt_segments, new_archive_key
 from holdfast.core.escrow.deposit import archive_key_commitment
 from holdfast.core.vault.password_door import Argon2Cost
-from tests.cast.lying_server import TENANT
-from tests.cast.members import ALICE
+from tests.cast.lying_server import TENANT, LyingServer, Tenant, text
+from tests.cast.members import ALICE, Members
 
 PASSPHRASE = "correct horse battery staple"
 CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 LINE = [sys.executable, "-m", "holdfast.cli"]
+
+
+@pytest.fixture
+def world() -> Members:
+    return Members(LyingServer(Tenant()))
 
 
 @pytest.fixture
@@ -82,6 +92,35 @@ def test_refusal_of_the_disk_is_read_in_words_with_a_way_out(options: list[str],
         assert "Errno" not in error["message"]
         assert error["way_out"]
     assert (tmp_path / "taken").read_bytes() == b"theirs"
+
+
+def test_enrolment_code_is_not_made_when_there_is_no_place_for_it(
+    world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    carol = world.enrolled(world.server.tenant.officers[0].person)
+
+    @contextmanager
+    def opened(_directory: Path, **_how: object) -> Iterator[Account]:
+        yield carol
+
+    monkeypatch.setattr(carol, "connect", lambda *_args, **_more: carol.api)
+    monkeypatch.setattr(accounts, "open_account", opened)
+    monkeypatch.setattr(accounts, "asks_for_passphrase", lambda _directory: False)
+    issued: list[UUID] = []
+    issue = device.issue_code
+
+    def issuing(account: Account, user: UUID) -> device.IssuedCode:
+        issued.append(user)
+        return issue(account, user)
+
+    monkeypatch.setattr(device, "issue_code", issuing)
+    (tmp_path / "taken").write_bytes(b"theirs")
+    for out, ended, count in (("taken", Exit.INPUT, 0), ("missing/code", Exit.INPUT, 0), ("new", Exit.DONE, 1)):
+        with pytest.raises(SystemExit) as end:
+            main(["officer", "code", text(ALICE), "--out", str(tmp_path / out)])
+        assert (end.value.code, len(issued)) == (ended, count), capsys.readouterr().err
+    assert (tmp_path / "taken").read_bytes() == b"theirs"
+    assert (tmp_path / "new").read_text().startswith("hf")
 
 
 def test_busy_profile_has_an_exit_code_of_its_own_and_is_waited_for(options: list[str], tmp_path: Path) -> None:

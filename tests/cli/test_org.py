@@ -170,7 +170,7 @@ def test_code_comes_from_a_file_of_ones_own_or_a_descriptor(
     assert [one["code"] for one in world.server.performed] == [CODE, CODE]
     Path(code_file).chmod(0o644)
     open_to_others = run("suspend", BOB_ID, "--code-file", code_file)
-    assert open_to_others.exit == 6
+    assert open_to_others.exit == 11
     assert "open to others" in open_to_others.err
     assert len(world.server.performed) == 2
 
@@ -199,6 +199,17 @@ def test_secret_goes_into_the_file_that_is_named_which_must_be_new(
     assert Path(out).read_text() == f"{LINK}\n"
     assert run(*INVITE, "--code-file", code_file, "--out", out).exit == 10
     assert len(world.server.performed) == 1, "found before the act, not after it"
+
+
+def test_secret_that_the_disk_of_its_file_refuses_is_kept_beside_the_profile(
+    run: Callable[..., Run], code_file: str, tmp_path: Path
+) -> None:
+    done = run(*INVITE, "--code-file", code_file, "--out", "/proc/none/link")
+    assert done.exit == 0
+    assert "kept beside your profile" in done.err
+    (kept,) = (tmp_path / "olivia").glob("shown-once-*")
+    assert kept.read_text() == f"{LINK}\n"
+    assert str(kept) in done.out
 
 
 class Gone(Stream):
@@ -256,12 +267,12 @@ def test_any_act_the_server_lists_is_done_by_its_name(world: Members, run: Calla
     [
         (("act", "person-role", BOB_ID, "--set", "role"), 2),
         (("act", "person-role", BOB_ID, "--set", "role=a", "--set", "role=b"), 2),
-        (("act", "device-suspend", "bob@acme.test"), 6),
-        (("act", "device-suspend", "bob"), 6),
-        (("act", "../devices", BOB_ID), 6),
+        (("act", "device-suspend", "bob@acme.test"), 10),
+        (("act", "device-suspend", "bob"), 10),
+        (("act", "../devices", BOB_ID), 10),
         (("act", "no-such-act", BOB_ID), 4),
         (("suspend", "bob"), 2),
-        (("suspend", "nobody@acme.test"), 6),
+        (("suspend", "nobody@acme.test"), 10),
     ],
 )
 def test_act_that_was_typed_wrongly_is_not_done(
@@ -348,7 +359,7 @@ def test_progress_of_a_file_is_shown_and_waited_for(
 @pytest.mark.parametrize(
     ("octets", "said"),
     [
-        (b"a" * (2 * 1024 * 1024 + 1), "is too large: at most 2 MiB."),
+        (b"a" * (2 * 1024 * 1024 + 1), "is too large: at most 2,097,152 bytes."),
         ("ü".encode() * 400_000, "The file is too large"),
         (b"Ivy,ivy@acme.test\nJ\xfcrgen,juergen@acme.test\n", "is not UTF-8, as line 2 shows."),
     ],
@@ -360,7 +371,7 @@ def test_file_that_the_server_would_not_take_is_not_sent(
     path = tmp_path / "people.csv"
     path.write_bytes(octets)
     refused = run("import", str(path), "--look")
-    assert (refused.exit, said in refused.err) == (1, True)
+    assert (refused.exit, said in refused.err) == (10, True)
     assert world.server.posted("organisation/imports") == []
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from holdfast.cli import asking
 from holdfast.cli.exits import Exit
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import MachineError
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.signed.enrolment import EnrolmentCode
 from tests.cli.test_cli import CAROL, TENANT, run
@@ -44,9 +44,10 @@ def test_file_that_is_open_to_others_is_refused_with_the_line_that_closes_it(
 ) -> None:
     read, octets = READERS[reader]
     path = secret(tmp_path / "my secret", octets, mode)
-    with pytest.raises(ProfileError) as caught:
+    with pytest.raises(MachineError) as caught:
         read(path)
-    assert str(caught.value) == f"{path} is open to others than its owner: chmod 600 '{path}'"
+    assert str(caught.value) == f"{path} is open to others than its owner."
+    assert caught.value.way_out == f"chmod 600 '{path}'"
     path.chmod(0o600)
     assert read(path)
 
@@ -61,7 +62,7 @@ def test_file_of_its_owner_alone_is_read(tmp_path: Path, reader: str, mode: int)
 def test_link_is_judged_by_the_file_that_it_leads_to(tmp_path: Path) -> None:
     loose = secret(tmp_path / "loose", SECRET, 0o644)
     (tmp_path / "link").symlink_to(loose)
-    with pytest.raises(ProfileError):
+    with pytest.raises(MachineError):
         asking.secret_file(tmp_path / "link")
     loose.chmod(0o600)
     assert asking.secret_file(tmp_path / "link") == SecretBytes(SECRET)
@@ -96,7 +97,7 @@ def test_file_is_this_users_or_roots_and_root_reads_everybodys(
     if is_read:
         assert asking.secret_file(path) == SecretBytes(SECRET)
     else:
-        with pytest.raises(ProfileError, match="belongs to another user"):
+        with pytest.raises(MachineError, match="belongs to another user"):
             asking.secret_file(path)
 
 
@@ -115,6 +116,6 @@ def test_command_says_in_one_sentence_which_file_to_close(tmp_path: Path, option
         code = EnrolmentCode.new(tenant=TENANT, person=CAROL).text().encode()
         secret(private, code, 0o600)
     done = run("enrol", "--server", "http://127.0.0.1:9", "--profile", str(tmp_path / "none"), *words)
-    assert done.returncode == Exit.PROFILE
-    assert f"{loose} is open to others than its owner: chmod 600 {loose}" in " ".join(done.stderr.split())
+    assert done.returncode == Exit.MACHINE
+    assert f"{loose} is open to others than its owner. → chmod 600 {loose}" in " ".join(done.stderr.split())
     assert SECRET.decode() not in done.stdout + done.stderr

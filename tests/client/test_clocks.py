@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from holdfast.cli.commands import doctor
-from holdfast.client.errors import Problem
+from holdfast.client.errors import Problem, ProfileError
 from holdfast.client.identity import device, key_log
 from holdfast.client.maintenance import maintain
 from holdfast.client.messages import inbox, messages, prekey_rows, prekeys
 from holdfast.client.profile.account import Account
+from holdfast.client.recovery import by_case
 from holdfast.client.rotation import rotation, rotation_record
 from holdfast.client.server.transport import Clock
 from holdfast.client.sessions import sessions
 from holdfast.client.standing import Outcome
-from holdfast.client.vault import share_requests, trusted, vault
+from holdfast.client.vault import doors, share_requests, trusted, vault, vault_contents
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.entries import Reason
@@ -31,7 +35,7 @@ from holdfast.core.messages.prekeys import BatchStatement, SignedPreKey
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import DeviceStatement
 from holdfast.core.vault.share_manifest import ShareRequest
-from tests.cast.members import ALICE, BOB, MALLORY, Members
+from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members
 
 DAY = 86_400
 HOUR = 3600
@@ -274,8 +278,8 @@ def test_signed_pre_key_and_batch_of_the_future_are_made_anew(world: Members) ->
     world.server.instead.clear()
     world.server.judges_dates = True
     alice.connect(transport=world.server.transport(), clock=Clock(lambda: world.now))
-    done = prekeys.publish(alice)
-    assert (done.is_renewed, done.stored, done.warnings) == (True, 100, ())
+    assert [one.said for one in maintain(alice) if one.outcome is Outcome.FAILED] == []
+    assert prekeys.publish(alice).warnings == ()
     signed = Sign1.parse(unb64u(world.server.bundles[alice.device_text]["signed_pre_key"]))
     batch = Sign1.parse(unb64u(world.server.batches[alice.device_text][0]["batch"]))
     dates = (
@@ -313,34 +317,37 @@ def test_rotation_begun_in_the_future_is_finished(friends: Friends) -> None:
     assert right.device.id in right.chain.devices
 
 
-def test_set_of_shares_of_the_future_is_made_anew_and_its_contacts_keep_the_new_one(friends: Friends) -> None:
-    world, bob = friends.world, friends.bob
-    carol = world.published(MALLORY)
-    for days, is_cut in ((8, True), (8, False), (0, False)):
-        alice = friends.set_clock(days * DAY)
-        world.server.judges_dates = False
-        if is_cut:
-            world.server.instead["PUT recovery/contacts"] = lambda _body: (503, {"title": "x", "code": "unavailable"})
-            with pytest.raises(Problem):
-                trusted.choose(alice, [BOB, MALLORY], k=2)
-            world.server.instead.clear()
-            alice = friends.set_clock(0)
-            assert trusted.resume(alice)
-            chosen = trusted.find_chosen_set(alice)
-            assert chosen is not None
-            assert chosen.made_at <= world.now
-            continue
-        # A contact takes the letter before the chain names the set, and again afterwards.
-        world.server.instead["PUT recovery/contacts"] = lambda _body: (503, {"title": "x", "code": "unavailable"})
-        with pytest.raises(Problem):
-            trusted.choose(alice, [BOB, MALLORY], k=2)
-        world.server.instead.clear()
-        for contact in (bob, carol):
+def test_set_of_shares_of_the_future_is_made_anew(friends: Friends) -> None:
+    world = friends.world
+    world.published(MALLORY)
+    alice = friends.set_clock(8 * DAY)
+    world.server.judges_dates = False
+    world.server.instead["PUT recovery/contacts"] = lambda _body: (503, {"title": "x", "code": "unavailable"})
+    with pytest.raises(Problem):
+        trusted.choose(alice, [BOB, MALLORY], k=2)
+    world.server.instead.clear()
+    right = friends.set_clock(0)
+    assert trusted.resume(right)
+    chosen = trusted.find_chosen_set(right)
+    assert chosen is not None
+    assert chosen.made_at <= world.now
+
+
+def test_contacts_keep_the_set_of_today_beside_one_of_the_future(friends: Friends) -> None:
+    """They take each letter before the chain names its set, as people's timers do."""
+    world, contacts = friends.world, (friends.bob, friends.world.published(MALLORY))
+
+    def taken(answer: dict[str, Any]) -> dict[str, Any]:
+        for contact in contacts:
             messages.receive(contact)
             trusted.take_shares(contact)
-        trusted.resume(alice)
-        for contact in (bob, carol):
-            messages.receive(contact)
+        return answer
+
+    world.server.lies["PUT recovery/contacts"] = taken
+    world.server.judges_dates = False
+    for days in (8, 0):
+        trusted.choose(friends.set_clock(days * DAY), [BOB, MALLORY], k=2)
+        for contact in contacts:
             held = trusted.take_shares(contact)
             assert [one.is_current for one in held].count(True) == 1, "the set that the chain names"
 
@@ -406,3 +413,59 @@ def test_chain_in_the_future_is_rotated_once_a_month_and_not_at_every_call(frien
         world.now += days * DAY
         assert (rotation.due(right) is not None) is is_due, days
         maintain(right)
+
+
+def test_removed_door_stays_removed_though_it_was_set_in_the_future(friends: Friends) -> None:
+    """Devices keep the later of two rows: what is done now must not give way to what a clock dated ahead."""
+    world, alice = friends.world, friends.set_clock(0)
+    world.server.judges_dates = False
+    world.now += 8 * DAY
+    doors.set_password(alice, PASSWORD, cost=CHEAP)
+    row = alice.store.get(vault_contents.DOOR, b"password")
+    assert row is not None
+    world.now -= 8 * DAY
+    doors.remove(alice, doors.PASSWORD)
+    removed = alice.store.get(vault_contents.DOOR, b"password")
+    assert removed is not None
+    assert vault_contents.written_at(removed) > vault_contents.written_at(row)
+
+
+# Cases and disclosures
+
+
+@pytest.mark.parametrize("by", ["collect", "cancel", "open"])
+def test_keys_of_a_case_are_not_destroyed_by_a_clock_that_says_it_is_over(
+    by: str, world: Members, tmp_path: Path
+) -> None:
+    world.depositor(tmp_path)
+    bob = world.published(BOB)
+    ask = partial(by_case.open_case, bob, reason="Handover.", purpose="recovery", subject=ALICE)
+    opened = ask(ends_at=world.now + 9 * DAY)
+    for index in (1, 3):
+        world.approve(index, opened)
+    bob.connect(transport=world.server.transport(), clock=Clock(lambda: world.now + 700 * DAY))
+    acts: dict[str, Callable[[], object]] = {
+        "collect": partial(by_case.collect, bob),
+        "open": ask,
+        "cancel": partial(by_case.cancel, bob, reason="x"),
+    }
+    world.server.instead["POST cases/[0-9a-f-]+/cancel"] = lambda _body: (409, {"title": "x", "code": "conflict"})
+    bob.api._sleep = lambda _seconds: None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_log, "_FRESH_HEAD_SECONDS", 0)
+        with pytest.raises((ProfileError, Problem)):
+            acts[by]()
+    assert bob.state.case is not None
+    bob.connect(transport=world.server.transport(), clock=Clock(lambda: world.now))
+    done = by_case.collect(bob)
+    assert done.disclosure is not None
+    # Neither are those that it disclosed.
+    bob.connect(transport=world.server.transport(), clock=Clock(lambda: world.now + 700 * DAY))
+    maintain_at_once(bob)
+    assert bob.store.keys("disclosed-keys") == [opened.case_id.bytes]
+
+
+def maintain_at_once(account: Account) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_log, "_FRESH_HEAD_SECONDS", 0)
+        maintain(account)

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from holdfast import Client
-from holdfast.client.errors import ConsentNeeded, NotYet, ProfileError
+from holdfast.client.errors import ConsentNeeded, NotPossible, NotYet, ProfileError
 from holdfast.client.escrow import archive
 from holdfast.client.facets import secret
 from holdfast.client.identity import device
@@ -90,9 +90,9 @@ def test_closed_client_refuses_and_closes_again_without_a_word(world: Members) -
         assert alice.is_active
         assert len(alice.words) == len(alice.identity_words) == 8
     alice.close()
-    with pytest.raises(ProfileError, match="closed"):
+    with pytest.raises(NotPossible, match="closed"):
         alice.receive()
-    with pytest.raises(ProfileError, match="closed"):
+    with pytest.raises(NotPossible, match="closed"):
         alice.backup.status()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import io
+import itertools
 import json
 import re
 import sys
@@ -304,6 +305,10 @@ def typed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
     def typed(who: str, line: list[str], *more: str) -> str:
         screen = Screen()
+        # Typed again, a line would get no further than that nothing is overwritten.
+        for out in (Path(after) for before, after in itertools.pairwise(line) if before == "--out"):
+            if out.is_file():
+                out.unlink()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", screen)
             patch.setattr(sys, "stderr", screen)

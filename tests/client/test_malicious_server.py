@@ -15,14 +15,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client.errors import (
-    ConsentNeeded,
-    NotYet,
-    PeerChanged,
-    ProfileError,
-    TrustRefused,
-    WrongWords,
-)
+from holdfast.client.errors import ConsentNeeded, NotPossible, NotYet, PeerChanged, TrustRefused, WrongWords
 from holdfast.client.escrow import escrow
 from holdfast.client.identity import chains, contacts, device, tenant
 from holdfast.client.messages import bundles, prekey_rows, prekeys
@@ -458,7 +451,7 @@ def test_expired_signed_pre_key_is_refused(world: Members) -> None:
     alice = world.published(ALICE)
     assert alice.store.keys("signed-pre-key")
     bob.connect(transport=world.server.transport(), clock=_late(31))
-    with pytest.raises(TrustRefused, match="expired"):
+    with pytest.raises(NotPossible, match="expired"):
         bundles.claim(bob, ALICE)
 
 
@@ -569,7 +562,7 @@ def test_officer_who_is_the_requester_may_not_approve(world: Members, tmp_path: 
     opened = by_case.open_case(account, reason="mine", purpose="recovery", subject=carol.person)
     view = officer.see(account, opened.case_id)
     assert view.obstacle
-    with pytest.raises(ProfileError, match="may not approve"):
+    with pytest.raises(NotPossible, match="may not approve"):
         officer.approve(account, view, heard=heard(account, opened.words), identity_check="me")
 
 

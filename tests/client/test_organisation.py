@@ -13,7 +13,7 @@ import pytest
 
 from holdfast import Client
 from holdfast.client import organisation
-from holdfast.client.errors import AddressChanged, AnswerRefused, Problem, ProfileError, Unreachable
+from holdfast.client.errors import AddressChanged, AnswerRefused, Problem, Unreachable, WrongInput
 from holdfast.client.identity import addresses
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
@@ -54,9 +54,9 @@ def test_person_is_found_by_address_in_every_state_and_nothing_is_pinned(world: 
     assert organisation.find_person(olivia, "BOB@acme.test") == BOB_ID
     assert organisation.find_person(olivia, text(BOB)) == BOB_ID
     assert addresses.list_pinned(olivia) == {}
-    with pytest.raises(ProfileError, match="Nobody in your organisation"):
+    with pytest.raises(WrongInput, match="Nobody in your organisation"):
         organisation.find_person(olivia, "nobody@acme.test")
-    with pytest.raises(ProfileError, match="named by their id"):
+    with pytest.raises(WrongInput, match="named by their id"):
         organisation.find_person(olivia, "bob")
 
 
@@ -66,7 +66,7 @@ def test_address_is_of_whoever_has_it_now_before_those_who_left_with_it(world: M
     world.server.people_listed.pop(0)
     assert organisation.find_person(olivia, "bob@acme.test") == UUID(bytes=MALLORY)
     world.server.list_person(str(uuid4()), "bob@acme.test", state="left")
-    with pytest.raises(ProfileError, match="Several people"):
+    with pytest.raises(WrongInput, match="Several people"):
         organisation.find_person(olivia, "bob@acme.test")
 
 
@@ -158,7 +158,7 @@ def test_another_waiting_act_than_the_one_asked_for_is_not_shown(world: Members,
 @pytest.mark.parametrize("name", ["", "../users", "person-suspend/words?x=", "a b", "ä"])
 def test_name_of_an_act_becomes_no_other_address(world: Members, olivia: Account, name: str) -> None:
     before = len(world.server.log)
-    with pytest.raises(ProfileError, match="No act"):
+    with pytest.raises(WrongInput, match="No act"):
         organisation.look(olivia, name, None, {})
     assert len(world.server.log) == before
 

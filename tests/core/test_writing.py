@@ -132,7 +132,10 @@ def given_out(write: Callable[[], Any], read: Callable[[Any], object]) -> bool:
         written = write()
     except CALLERS_MISTAKES:
         return False
-    read(written)
+    try:
+        read(written)
+    except HoldfastError as error:
+        raise AssertionError(f"given out, and not read: {error}") from error
     return True
 
 

@@ -259,18 +259,40 @@ def _act(world: Cast, device: Signer, what: str) -> None:
                 services.suspend_credential(credential_id=device.id, actor=actor)
             case "revoke the credential":
                 services.revoke_credential(credential_id=device.id, actor=actor)
-            case "suspend the tenant":
-                Tenant.objects.filter(pk=world.acme.pk).update(state="suspended")
+            case "suspend the tenant" | "end the tenant":
+                state = "suspended" if what == "suspend the tenant" else "ended"
+                Tenant.objects.filter(pk=world.acme.pk).update(state=state)
+            case "let the person go":
+                type(world.alice).unscoped.filter(pk=world.alice.pk).update(state="left")
 
 
-@pytest.mark.parametrize(
-    "what", ["suspend the person", "suspend the credential", "revoke the credential", "suspend the tenant"]
-)
-def test_refuses_from_the_next_request_on_when(what: str, world: Cast, client: Client) -> None:
+BARRED = {
+    "suspend the person": ("access-suspended", "Your account is suspended."),
+    "let the person go": ("access-suspended", "Your account here has ended."),
+    "suspend the credential": ("access-suspended", "This device or program is suspended."),
+    "revoke the credential": ("device-revoked", "This device was revoked"),
+    "suspend the tenant": ("access-suspended", "Your organisation is suspended."),
+    "end the tenant": ("access-suspended", "Your organisation has ended here."),
+}
+
+
+@pytest.mark.parametrize("what", BARRED)
+def test_refuses_from_the_next_request_on_and_says_to_the_keys_holder_alone_why(
+    what: str, world: Cast, client: Client
+) -> None:
     device = make_device(world.alice)
     assert device.send(client, "GET", PROBE).status_code == 200
     _act(world, device, what)
-    assert device.send(client, "GET", PROBE).status_code == 401
+    spent = Nonce.objects.count()
+    answer = device.send(client, "GET", PROBE)
+    code, detail = BARRED[what]
+    assert (answer.status_code, answer.json()["code"]) == (401, code)
+    assert answer.json()["detail"].startswith(detail)
+    assert answer["www-authenticate"]
+    assert Nonce.objects.count() == spent
+    for other in (changed(device, key=SigningKey.generate()), changed(device, shift=-90)):
+        stranger = other.send(client, "GET", PROBE)
+        assert (stranger.status_code, stranger.json()["code"]) == (401, "unauthenticated")
 
 
 @pytest.mark.parametrize("state", ["invited", "suspended", "locked", ""])

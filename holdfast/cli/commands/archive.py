@@ -138,9 +138,7 @@ def list_disclosures(
     if end:
         shell.confirm("Destroy the keys of this disclosure? Nothing of that archive opens here any more.", is_given=yes)
     if forget:
-        shell.confirm(
-            "Forget this disclosure? Its manifest is evidence: keep the file of it.", is_given=yes
-        )
+        shell.confirm("Forget this disclosure? Its manifest is evidence: keep the file of it.", is_given=yes)
     with shell.account(online=False) as account:
         if end:
             disclosures.end(account, end.bytes)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from holdfast.cli.exits import Exit
+from holdfast.cli.given import text_file
 from holdfast.cli.page import command
 from holdfast.cli.shell import date, plain, quoted, shell_of
 from holdfast.client.auditor import log, transcript
@@ -99,7 +100,7 @@ def verify(
     shell = shell_of(context)
     key = _key(trust) if trust else trust
     with shell.working("Verifying"):
-        report = verify_export(file, key, saved=[path.read_text() for path in checkpoint or []])
+        report = verify_export(file, key, saved=[text_file(path) for path in checkpoint or []])
     shell.show(_document(report), *_lines(report))
     if report.exit_code:
         raise typer.Exit(Exit(report.exit_code))
@@ -157,7 +158,7 @@ def verify_transcript(
 
 def _key(given: str) -> str:
     """Return a verifier key from a file or as it was given, without what a copy puts into it."""
-    text = typed.text_of(Path(given).read_bytes(), given) if Path(given).is_file() else given
+    text = text_file(Path(given)) if Path(given).is_file() else given
     return "".join(typed.visible(text).split())
 
 

@@ -171,7 +171,7 @@ def set_phrase(
     changes="each contact holds a share; any --needed of them together open your vault, and could become you.",
     exits={
         Exit.ASK_PERSON: "nobody said yes, or a contact's account was begun again and you have not confirmed it",
-        Exit.PROFILE: "too few or too many people, or one without a device",
+        Exit.INPUT: "too few or too many people",
     },
     examples=[
         (f"holdfast backup contacts {_PEOPLE} --needed 2", "Both together bring you back."),

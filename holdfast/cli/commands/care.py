@@ -64,6 +64,9 @@ def maintain(
     keys whose time is over. Nothing is done before it is due, so run it as often as you like: daily, from cron or a
     timer.
 
+    Nothing is destroyed while this machine's clock and the key log's differ by more than five minutes: it says by how
+    much, and goes on by itself once the clock is right.
+
     A line marked ! needs you, and names the command for it. Warnings come back until --seen puts them away; it leaves
     those that were not shown yet.
     """

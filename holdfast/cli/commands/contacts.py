@@ -181,7 +181,7 @@ def list_addresses(context: typer.Context) -> None:
     asks="a yes, unless --yes is given.",
     changes="the next answer of your organisation's server for this address is taken.",
     online=False,
-    exits={Exit.ASK_PERSON: "nobody said yes", Exit.PROFILE: "the address is pinned to nobody"},
+    exits={Exit.ASK_PERSON: "nobody said yes", Exit.INPUT: "the address is pinned to nobody"},
     examples=[("holdfast contacts forget bob@acme.test", "The address has another owner, and you know it.")],
 )
 def forget(

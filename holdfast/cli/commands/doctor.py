@@ -12,13 +12,14 @@ from uuid import UUID
 import typer
 
 from holdfast.cli.page import command
-from holdfast.cli.shell import plain, shell_of, shown
+from holdfast.cli.shell import date, plain, shell_of, shown
 from holdfast.client.auditor import log
 from holdfast.client.errors import ClientError
 from holdfast.client.identity import evidence
 from holdfast.client.identity.evidence import Evidence
 from holdfast.client.officers import officer_keys
 from holdfast.client.profile import account as accounts
+from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.client.server.transport import SET_THE_CLOCK
 from holdfast.core.base.encoding import b64u
@@ -82,6 +83,8 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
         "root_key": log.root_key(account),
         "log_keys": state.trust.log_keys,
         "officer": officer_keys.has_keys(account),
+        "copies_noticed": account.turn.breaks if state.device else 0,
+        "copy_noticed_at": account.turn.broken_at if state.device else 0,
         "evidence": [
             {
                 "what": contradiction.what.name.lower().replace("_", "-"),
@@ -116,6 +119,7 @@ def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
         f"Escrow key: version {versions[1]}" if versions[1] else "Escrow key: none accepted",
         f"Root key:   {plain(log.root_key(account) or 'none pinned')}",
         f"Log keys:   {plain(', '.join(state.trust.log_keys)) or 'none pinned'}",
+        *_copies(account),
         *(
             f"[bold red]Evidence:[/]   {contradiction.what.name.lower().replace('_', ' ')} "
             f"about {UUID(bytes=contradiction.user)}; --json has both sides, for your officers and your auditor"
@@ -127,6 +131,13 @@ def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
             else []
         ),
     ]
+
+
+def _copies(account: Account) -> list[str]:
+    if account.state.device is None or not account.turn.breaks:
+        return []
+    said, way_out = turns.words_of(account.turn)
+    return [f"Copies:     {said} Last noticed: {date(account.turn.broken_at)}", f"            → {way_out}"]
 
 
 def _clock(account: Account, problem: str) -> str:

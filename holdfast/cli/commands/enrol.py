@@ -173,7 +173,10 @@ def register(app: typer.Typer) -> None:
         "enrol",
         asks="the enrolment code, without echo, unless --code-file names it; with --no-keyring, a passphrase.",
         changes="makes the profile on this machine; on the server, uses up the code and adds the device.",
-        exits={Exit.UNTRUSTED: "the code is damaged, or the server is not the one that the code pins: do not go on"},
+        exits={
+            Exit.INPUT: "this is no enrolment code, or it was copied wrong, or it is another person's",
+            Exit.UNTRUSTED: "the server is not the one that the code pins: do not go on",
+        },
         examples=[
             ("holdfast enrol --server https://holdfast.example", "Ask for code and passphrase, and enrol."),
             (

@@ -24,7 +24,7 @@ from holdfast.cli.page import command
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, date, plain, quoted, shell_of
 from holdfast.client import standing
-from holdfast.client.errors import NotYet, ProfileError
+from holdfast.client.errors import NotYet, WrongInput
 from holdfast.client.messages import letters, messages
 from holdfast.client.messages.letters import Notice
 from holdfast.client.messages.messages import Received, Report, ReportKind, Unconfirmed
@@ -97,7 +97,7 @@ def _content(shell: Shell, file: Path | None) -> bytes:
         shell.note("Type the message; end it with Ctrl-D on a line of its own.")
     content = sys.stdin.buffer.read(MAX_LARGE + 1) if sys.stdin else b""
     if not content:
-        raise ProfileError("There is nothing to send.", way_out="Type a message, or name a file: --file")
+        raise WrongInput("There is nothing to send.", way_out="Type a message, or name a file: --file")
     return content
 
 
@@ -325,7 +325,8 @@ def register(app: typer.Typer) -> None:
         exits={
             Exit.ASK_PERSON: "the person's account was begun again: holdfast contacts confirm",
             Exit.NOT_YET: "kept, and sent when the server takes it again",
-            Exit.PROFILE: "nothing to send, the person has no device yet, or the profile cannot be used",
+            Exit.FAILED: "the person has no device yet",
+            Exit.INPUT: "nothing to send, or no such person",
         },
         examples=[
             (f"holdfast send {peer}", "Type a message."),

@@ -20,7 +20,7 @@ from holdfast.cli.hearing import ask_words, parse_word
 from holdfast.cli.page import command
 from holdfast.cli.people import CHANGED, PERSON, named, person
 from holdfast.cli.shell import Shell, day, moment, one_word, plain, quoted, shell_of
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import NotPossible
 from holdfast.client.identity import device
 from holdfast.client.officers import hearing, officer
 from holdfast.client.officers.officer import CaseView, Proposal
@@ -209,7 +209,7 @@ def approve(
     with shell.account() as account:
         view = officer.see(account, case_id)
         if view.why_not:
-            raise ProfileError(f"You may not approve this case: {view.why_not}.")
+            raise NotPossible(f"You may not approve this case: {view.why_not}.")
         shell.note("[bold]You are about to sign an approval of this case:[/]")
         _note(shell, [*_lines(view, account.api.clock.now()), _said_line("Identity check", identity_check)])
         _note(shell, _told_lines(view))

@@ -239,7 +239,7 @@ def set_door(
     "prove-door",
     asks="the passphrase, unless --password-file names it; or the 24 words, unless --phrase-file does.",
     changes="the server keeps your account's word that the door opened today.",
-    exits={Exit.UNTRUSTED: "it does not open your officer's keys"},
+    exits={Exit.INPUT: "it does not open your officer's keys"},
     examples=[("holdfast officer prove-door phrase", "Type the words from the paper, to know that they still open.")],
 )
 def prove_door(
@@ -279,7 +279,7 @@ def remove_door(context: typer.Context, kind: Annotated[Kind, typer.Argument(hel
     asks="the passphrase, unless --password-file names it; or with --phrase the 24 words, unless --phrase-file does; a "
     "yes where your account stated other keys before, unless --yes is given.",
     changes="this profile leads to your officer's keys; your account states them again where its identity key is new.",
-    exits={Exit.UNTRUSTED: "it does not open your officer's keys, or they are not yours"},
+    exits={Exit.INPUT: "it does not open your officer's keys", Exit.UNTRUSTED: "they are not yours"},
     examples=[
         ("holdfast officer restore", "On a new device of your account, by the passphrase."),
         ("holdfast officer restore --phrase", "By the 24 words."),

@@ -18,11 +18,11 @@ import typer
 
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
+from holdfast.cli.given import text_file
 from holdfast.cli.hearing import ask_words, parse_word
 from holdfast.cli.page import command
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, date, day, numbered, plain, quoted, shell_of, shown
-from holdfast.client.errors import ProfileError
 from holdfast.client.officers import answers as policy_answers
 from holdfast.client.officers import hearing, officer_keys, proposals, whole_policy
 from holdfast.client.officers.proposals import KeyProposal, Proposal, Wanted
@@ -210,7 +210,7 @@ def propose(  # noqa: PLR0917 — options by name, for typer
     shell = shell_of(context)
     given = Wanted(
         m=m,
-        rows=[proposals.row_of(_file(path)) for path in officer or ()],
+        rows=[proposals.row_of(text_file(path)) for path in officer or ()],
         remove=remove or (),
         delay=_span(delay, "--delay"),
         max_notice_delay=_span(notice_delay, "--notice-delay"),
@@ -222,7 +222,7 @@ def propose(  # noqa: PLR0917 — options by name, for typer
         consent_binds=NEVER if consent_binds == whole_policy.FOR_EVER else _span(consent_binds, "--consent-binds"),
         text=text,
         ends_in=_span(ends_in or None, "--ends-in") or 0,
-        release_keys=proposals.release_keys_of(_file(release_keys)) if release_keys else None,
+        release_keys=proposals.release_keys_of(text_file(release_keys)) if release_keys else None,
     )
     wanted = given
     if file is not None:
@@ -230,7 +230,7 @@ def propose(  # noqa: PLR0917 — options by name, for typer
             raise typer.BadParameter(
                 "the file says the whole policy: give no other option but --give-up", param_hint="--file"
             )
-        wanted = whole_policy.read(_file(file))
+        wanted = whole_policy.read(text_file(file))
     wanted = replace(wanted, given_up=_given_up(give_up))
     with shell.account() as account:
         added = [person(shell, account, who, is_trusted=True) for who in add or ()]
@@ -557,10 +557,3 @@ def _given_up(text: str) -> GivenUp | None:
     if found is None:
         raise typer.BadParameter("a number and 64 hex digits, as the refusal named them", param_hint="--give-up")
     return GivenUp(int(found[1]), bytes.fromhex(found[2]))
-
-
-def _file(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path} cannot be read: {type(error).__name__}.") from error

@@ -21,12 +21,13 @@ import typer
 
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file, show_given_in_private
 from holdfast.cli.exits import Exit
+from holdfast.cli.given import text_file
 from holdfast.cli.output import NotShown, is_terminal
 from holdfast.cli.page import command
 from holdfast.cli.people import CHANGED, PERSON, named
 from holdfast.cli.shell import Shell, date, day, one_word, plain, quoted, shell_of
 from holdfast.client import organisation
-from holdfast.client.errors import ClientError, ConsentNeeded, ProfileError
+from holdfast.client.errors import ConsentNeeded, WrongInput
 from holdfast.client.organisation import ActKind, Done, ImportProgress, Look, PendingAct, ReadFile, Words
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
@@ -263,7 +264,8 @@ def invite(
     changes="the people of the good lines are invited by mail, in the background; with --look or --status, nothing.",
     exits={
         **_EXITS,
-        Exit.FAILED: "the file cannot be read, is too large or invites nobody; with --status, it was stopped for good",
+        Exit.FAILED: "the file invites nobody; with --status, it was stopped for good",
+        Exit.INPUT: "the file cannot be read, or is too large",
         Exit.NOT_YET: "not done within --wait",
     },
     examples=[
@@ -679,18 +681,13 @@ def _import(shell: Shell, file: Path, how: How) -> None:
 
 
 def _text_of(file: Path) -> str:
-    """Read a file of people. Raises OSError when it cannot be read, ClientError for what is no text or too large."""
-    with file.open("rb") as opened:
-        octets = opened.read(organisation.MAX_PEOPLE_FILE + 1)
-    if len(octets) > organisation.MAX_PEOPLE_FILE:
-        raise ClientError(
-            f"{file} is too large: at most 2 MiB.", way_out="Divide it, or give it to the console, which takes 4 MiB."
-        )
-    try:
-        return octets.decode()
-    except UnicodeDecodeError as error:
-        number = octets.count(b"\n", 0, error.start) + 1
-        raise ClientError(f"{file} is not UTF-8, as line {number} shows.", way_out="Save it as “CSV UTF-8”.") from None
+    """Read a file of people. Raises OSError when it cannot be read, WrongInput for what is no text or too large."""
+    return text_file(
+        file,
+        most=organisation.MAX_PEOPLE_FILE,
+        too_large="Divide it, or give it to the console, which takes 4 MiB.",
+        other_encoding="Save it as “CSV UTF-8”.",
+    )
 
 
 def _read_lines(file: Path, read: ReadFile) -> list[str]:
@@ -753,12 +750,12 @@ def _subject(account: Account, name: str, subject: str) -> UUID | None:
         return None
     if "@" in subject:
         if name not in {one.name for one in organisation.acts(account) if one.kind == organisation.PERSON}:
-            raise ProfileError("You may do no act on people of this name.", way_out="See: holdfast org acts")
+            raise WrongInput("You may do no act on people of this name.", way_out="See: holdfast org acts")
         return organisation.find_person(account, subject)
     try:
         return UUID(subject)
     except ValueError:
-        raise ProfileError("What an act is about is an id, or a person's e-mail address.") from None
+        raise WrongInput("What an act is about is an id, or a person's e-mail address.") from None
 
 
 def _asked(seen: Look, subject: str) -> str:
@@ -854,7 +851,7 @@ def _keep(shell: Shell, done: Done, out: Path | None) -> Path | None:
     except FileFailed as error:
         if out is None:
             raise
-        shell.note(f"[bold yellow]![/] {plain(str(error))} It is kept beside your profile instead.")
         write_private(made, done.once.reveal() + b"\n")
+        shell.note(f"[bold yellow]![/] {plain(str(error))} It is kept beside your profile instead.")
         return made
     return out or made

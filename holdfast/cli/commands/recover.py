@@ -57,7 +57,8 @@ Wait = Annotated[int, typer.Option(help="Wait up to this many seconds.", min=0)]
     asks=f"the password of your vault, unless --password-file names it; {_ASKS_WHICH}",
     changes=_CHANGES,
     exits={
-        Exit.UNTRUSTED: "the password does not open the vault, or the vault is not your account's",
+        Exit.INPUT: "the password does not open the vault",
+        Exit.UNTRUSTED: "the vault is not your account's",
         Exit.ASK_PERSON: _ASK_PERSON,
     },
     examples=[
@@ -94,7 +95,8 @@ def by_password(
     asks=f"the 24 words of your recovery phrase, unless --phrase-file names them; {_ASKS_WHICH}",
     changes=_CHANGES,
     exits={
-        Exit.UNTRUSTED: "the phrase does not open the vault, or the vault is not your account's",
+        Exit.INPUT: "the phrase does not open the vault, or these are not 24 words of one",
+        Exit.UNTRUSTED: "the vault is not your account's",
         Exit.ASK_PERSON: _ASK_PERSON,
     },
     examples=[
@@ -213,8 +215,9 @@ def _show_request(shell: Shell, asked: OpenRequest) -> None:
     asks=f"the password of the file, unless --password-file names it; {_ASKS_WHICH}",
     changes=_CHANGES,
     exits={
-        Exit.PROFILE: "this is no export file, or the vault on the server has another key",
-        Exit.UNTRUSTED: "the password does not open the file, or the file is not your account's",
+        Exit.FAILED: "the vault on the server has another key",
+        Exit.INPUT: "this is no export file, or another person's, or the password does not open it",
+        Exit.UNTRUSTED: "no identity key of your account has signed the file, or the vault is not your account's",
         Exit.ASK_PERSON: _ASK_PERSON,
     },
     examples=[
@@ -250,7 +253,7 @@ def by_import(  # noqa: PLR0917 — options by name, for typer
     "finish",
     asks=_ASKS_WHICH,
     changes=_CHANGES,
-    exits={Exit.PROFILE: "no door was opened on this device", Exit.ASK_PERSON: _ASK_PERSON},
+    exits={Exit.FAILED: "no door was opened on this device", Exit.ASK_PERSON: _ASK_PERSON},
     examples=[(f"holdfast recover finish --lost {_DEVICE}", "Go on where a recovery was interrupted.")],
 )
 def finish(context: typer.Context, lost: Lost = None, all_lost: AllLost = False, none_lost: NoneLost = False) -> None:

@@ -28,7 +28,7 @@ app = typer.Typer(help="Recovery of your archive and account through your office
     app,
     "open",
     changes="opens a case: every officer is told, and so are you at the addresses your organisation knows.",
-    exits={Exit.PROFILE: "a case is open on this device already, or nothing of yours is in escrow"},
+    exits={Exit.FAILED: "a case is open on this device already, or nothing of yours is in escrow"},
     examples=[
         ('holdfast recover escrow open --reason "Laptop and phone stolen."', "Ask for your own archive."),
         (

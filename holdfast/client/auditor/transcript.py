@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.core.base.encoding import MAX_STATEMENT
-from holdfast.core.base.errors import Malformed
+from holdfast.core.base.errors import Malformed, Mistyped
 from holdfast.core.identity.transcript import MAX_TEXT, SignedTranscript, verify_transcript
 from holdfast.core.log.checkpoint import NoteVerifier
 from holdfast.core.log.log_entry import log_origin
@@ -23,13 +23,13 @@ def verify(text: Path, signed: Path, *, root: str, log: str | None) -> SignedTra
     """Hold the text in one file to the signatures in the other.
 
     root, log: verifier keys as people carry them; without `log` the root's signature alone is checked. Raises
-    Malformed, also for a log key of another tenant's, InvalidSignature and Untrusted.
+    Mistyped for what is no such key, or a log key of another tenant's; Malformed, InvalidSignature and Untrusted.
     """
-    verifier = NoteVerifier.from_text(root)
+    verifier = _key(root)
     tenant = _tenant_of(verifier.name)
-    log_key = NoteVerifier.from_text(log) if log else None
+    log_key = _key(log) if log else None
     if log_key is not None and log_key.name not in (log_origin(str(tenant), one) for one in ("audit", "keys")):
-        raise Malformed("the log's key is not one of the root's organisation")
+        raise Mistyped("the log's key is not one of the root's organisation")
     return verify_transcript(
         _read(signed, MAX_STATEMENT),
         _read(text, MAX_TEXT),
@@ -39,13 +39,20 @@ def verify(text: Path, signed: Path, *, root: str, log: str | None) -> SignedTra
     )
 
 
+def _key(text: str) -> NoteVerifier:
+    try:
+        return NoteVerifier.from_text(text)
+    except Malformed as error:
+        raise Mistyped(f"the key given is none: {error}") from None
+
+
 def _tenant_of(name: str) -> UUID:
     try:
         tenant = UUID(name.removeprefix(_PREFIX).removesuffix("/root"))
     except ValueError:
-        raise Malformed("the key given to trust is no organisation's root") from None
+        raise Mistyped("the key given to trust is no organisation's root") from None
     if name != log_origin(str(tenant), "root"):
-        raise Malformed("the key given to trust is no organisation's root")
+        raise Mistyped("the key given to trust is no organisation's root")
     return tenant
 
 
@@ -53,5 +60,5 @@ def _read(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
         octets = file.read(most + 1)
     if len(octets) > most:
-        raise Malformed(f"{path.name} has more than {most} bytes")
+        raise Mistyped(f"{path.name} has more than {most} bytes")
     return octets

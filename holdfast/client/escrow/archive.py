@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
-from holdfast.client.errors import ConsentNeeded, ProfileError, TrustRefused
+from holdfast.client.errors import ConsentNeeded, ProfileError, RaceLost, TrustRefused, WrongInput
 from holdfast.client.escrow import escrow
 from holdfast.client.identity import chains
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation
-from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.errors import HoldfastError, Malformed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow.archive import (
     SEGMENT_SIZE,
@@ -71,9 +71,11 @@ def current_generation(account: Account) -> Generation:
     state = chains.refresh(account)
     now = account.api.clock.earliest()
     if state and state.generations and _is_of_now(state.generations[-1].not_before, now):
-        newest = account.state.generation(state.generations[-1].generation)
-        if newest is None:
-            raise ProfileError(
+        announced = state.generations[-1]
+        newest = account.state.generation(announced.generation)
+        # One of this device's own making that lost the race for its number is not the one that others hold.
+        if newest is None or newest.commitment != announced.commitment:
+            raise RaceLost(
                 "Another device of yours made this month's archive key.",
                 way_out="Run `holdfast maintain` there, then here.",
             )
@@ -163,7 +165,7 @@ def decrypt_file(account: Account, source: Path, target: Path, *, advance: Advan
                 )
             size = decrypt_rest(prefix, pieces(file), target, archive_key=generation.key, advance=advance)
     except HoldfastError as error:
-        raise TrustRefused(f"The file cannot be decrypted: {error}.") from error
+        raise not_decrypted(error) from error
     return FileDone(generation.number, size, watch.seconds)
 
 
@@ -181,6 +183,16 @@ def decrypt_rest(
             size += len(segment)
             advance(size)
     return size
+
+
+def not_decrypted(error: HoldfastError) -> WrongInput | TrustRefused:
+    """Return the refusal of a file that is no record, or is not as it was encrypted."""
+    if isinstance(error, Malformed):
+        return WrongInput(f"This is no file that Holdfast encrypted: {error}.", way_out="Look for another file.")
+    return TrustRefused(
+        f"The file is not as it was encrypted: {error}.",
+        way_out="It was cut, or changed, on its way or on its disk: take another copy. Nothing of it was kept.",
+    )
 
 
 def read_start(file: BinaryIO) -> bytes:

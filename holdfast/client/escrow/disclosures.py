@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, BinaryIO, ClassVar, Final
 from uuid import UUID
 
-from holdfast.client.errors import ProfileError, TrustRefused, damaged
+from holdfast.client.errors import NotPossible, damaged
 from holdfast.client.escrow import archive
 from holdfast.client.escrow.archive import Advance, FileDone
 from holdfast.client.profile.account import Account
@@ -95,7 +95,7 @@ class _Keys:
 def require_room(account: Account) -> None:
     """Raise ProfileError when this profile keeps as many disclosures as it may."""
     if len(account.store.keys(_KIND)) >= MAX_KEPT:
-        raise ProfileError(
+        raise NotPossible(
             f"This profile keeps {MAX_KEPT} disclosures already.",
             way_out="Write the manifests of those that have ended (holdfast archive custody), then forget them: "
             "holdfast archive disclosures --forget CASE",
@@ -144,14 +144,14 @@ def decrypt_file(
             found = keys.of(header.generation)
             if (header.tenant, header.user) != (account.tenant, kept.subject) or found is None:
                 numbers = ", ".join(map(str, kept.generations))
-                raise ProfileError(
+                raise NotPossible(
                     "This case does not open that file.",
                     way_out=f"It opens generations {numbers} of the archive of {UUID(bytes=kept.subject)}.",
                 )
             rest = _noted(account, kept, keys, file, len(prefix))
             size = archive.decrypt_rest(prefix, rest, target, archive_key=found.key, advance=advance)
     except HoldfastError as error:
-        raise TrustRefused(f"The file cannot be decrypted: {error}.") from error
+        raise archive.not_decrypted(error) from error
     return FileDone(header.generation, size, watch.seconds)
 
 
@@ -185,7 +185,7 @@ def _write_line(account: Account, kept: Disclosure, keys: _Keys, opened: tuple[b
     """Add a line, dated now, durably. opened: SHA-256 and size of a file; without one it closes the manifest."""
     # The last place is the closing line's.
     if opened and kept.lines + 1 >= MAX_LINES:
-        raise ProfileError(
+        raise NotPossible(
             f"The manifest of this case is full: it has opened {kept.files} files.",
             way_out="Read the rest in another case: holdfast recover escrow open",
         )
@@ -256,13 +256,13 @@ def forget(account: Account, case_id: bytes) -> None:
     """
     kept = _load(account, case_id)
     if not kept.is_ended:
-        raise ProfileError(
+        raise NotPossible(
             "This disclosure has not ended: its keys are still here.",
             way_out=f"End it first: holdfast archive disclosures --end {UUID(bytes=case_id)}",
         )
     written = account.store.get(_WRITTEN, case_id)
     if written is None or written.reveal() != kept.last:
-        raise ProfileError(
+        raise NotPossible(
             "The manifest of this disclosure lies in this profile alone: it is evidence, and would be gone.",
             way_out=f"Write it to a file first: holdfast archive custody {UUID(bytes=case_id)} --out FILE",
         )
@@ -278,13 +278,13 @@ def _require_usable(account: Account, case_id: bytes) -> Disclosure:
     if not kept.is_ended and _is_over(account, kept):
         kept = end(account, case_id)
     if not kept.is_ended and account.clock.latest() >= kept.ends_at:
-        raise ProfileError(
+        raise NotPossible(
             f"By the clocks at hand this disclosure has ended ({day(kept.ends_at)}).",
             way_out="Its keys are destroyed once that is sure: holdfast maintain. If this machine's clock is wrong, "
             "set it.",
         )
     if kept.is_ended:
-        raise ProfileError(
+        raise NotPossible(
             f"This disclosure has ended ({day(min(kept.ends_at, kept.latest))}), and its keys are destroyed.",
             way_out="Its manifest stays: holdfast archive custody. To read on, ask anew: holdfast recover escrow open",
         )
@@ -306,7 +306,7 @@ def day(at: int) -> str:
 def _load(account: Account, case_id: bytes) -> Disclosure:
     kept = account.store.get(_KIND, case_id)
     if kept is None:
-        raise ProfileError(
+        raise NotPossible(
             "This profile has no disclosure of that case.", way_out="See those there are: holdfast archive disclosures"
         )
     try:

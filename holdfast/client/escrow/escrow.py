@@ -206,7 +206,7 @@ def deposit_missing(account: Account) -> list[Generation]:
 
     One that the server has sealed, since a case opened it, is marked exposed and keeps no other out of escrow. What
     another device of the person has deposited under the policy and key of now is taken over as it is. Raises
-    ConsentNeeded without the person's yes to the newest policy, TrustRefused when policy or key have run out.
+    ConsentNeeded without the person's yes to the newest policy, NotPossible when policy or key have run out.
     """
     if not has_consented(account):
         raise ConsentNeeded(
@@ -221,7 +221,7 @@ def deposit_missing(account: Account) -> list[Generation]:
     done = []
     for generation in due(account):
         if announced.get(generation.number) != generation.commitment:
-            raise TrustRefused(f"Your account chain does not announce generation {generation.number}.")
+            continue  # made here and never announced: this device was stopped, or another was first
         if not (generation.deposit_id and _take_over(account, generation)) and _deposit(account, generation):
             done.append(generation)
     account.store.put(*_UNDER, _under(account))

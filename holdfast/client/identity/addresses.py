@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, TypeAlias
 from uuid import UUID
 
-from holdfast.client.errors import AddressChanged, Problem, ProfileError, Unreachable, damaged
+from holdfast.client.errors import AddressChanged, Problem, Unreachable, WrongInput, damaged
 from holdfast.client.profile.account import Account
 from holdfast.core.base.addresses import address_key
 from holdfast.core.base.errors import Malformed
@@ -74,7 +74,7 @@ def find(account: Account, address: str, *, for_enrolment: bool = False) -> Foun
     if pinned is not None and user != pinned.user:
         raise _changed(key, pinned.user, user)
     if user is None:
-        raise ProfileError(
+        raise WrongInput(
             f"Nobody whom you can reach has the address {key}.",
             way_out="Check how it is written. Somebody who was invited is found once they are active.",
         )
@@ -87,7 +87,7 @@ def key_of(address: str) -> str:
     try:
         return address_key(trimmed(address))
     except Malformed as error:
-        raise ProfileError("That is not one e-mail address.", way_out="Write it whole: bob@acme.test") from error
+        raise WrongInput("That is not one e-mail address.", way_out="Write it whole: bob@acme.test") from error
 
 
 def require_pinned(account: Account, key: str, person: UUID | None) -> None:
@@ -112,7 +112,7 @@ def forget(account: Account, address: str) -> None:
     """Forget whom an address was pinned to, so that the directory's next answer is taken. Raises ProfileError."""
     key = key_of(address)
     if account.store.get(_PINNED, key.encode()) is None:
-        raise ProfileError(f"The address {key} is pinned to nobody.")
+        raise WrongInput(f"The address {key} is pinned to nobody.")
     account.store.delete(_PINNED, key.encode())
 
 
@@ -120,7 +120,7 @@ def _identifier(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise ProfileError(
+        raise WrongInput(
             "A person is named by their id or their e-mail address.", way_out="Write an address whole: bob@acme.test"
         ) from error
 

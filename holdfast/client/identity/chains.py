@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import AnswerRefused, ClientError, Problem, ProfileError, TrustRefused
+from holdfast.client.errors import AnswerRefused, ClientError, Problem, RaceLost, TrustRefused
 from holdfast.client.identity import evidence, key_log
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
@@ -247,7 +247,7 @@ def require_extends(account: Account, state: ChainState, entries: Sequence[Entry
     try:
         return chain.extend(state, *entries, policies=policies, oldest_policy=chain.in_force(policies, now))
     except HoldfastError as error:
-        raise ProfileError(
+        raise RaceLost(
             f"What this device would write does not follow from your account chain: {error}.",
             way_out="Another of your devices may have changed your keys: run `holdfast maintain`, then try again.",
         ) from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import PeerChanged, ProfileError, WrongWords
+from holdfast.client.errors import NotPossible, PeerChanged, WrongWords
 from holdfast.client.identity import chains, key_log
 from holdfast.client.identity.key_log import Anchor
 from holdfast.client.profile.account import Account
@@ -59,7 +59,7 @@ def refresh(account: Account, user: bytes) -> ChainState:
     known = [*contact.entries, *contact.unconfirmed]
     followed = chains.follow(account, user, known)
     if followed is None:
-        raise ProfileError("That person has no account yet.", way_out="Ask the person to enrol a device.")
+        raise NotPossible("That person has no account yet.", way_out="Ask the person to enrol a device.")
     state, entries = followed
     key_log.anchor(account, state)
     begun_again = contact.entries and any(isinstance(Entry.parse(encoded).body, ReGenesis) for encoded in entries)
@@ -91,7 +91,7 @@ def confirm(account: Account, user: bytes, *, words: tuple[str, ...]) -> ChainSt
     """
     contact = account.state.contacts.get(user)
     if contact is None or not contact.unconfirmed:
-        raise ProfileError("Nothing waits for a confirmation from you.")
+        raise NotPossible("Nothing waits for a confirmation from you.")
     state = chains.verify(account, user, [*contact.entries, *contact.unconfirmed])
     if identity_words(state) != as_typed(words):
         raise WrongWords("These are not the words of the new key. Trust nothing under it, and tell your officers.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import Problem, TrustRefused, WrongInput, WrongWords
 from holdfast.client.identity import chains, tenant
 from holdfast.client.identity.tenant import TrustChange
 from holdfast.client.profile.account import Account
@@ -80,7 +80,7 @@ def enrol(
     TrustRefused when server and pin disagree: the device is then registered and trusts nobody.
     """
     if (code.tenant, code.person) != (account.tenant, account.user):
-        raise ProfileError("The enrolment code is for another person or another tenant than this profile.")
+        raise WrongInput("The enrolment code is for another person or another tenant than this profile.")
     called = device_name(name)
     if _was_never_registered(account, code, called, suite):
         # What an earlier code pinned was never held to anything; nothing follows from it.

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import NotYet, Problem, TrustRefused
+from holdfast.client.errors import NotYet, Problem, RaceLost, TrustRefused, damaged
 from holdfast.client.identity import evidence, tenant
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
@@ -90,7 +90,7 @@ def verifier(account: Account) -> LogVerifier | None:
     try:
         return keys_verifier(account.state.trust.log_keys, account.tenant)
     except Malformed as error:
-        raise TrustRefused(f"The log key pinned in this profile is not one: {error}.") from error
+        raise damaged("its pinned log key is none") from error
 
 
 def _of_any_day(account: Account, known: LogVerifier) -> LogVerifier:
@@ -408,7 +408,7 @@ def _compare_sizes(account: Account, known: LogVerifier, heard: Checkpoint, text
         _require_one(account, newest.note, newest.checkpoint, shown, shown.note)
         _require_one(account, newest.note, heard, shown, text)
 
-    retry(attempt, lost=TrustRefused("The key log grew faster than it could be compared. Try again."))
+    retry(attempt, lost=RaceLost("The key log grew faster than it could be compared."))
 
 
 # The own chain

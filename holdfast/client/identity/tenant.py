@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from holdfast.client.errors import AnswerRefused, Problem, TrustRefused
+from holdfast.client.errors import AnswerRefused, NotPossible, Problem, TrustRefused
 from holdfast.client.profile.account import Account, read_many, root_key_of
 from holdfast.client.profile.state import Trust
 from holdfast.client.server.answers import Answer
@@ -192,10 +192,10 @@ def words_of(ending: Ending) -> tuple[str, str]:
 
 
 def require_in_force(account: Account) -> None:
-    """Raise TrustRefused when the policy or the escrow key ran out more than 30 days ago: nothing is sealed to it."""
+    """Raise NotPossible when the policy or the escrow key ran out more than 30 days ago: nothing is sealed to it."""
     for ending in endings(account):
         if ending.is_over:
-            raise TrustRefused(
+            raise NotPossible(
                 f"Your organisation's {ending.what} has run out, and its grace period with it.",
                 way_out="Nothing is lost: what is deposited stays. Tell your officers to sign a new one.",
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, ProfileError
+from holdfast.client.errors import ClientError, NotPossible, ProfileError, WrongInput
 from holdfast.client.identity import chains, peers
 from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling
 from holdfast.client.messages.handshakes import USED
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 
-class TooLarge(ClientError):
+class TooLarge(WrongInput):
     """The content is above what a mailbox takes: it goes through the app's own storage, by reference."""
 
 
@@ -164,7 +164,7 @@ def _send(
     with account.store.transaction():
         key = outbox.queue(account, theirs, said.encode(), content=content)
         if key is None and user != account.user:
-            raise ProfileError("That person has no device that can be written to yet.", way_out=outbox.NO_DEVICE)
+            raise NotPossible("That person has no device that can be written to yet.", way_out=outbox.NO_DEVICE)
         if copies is not None:
             copy = compose(account, kind, body, user, message_id=said.message_id)
             outbox.queue(account, copies, copy.encode(), content=content)

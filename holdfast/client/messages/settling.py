@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, Problem, ProfileError, Unreachable
+from holdfast.client.errors import ClientError, NotPossible, Problem, Unreachable
 from holdfast.client.identity import key_log, peers
 from holdfast.client.messages import bundles, handshakes, outbox, prekeys, renewals, sent
 from holdfast.client.messages.renewals import Renewal
@@ -102,9 +102,9 @@ def _revise(account: Account) -> None:
 def _settle_with(account: Account, peer: Address) -> None:
     try:
         state = peers.current(account, peer.user)
-    except (ProfileError, Problem) as error:
+    except (NotPossible, Problem) as error:
         is_known = peer.user == account.user or peer.user in account.state.contacts
-        if not is_known and (isinstance(error, ProfileError) or error.status == 404):
+        if not is_known and (isinstance(error, NotPossible) or error.status == 404):
             # Nobody has this name: it is the server's word for a sender, and was never anything else.
             with account.store.transaction():
                 renewals.forget(account.store, peer)
@@ -162,7 +162,7 @@ def _begin(account: Account, state: ChainState, peer: Address) -> tuple[Place, S
     for bundle in claimed:
         if bundle.device.bytes == peer.device:
             return handshakes.begin(account, newest, bundle)
-    raise ProfileError(_NO_KEYS, way_out=outbox.NO_DEVICE)
+    raise NotPossible(_NO_KEYS, way_out=outbox.NO_DEVICE)
 
 
 # Acknowledgements

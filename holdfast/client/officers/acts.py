@@ -16,7 +16,7 @@ from itertools import takewhile
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, TrustRefused, WrongInput
 from holdfast.client.identity import addresses, device, tenant
 from holdfast.client.officers import audit_head, officer_keys
 from holdfast.client.officers.audit_head import Head, Leaf
@@ -122,7 +122,7 @@ def word(account: Account, standing: Standing, *, of: str = "", reason: str = ""
     own = officer_keys.own_row(account, policy)
     whom = find_officer(account, policy, of) if of else own
     if (whom == own) is not (standing in OWN):
-        raise ProfileError("Nobody suspends or removes themselves.", way_out="Go away: holdfast officer away")
+        raise NotPossible("Nobody suspends or removes themselves.", way_out="Go away: holdfast officer away")
     return Word(whom, standing, reason, policy)
 
 
@@ -136,7 +136,7 @@ def say(account: Account, said: Word) -> None:
         # As everybody else will: what does not hold is not sent.
         verify_officer_state(signed, said.policy)
     except HoldfastError as error:
-        raise ProfileError(f"This cannot be signed: {error}.") from error
+        raise NotPossible(f"This cannot be signed: {error}.") from error
     account.api.post("escrow/officer-states", {"statement": b64u(signed.encode())})
 
 
@@ -150,7 +150,7 @@ def find_officer(account: Account, policy: SignedPolicy, text: str) -> Officer:
     found = next((one for one in roster if text in (str(one.index), str(UUID(bytes=one.person)))), None)
     if found is None:
         known = ", ".join(f"{one.index} ({UUID(bytes=one.person)})" for one in roster)
-        raise ProfileError("The policy in force lists no such officer.", way_out=f"Officers are: {known}")
+        raise WrongInput("The policy in force lists no such officer.", way_out=f"Officers are: {known}")
     return found
 
 
@@ -230,11 +230,11 @@ def find_resolution(account: Account, prefix: str) -> Decision:
     """
     wanted = prefix.lower()
     if len(wanted) < _MIN_PREFIX or not set(wanted) <= set("0123456789abcdef"):
-        raise ProfileError("A resolution is named by the first four or more hex digits of its hash.")
+        raise WrongInput("A resolution is named by the first four or more hex digits of its hash.")
     found = [one for one in list_resolutions(account) if one.hash.hex().startswith(wanted)]
     if len(found) != 1:
         what = "several open resolutions begin" if found else "no open resolution begins"
-        raise ProfileError(f"With {wanted}, {what}.", way_out="See them: holdfast officer resolutions")
+        raise WrongInput(f"With {wanted}, {what}.", way_out="See them: holdfast officer resolutions")
     return _looked_up(account, found[0])
 
 
@@ -254,7 +254,7 @@ def propose_withdrawal(account: Account, version: int) -> Decision:
     in_force = policy_in_force(account).policy.version
     found = next((one for one in account.policies if one.policy.version == version), None)
     if found is None or version <= in_force:
-        raise ProfileError(
+        raise NotPossible(
             f"Version {version} is not waiting to come into force.", way_out=f"In force is version {in_force}."
         )
     return propose(account, Act.WITHDRAW_VERSION, version, found.hash)
@@ -290,7 +290,7 @@ def sign_decision(account: Account, decision: Decision) -> Done:
     """Sign exactly what was shown and send it. Raises ProfileError for whom it concerns, whose signature counts not."""
     own = officer_keys.own_row(account, decision.policy)
     if decision.resolution.act in ABOUT_A_PERSON and decision.resolution.person == own.person:
-        raise ProfileError("It is about you: your own signature does not count.")
+        raise NotPossible("It is about you: your own signature does not count.")
     key = officer_keys.keys_of(account, own).signing
     signed = sign(decision.payload, purpose=Purpose.RESOLUTION, key=key)
     answer = account.api.post("escrow/resolutions", {"statement": b64u(signed.encode())})

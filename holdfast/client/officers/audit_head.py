@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import AnswerRefused, ProfileError, TrustRefused
+from holdfast.client.errors import AnswerRefused, ProfileError, TrustRefused, WrongInput, damaged
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import unb64u
@@ -83,7 +83,7 @@ def leaf(account: Account, index: int) -> Leaf:
         raise TrustRefused(found.warning, way_out=_ALARM)
     checkpoint = found.checkpoint
     if index >= checkpoint.size:
-        raise ProfileError(f"The log has {checkpoint.size} entries: the last one is {checkpoint.size - 1}.")
+        raise WrongInput(f"The log has {checkpoint.size} entries: the last one is {checkpoint.size - 1}.")
     hashed = _hash_at(account, index)
     query = {"log": "audit", "index": str(index), "size": str(checkpoint.size)}
     proof = account.api.get("audit/proof", query=query).many_octets("proof", maximum=MAX_PROOF)
@@ -121,7 +121,7 @@ def _verifier(account: Account) -> LogVerifier:
         # Both logs are signed by one key; either name pins it.
         known = keys_verifier(account.state.trust.log_keys, account.tenant)
     except Malformed as error:
-        raise TrustRefused(f"The log key pinned in this profile is not one: {error}.") from error
+        raise damaged("its pinned log key is none") from error
     if known is None:
         raise ProfileError(
             "This profile has no log key pinned, so it cannot tell the log from a false one.",

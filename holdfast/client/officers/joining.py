@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, ProfileError, TrustRefused
 from holdfast.client.officers import officer_keys, section, section_doors, stated_keys
 from holdfast.client.officers.section_doors import SectionDoor
 from holdfast.client.officers.stated_keys import StatedKeys
@@ -126,11 +126,11 @@ def finish(account: Account) -> Joined:
     """
     contents, found = section.load(account), section_doors.status(account)
     if sum(door.is_open for door in found) < section_doors.NEEDED:
-        raise ProfileError(
+        raise NotPossible(
             "Your officers' section needs two doors that were proven to open.", way_out="Run: holdfast officer init"
         )
     if contents is None:
-        raise ProfileError("There is no officers' section of yours on the server.", way_out="holdfast officer init")
+        raise NotPossible("There is no officers' section of yours on the server.", way_out="holdfast officer init")
     own = account.state.officer
     if own is not None and own not in contents.pairs:
         raise TrustRefused("The server does not keep your officer's keys.", way_out="Tell your operator.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, NotYet, ProfileError, TrustRefused, WrongInput
 from holdfast.client.escrow import deposits
 from holdfast.client.escrow.deposits import Subject, VerifiedDeposit
 from holdfast.client.identity import device, tenant
@@ -192,7 +192,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
     TrustRefused when a share is not the one its depositor committed to.
     """
     if view.why_not:
-        raise ProfileError(f"You may not approve this case: {view.why_not}.")
+        raise NotPossible(f"You may not approve this case: {view.why_not}.")
     require_told(identity_check, "How you made sure who is asking")
     hearing.require_heard(account, view.words, heard, until=view.case.expiry)
     row = officer_keys.own_row(account, view.policy)
@@ -237,16 +237,18 @@ def proposal(account: Account, view: CaseView) -> Proposal:
     """
     answer = account.api.get(f"cases/{view.case_id}")
     if "successor" not in answer:
-        raise ProfileError(
-            "The person has proposed no new key yet.", way_out="They run: holdfast recover escrow collect"
-        )
+        raise NotYet("The person has proposed no new key yet.", way_out="They run: holdfast recover escrow collect")
     successor = answer.one("successor")
     try:
         key = decode_public_key(successor.octets("identity_key"), expect=SIGNING_KINDS)
     except HoldfastError as error:
         raise TrustRefused(f"The proposed key is no key: {error}.") from error
     if successor.octets("old_head", 32) != view.subject_state.state.head:
-        raise TrustRefused("The new key is proposed on top of another account chain than the one shown.")
+        raise TrustRefused(
+            "The new key is proposed on top of another account chain than the one shown.",
+            way_out="The person's devices may have changed something meanwhile: they run holdfast recover escrow "
+            "collect again. If it stays so, attest nothing, and tell the other officers.",
+        )
     return Proposal(key, view.subject_state.state.head)
 
 
@@ -256,9 +258,9 @@ def attest(account: Account, view: CaseView, proposed: Proposal, *, heard: Mappi
     heard: words of the new key, as for an approval. Only for a case in which the subject recovers their own.
     """
     if view.recipient_person != view.subject:
-        raise ProfileError("This case releases to another person. Nobody's account begins again by it.")
+        raise NotPossible("This case releases to another person. Nobody's account begins again by it.")
     if view.obstacle:
-        raise ProfileError(f"You may not attest in this case: {view.obstacle}.")
+        raise NotPossible(f"You may not attest in this case: {view.obstacle}.")
     hearing.require_heard(account, proposed.words, heard, until=view.case.expiry)
     said = Attestation(
         # The header names the person attested; the officer is known by their key.
@@ -279,7 +281,7 @@ def _keys_for(account: Account, view: CaseView) -> FoundingOfficer:
 def require_told(text: str, what: str) -> None:
     """Raise ProfileError unless `text` is fit to be signed as an identity check, or as the reason of a denial."""
     if says_nothing(text) or len(text) > MAX_IDENTITY_CHECK:
-        raise ProfileError(
+        raise WrongInput(
             f"{what} is for the record: the other officers read it. Nothing was signed.",
             way_out=f"Say it in 1 to {MAX_IDENTITY_CHECK} characters.",
         )
@@ -300,7 +302,7 @@ def _read_case(account: Account, answer: Answer, case_id: UUID) -> tuple[Sign1, 
     if case.recipient_device_hash != recipient.payload_hash or case.header.user != signer.person:
         raise TrustRefused("The case names another receiving device than the one that signed it.")
     if account.api.clock.latest() >= case.expiry:
-        raise ProfileError("The case has expired.", way_out="A new case is needed.")
+        raise NotPossible("The case has expired.", way_out="A new case is needed.")
     return statement, case, recipient
 
 
@@ -320,7 +322,7 @@ def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str
         return "this profile holds no officer's keys"
     try:
         officer_keys.own_row(account, policy)
-    except ProfileError as error:
+    except (NotPossible, ProfileError) as error:
         return str(error)
     why = excluded.why(account.user)
     return f"you are excluded, since this officer {why}" if why else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, ProfileError, TrustRefused
 from holdfast.client.officers import section
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import OfficerPublicKeys
@@ -79,7 +79,7 @@ def keys_of(holder: Account, row: Officer | None = None) -> FoundingOfficer:
         pairs = contents.pairs if contents else ()
         own = next((pair for pair in pairs if section.public_halves(pair) == wanted), None)
     if own is None:
-        raise ProfileError("Your officers' section does not hold these keys.", way_out=section.RESTORE)
+        raise NotPossible("Your officers' section does not hold these keys.", way_out=section.RESTORE)
     signing = SigningKey.from_seed(KeyKind.ED25519, own.signing_seed)
     return FoundingOfficer(holder, signing, SealingKey.from_seed(own.sealing_seed))
 
@@ -91,7 +91,7 @@ def own_row(holder: Account, policy: SignedPolicy) -> Officer:
     rows = (row for row in policy.policy.roster if row.person == holder.user and _public_of(row) in own)
     row = next(rows, None)
     if row is None:
-        raise ProfileError("The policy does not list you as an officer with these keys.")
+        raise NotPossible("The policy does not list you as an officer with these keys.")
     return row
 
 

@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WrongInput
 from holdfast.client.identity import tenant
 from holdfast.client.officers import acts, hearing, officer_keys, stated_keys
 from holdfast.client.officers.hearing import About
@@ -155,7 +155,7 @@ def _founding_draft(account: Account, wanted: Wanted) -> Proposal:
     lacking = sorted({one.name for one in fields(Terms) if one.default is MISSING} - terms.keys())
     if lacking or wanted.m is None or wanted.remove:
         named = ", ".join(name.removesuffix("_seconds").replace("_", " ") for name in lacking)
-        raise ProfileError(
+        raise WrongInput(
             f"A founding policy says all of its terms; missing: {named or 'how many officers have to approve'}.",
             way_out="See: holdfast officer policy propose --help",
         )
@@ -180,7 +180,7 @@ def _terms(wanted: Wanted) -> dict[str, Any]:
     signing, sealing = wanted.release_keys or (None, None)
     # It would be written out in the box, for everybody, or is refused in a policy, as the tab is: a slip of the maker.
     if wanted.text and any(map(is_dangerous, wanted.text.replace("\t", "\n"))):
-        raise ProfileError(
+        raise WrongInput(
             "The text to members has a line break, or another character that cannot be seen.",
             way_out="Write it as one paragraph of plain text.",
         )
@@ -205,7 +205,7 @@ def _drafted(account: Account, made: Policy) -> Proposal:
         payload = made.to_payload()
         made = Policy.from_payload(payload)
     except HoldfastError as error:
-        raise ProfileError(
+        raise WrongInput(
             f"No policy can be so: {error}.", way_out="See: holdfast officer policy propose --help"
         ) from error
     return _proposal(account, payload, made, (), at=account.api.clock.now())
@@ -217,7 +217,7 @@ def _roster(account: Account, newest: SignedPolicy, wanted: Wanted) -> tuple[Off
     removed = {acts.find_officer(account, newest, text).person for text in wanted.remove}
     keys = {person: (signing, sealing) for person, signing, sealing in wanted.rows}
     if removed & keys.keys():
-        raise ProfileError("One officer is both to be removed and to get keys.")
+        raise WrongInput("One officer is both to be removed and to get keys.")
     staying = [
         (one.person, one.signing_key, one.sealing_key) for one in newest.policy.roster if one.person not in removed
     ]
@@ -234,7 +234,7 @@ def stated_row(account: Account, person: UUID) -> tuple[bytes, PublicKey, Public
     """Return a person's row as their own account states it. Raises ProfileError when it states none, TrustRefused."""
     said = stated_keys.newest(account, person.bytes)
     if said is None:
-        raise ProfileError(
+        raise NotPossible(
             f"The account of {person} has stated no officer's keys.",
             way_out="They state them: holdfast officer join. Or give their public keys in a file: --officer FILE",
         )
@@ -254,7 +254,7 @@ def row_of(text: str) -> tuple[bytes, PublicKey, PublicKey]:
             decode_public_key(bytes.fromhex(answer.text("sealing_key")), expect=KeyKind.X_WING),
         )
     except (HoldfastError, ValueError) as error:
-        raise ProfileError(
+        raise WrongInput(
             f"These are no officer's keys: {error}.", way_out="They are made by: holdfast officer init --json"
         ) from error
 
@@ -268,7 +268,7 @@ def release_keys_of(text: str) -> tuple[PublicKey, PublicKey]:
             decode_public_key(bytes.fromhex(answer.text("sealing_key")), expect=KeyKind.X_WING),
         )
     except (HoldfastError, ValueError) as error:
-        raise ProfileError(f"These are no keys of a release process: {error}.") from error
+        raise WrongInput(f"These are no keys of a release process: {error}.") from error
 
 
 def submit(account: Account, proposal: Proposal) -> Proposal:
@@ -307,13 +307,13 @@ def find_proposal(account: Account, prefix: str = "") -> Proposal:
     """
     wanted = prefix.lower()
     if wanted and (len(wanted) < _MIN_PREFIX or not set(wanted) <= set("0123456789abcdef")):
-        raise ProfileError("A proposal is named by the first four or more hex digits of its hash.")
+        raise WrongInput("A proposal is named by the first four or more hex digits of its hash.")
     found = [one for one in list_proposals(account) if one.hash.hex().startswith(wanted)]
     if len(found) == 1:
         return found[0]
     what = "Several proposals are open" if found else "No such proposal is open"
     known = f"Name one: {', '.join(one.hash.hex()[:8] for one in found)}" if found else ""
-    raise ProfileError(f"{what}.", way_out=known or "See them: holdfast officer policy show")
+    raise WrongInput(f"{what}.", way_out=known or "See them: holdfast officer policy show")
 
 
 def _read(account: Account, row: Answer) -> Proposal:
@@ -506,7 +506,7 @@ def _asked_row(account: Account, proposal: Proposal) -> Officer:
             is_own = OfficerPublicKeys(row.signing_key.encoded, row.sealing_key.encoded) in own
             if row.person == account.user and is_own:
                 return row
-    raise ProfileError("You are not asked to sign this: it is for the officers of the version before it.")
+    raise NotPossible("You are not asked to sign this: it is for the officers of the version before it.")
 
 
 # Escrow keys
@@ -548,10 +548,10 @@ def find_key(account: Account, prefix: str = "") -> KeyProposal:
         return named[0]
     if named:
         known = ", ".join(one.hash.hex()[:8] for one in named)
-        raise ProfileError("Several escrow keys wait for a signature.", way_out=f"Name one by its hash: {known}")
+        raise WrongInput("Several escrow keys wait for a signature.", way_out=f"Name one by its hash: {known}")
     # Newest first. A key names the policy in force: when another came into force, nobody can sign it any more.
     is_replaced = bool(rows) and rows[0].text("state") == "replaced"
-    raise ProfileError(
+    raise NotPossible(
         "No escrow key waits for a signature.",
         way_out="The newest was made for a policy that is no longer in force. Have the operator make it anew: "
         "manage.py ceremony escrow-key"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, UpdateNeeded
 from holdfast.client.identity import tenant
 from holdfast.client.officers import stated_keys
 from holdfast.client.profile.account import Account
@@ -68,7 +68,7 @@ def fetch(account: Account) -> Found | None:
     """
     kept = account.state.officers_section
     seen = (kept.epoch, kept.version) if kept else (0, 0)
-    return vault.fetch_section(account, vault.chain_of(account), Section.OFFICERS, seen=seen)
+    return vault.beside_chain(account, lambda state: vault.fetch_section(account, state, Section.OFFICERS, seen=seen))
 
 
 def open_found(account: Account, found: Found, key: SecretBytes) -> Contents:
@@ -78,12 +78,16 @@ def open_found(account: Account, found: Found, key: SecretBytes) -> Contents:
     Raises TrustRefused, and nothing is kept, for a key that does not open it.
     """
     try:
-        contents = Contents.from_secret(open_vault(found.blob, vault_key=key, expect=found.header))
+        secret = open_vault(found.blob, vault_key=key, expect=found.header)
     except HoldfastError as error:
         raise TrustRefused(
             f"Your officers' section does not open: {error}.",
             way_out="Change nothing. Try another door: holdfast officer restore; and tell the other officers.",
         ) from error
+    try:
+        contents = Contents.from_secret(secret)
+    except HoldfastError as error:
+        raise UpdateNeeded("your officers' section, on another device of yours") from error
     if found.signer != vault.chain_of(account).aik:
         contents = replace(contents, pairs=_borne_out(account, contents.pairs))
     public = [public_halves(pair) for pair in contents.pairs]
@@ -176,7 +180,7 @@ def save(account: Account, pairs: Sequence[OfficerKeys]) -> Contents:
 
 def _put(account: Account, contents: Contents, under: OfficersSection) -> None:
     if len(contents.pairs) > MAX_PAIRS:
-        raise ProfileError(f"Your officers' section is full: it holds {MAX_PAIRS} pairs of keys.")
+        raise NotPossible(f"Your officers' section is full: it holds {MAX_PAIRS} pairs of keys.")
     header = VaultHeader(account.tenant, account.user, under.epoch, under.version, Section.OFFICERS)
     blob = seal_vault(contents.to_secret(), vault_key=under.key, header=header)
     statement = vault.sign_section(account, Section.OFFICERS, blob, version=under.version)
@@ -215,7 +219,7 @@ def renew(account: Account, pair: OfficerKeys) -> None:
             held = load(account)
             kept = account.state.officers_section
             if held is None or kept is None:
-                raise ProfileError("There is no officers' section of yours on the server.", way_out=RESTORE)
+                raise NotPossible("There is no officers' section of yours on the server.", way_out=RESTORE)
             under = OfficersSection(kept.epoch + 1, key, kept.version + 1)
             _put(account, Contents((*held.pairs, pair)), under)
             found = fetch(account)

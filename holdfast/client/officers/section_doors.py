@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.client.errors import Problem, ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, Problem, ProfileError, TrustRefused, WrongSecret
 from holdfast.client.officers import section
 from holdfast.client.officers.section import Contents
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
-from holdfast.client.vault.doors import WrongPassword, WrongPhrase
+from holdfast.client.vault.doors import WrongPassword, WrongPhrase, no_secret
 from holdfast.core.base.encoding import b64u
-from holdfast.core.base.errors import HoldfastError, UnwrapFailed
+from holdfast.core.base.errors import HoldfastError, Unusable, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.signed.cose import Purpose, sign
@@ -143,20 +143,22 @@ def open_with_phrase(account: Account, phrase: Phrase) -> Contents:
     )
 
 
-def _open(account: Account, kind: str, open_door: Open, wrong: TrustRefused) -> Contents:
+def _open(account: Account, kind: str, open_door: Open, wrong: WrongSecret) -> Contents:
     if not account.device.is_active or not len(account.state.identity_seed):
         raise ProfileError(
             "This device is not part of your account yet.", way_out="First bring your account: holdfast recover --help"
         )
     found = section.fetch(account)
     if found is None:
-        raise ProfileError("There is no officers' section of yours on the server.", way_out="holdfast officer init")
+        raise NotPossible("There is no officers' section of yours on the server.", way_out="holdfast officer init")
     blob = _fetch_door(account, kind)
     owner = _owner(account, found.header.epoch)
     try:
         key = open_door(blob, owner)
     except UnwrapFailed:
         raise wrong from None
+    except Unusable as error:
+        raise no_secret(error) from None
     except HoldfastError as error:
         # Above all Argon2 parameters outside the bounds, or a door of the vault in place of one of this section.
         raise TrustRefused(
@@ -174,7 +176,7 @@ def _fetch_door(account: Account, kind: str) -> bytes:
     except Problem as problem:
         if problem.status != 404:
             raise
-    raise ProfileError(
+    raise NotPossible(
         f"Your officers' section has no {kind} door.", way_out="Another may be open: holdfast officer doors"
     )
 

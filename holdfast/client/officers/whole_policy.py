@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Any, Final, NoReturn, TypeVar
 from uuid import UUID
 
-from holdfast.client.errors import AnswerRefused, ProfileError
+from holdfast.client.errors import AnswerRefused, WrongInput
 from holdfast.client.officers.proposals import Wanted
 from holdfast.client.server.answers import parse
 from holdfast.core.base.encoding import MAX_UINT
@@ -95,7 +95,7 @@ def read(text: str) -> Wanted:
     try:
         parse(text.encode())
     except (AnswerRefused, UnicodeEncodeError) as error:
-        raise ProfileError("The file is no JSON object, or has a name twice.", way_out=_WAY_OUT) from error
+        raise WrongInput("The file is no JSON object, or has a name twice.", way_out=_WAY_OUT) from error
     whole = json.loads(text)
     said = _object(whole.get("policy"), "policy", _TERMS)
     rows = [
@@ -133,7 +133,7 @@ def read(text: str) -> Wanted:
 
 
 def _refuse(where: str, what: str) -> NoReturn:
-    raise ProfileError(f"{where} {what}.", way_out=_WAY_OUT)
+    raise WrongInput(f"{where} {what}.", way_out=_WAY_OUT)
 
 
 def _object(value: Any, where: str, names: tuple[str, ...]) -> dict[str, Any]:

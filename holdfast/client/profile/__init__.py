@@ -2,4 +2,4 @@
 """The profile on disk, and the account that is open: keys at rest, the state, one process at a time."""
 
 # The modules that other rooms may import: this room's door.
-__all__ = ["account", "private_files", "state", "store"]
+__all__ = ["account", "private_files", "state", "store", "turns"]

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import httpx2
 
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import ProfileError, WrongInput
 from holdfast.client.profile import keyring
 from holdfast.client.profile.head import Head, new_key
 from holdfast.client.profile.private_files import locked, make_private_directory
@@ -22,6 +22,7 @@ from holdfast.client.profile.sqlite_file import head_of
 from holdfast.client.profile.state import Device, State
 from holdfast.client.profile.state_rows import StateRows
 from holdfast.client.profile.store import PROFILE_FILE, SqliteStore, Store
+from holdfast.client.profile.turns import Standing, Turns, standing
 from holdfast.client.profile.verified import VerifiedChains
 from holdfast.client.server.transport import Api, Clock, Credential, check_server
 from holdfast.core.base.encoding import MAX_BLOB
@@ -57,6 +58,7 @@ class Account:
         self._verified_key: tuple[tuple[tuple[bytes, ...], TrustedTenant], SignedTenantKey[EscrowKey]] | None = None
         self._verified_roles: tuple[tuple[bytes, bytes], SignedRoles] | None = None
         self._read_device: tuple[bytes, DeviceStatement] | None = None
+        self._turns: tuple[bytes, Turns] | None = None
 
     @property
     def tenant(self) -> bytes:
@@ -100,7 +102,7 @@ class Account:
         """
         known = self.state.server
         if server and known and check_server(server) != known:
-            raise ProfileError(f"This profile belongs to {known}.", way_out="Use another --profile for another server.")
+            raise WrongInput(f"This profile belongs to {known}.", way_out="Use another --profile for another server.")
         if not known and not server:
             raise ProfileError("This profile knows no server yet.", way_out="Enrol it: `holdfast enrol`.")
         self.state.server = known or check_server(server)
@@ -117,7 +119,20 @@ class Account:
     def sign_as_device(self) -> None:
         """Sign every request from now on by the device's key, if the device exists."""
         if self.state.device:
-            self.api.credential = Credential(UUID(bytes=self.state.device.id), self.signing_key)
+            if self._turns is None or self._turns[0] != self.state.device.id:
+                device = self.state.device.id
+                self._turns = device, Turns(self.store, device, self.api.clock.earliest)
+            self.api.credential = Credential(UUID(bytes=self.state.device.id), self.signing_key, self._turns[1])
+
+    @property
+    def turn(self) -> Standing:
+        """What this profile knows of its openings, and of copies of it. Raises ProfileError before enrolment."""
+        return standing(self.store, self.device.id)
+
+    @property
+    def is_copy_found(self) -> bool:
+        """Whether an answer of this opening said that the profile is not the newest one."""
+        return self._turns is not None and self._turns[1].is_broken
 
     # This device's keys
 

@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.client.errors import ProfileError, WrongPassphrase, damaged
+from holdfast.client.errors import ProfileError, UpdateNeeded, WrongPassphrase, damaged
 from holdfast.core.base.encoding import Encodable, Fields, decode, encode, label
 from holdfast.core.base.errors import HoldfastError, Malformed, Unusable, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
@@ -98,11 +98,17 @@ class Head:
 
 
 def read_head(document: bytes) -> Head:
-    """Read a head, not authenticated yet: `Head.require` follows once the key is there. Raises ProfileError."""
+    """Read a head, not authenticated yet: `Head.require` follows once the key is there.
+
+    Raises ProfileError, and UpdateNeeded for one of a newer version.
+    """
     try:
-        read = Fields(decode(document, max_size=_MAX_HEAD), "profile head", (1, 2, 3, 4, 6), (5,))
+        value = decode(document, max_size=_MAX_HEAD)
+        if isinstance(value, dict) and isinstance(said := value.get(1), int) and said > FORMAT:
+            raise UpdateNeeded
+        read = Fields(value, "profile head", (1, 2, 3, 4, 6), (5,))
         if read.uint(1) != FORMAT:
-            raise Malformed("profile head: written by another version of this program")
+            raise Malformed("profile head: no version of this program wrote it")
         read.octets(6, _CHECK_SIZE)
         door = read.octets(5) if 5 in read else b""
         return Head(read.octets(2, 16), read.octets(3, 16), read.octets(4, ID_SIZE), door)

@@ -14,7 +14,7 @@ from keyring.backend import KeyringBackend
 from keyring.backends import chainer, fail, null
 from keyring.errors import KeyringError, PasswordDeleteError
 
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import MachineError, ProfileError
 from holdfast.client.profile.head import KEY_SIZE
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.errors import Malformed
@@ -34,7 +34,7 @@ def keep(profile: bytes, key: SecretBytes) -> None:
     except KeyringError as error:
         raise _refused(error) from error
     if fetch(profile) != key:
-        raise ProfileError("The keyring of this machine did not keep the profile's key.", way_out=_WAY_OUT)
+        raise MachineError("The keyring of this machine did not keep the profile's key.", way_out=_WAY_OUT)
 
 
 def fetch(profile: bytes) -> SecretBytes:
@@ -81,7 +81,7 @@ def _backend() -> KeyringBackend:
     for backend in members:
         if _is_trusted(backend):
             return backend
-    raise ProfileError(f"This machine has no keyring that keeps a secret (found: {configured.name}).", way_out=_WAY_OUT)
+    raise MachineError(f"This machine has no keyring that keeps a secret (found: {configured.name}).", way_out=_WAY_OUT)
 
 
 def _is_trusted(backend: KeyringBackend) -> bool:
@@ -92,8 +92,8 @@ def _is_trusted(backend: KeyringBackend) -> bool:
     return not is_plain and float(backend.priority) >= _RECOMMENDED
 
 
-def _refused(error: KeyringError) -> ProfileError:
-    return ProfileError(
+def _refused(error: KeyringError) -> MachineError:
+    return MachineError(
         f"The keyring of this machine refused ({type(error).__name__}).",
         way_out="Unlock it and run the command again, or choose a passphrase file: --passphrase-file FILE",
     )

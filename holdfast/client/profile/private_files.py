@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from holdfast.client.errors import ProfileBusy, ProfileError
+from holdfast.client.errors import MachineError, ProfileBusy, ProfileError
 from holdfast.files import explained, write_whole
 
 _PAUSE_SECONDS: Final = 0.02  # far below what a program holds a profile for, and no load
@@ -72,7 +72,7 @@ def require_private(directory: Path) -> None:
     """Raise ProfileError for a directory of another user, or that others may enter."""
     found = directory.stat()
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise ProfileError(f"{directory} is open to others.", way_out=f"chmod 700 {directory}, and ask who opened it.")
+        raise MachineError(f"{directory} is open to others.", way_out=f"chmod 700 {directory}, and ask who opened it.")
 
 
 def write_private(path: Path, octets: bytes | str, *, replaces: bool = False) -> None:

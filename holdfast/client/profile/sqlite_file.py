@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from holdfast.client.errors import ProfileError, damaged
+from holdfast.client.errors import MachineError, UpdateNeeded, damaged
 from holdfast.client.profile.head import Head, read_head
 from holdfast.client.profile.private_files import no_profile, require_private
 from holdfast.files import explained, part_beside, put_in_place
 
 _APPLICATION_ID: Final = 0x48464431  # "HFD1"
+_NEWEST_ID: Final = 0x48464439  # "HFD9": what files of other versions of this program would be marked by
 _SCHEMA: Final = """
 CREATE TABLE head (only INTEGER PRIMARY KEY CHECK (only = 0), document BLOB NOT NULL) STRICT;
 CREATE TABLE entry (place INTEGER PRIMARY KEY, kind TEXT NOT NULL, name BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL)
@@ -71,6 +72,8 @@ def connect(path: Path) -> sqlite3.Connection:
         raise
     if found != _APPLICATION_ID:
         connection.close()
+        if _APPLICATION_ID < found <= _NEWEST_ID:
+            raise UpdateNeeded
         raise damaged("not a profile file")
     return connection
 
@@ -90,7 +93,7 @@ def explain_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise ProfileError(
+        raise MachineError(
             f"The profile cannot be read or written ({error}).",
             way_out="Nothing of the last step was kept. Check the disk's space and state, and run the command again.",
         ) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from holdfast.client.errors import ProfileError, damaged
+from holdfast.client.errors import NotPossible, UpdateNeeded, damaged
 from holdfast.client.profile.state import Contact, State
 from holdfast.client.profile.store import Store
 from holdfast.core.base.errors import Malformed
@@ -34,11 +34,11 @@ class StateRows:
         self._undone = store.undone
 
     def save(self, state: State) -> None:
-        """Write what has changed, all of it or nothing. Raises ProfileError for a state too long to be read again."""
+        """Write what has changed, all of it or nothing. Raises NotPossible for a state too long to be read again."""
         try:
             secret = state.to_secret()
         except RowTooLong:
-            raise ProfileError("This profile is full: what your organisation signed has outgrown it.") from None
+            raise NotPossible("This profile is full: what your organisation signed has outgrown it.") from None
         if self._undone != self._store.undone:
             # What was written in a transaction that was undone is not there, though it is in memory.
             self._written.clear()
@@ -58,7 +58,7 @@ class StateRows:
             self._written[user] = now
 
     def load(self) -> State:
-        """Read the state. Raises ProfileError when there is none or a damaged one."""
+        """Read the state. Raises ProfileError when there is none, UpdateNeeded for a newer version's."""
         secret = self._store.get(*STATE)
         if secret is None:
             raise damaged("it has no state")
@@ -70,7 +70,8 @@ class StateRows:
                     state.contacts[user] = open_row(Contact, row, "profile contact")
                     self._written[user] = _snapshot(state.contacts[user])
         except Malformed as error:
-            raise damaged(error) from error
+            # Its encryption held, so nobody and no disk has changed it: this program does not know what it says.
+            raise UpdateNeeded from error
         return state
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from holdfast.client.errors import ProfileError, damaged
+from holdfast.client.errors import MachineError, NotPossible, RaceLost, damaged
 from holdfast.client.profile.head import Head, read_head
 from holdfast.client.profile.private_files import locked, make_private_directory
 from holdfast.client.profile.sqlite_file import connect, explain_errors, read_document, write_empty
@@ -182,7 +182,7 @@ class SqliteStore:
         make_private_directory(path.parent)
         with locked(path.parent):
             if path.exists():
-                raise ProfileError(f"{path.parent} holds a profile already.")
+                raise NotPossible(f"{path.parent} holds a profile already.")
             remove_parts(path.parent)
             write_empty(path, head.seal(key))
         return cls(path, key)
@@ -258,7 +258,7 @@ class SqliteStore:
     def _require_whole(self) -> None:
         # A full disk makes SQLite undo the whole transaction. What followed would be kept by itself: a part.
         if self._depth and not self._connection.in_transaction:
-            raise ProfileError("The transaction was undone; nothing more is written in it.")
+            raise MachineError("The transaction was undone; nothing more is written in it.")
 
     def _statement(self) -> contextlib.AbstractContextManager[None]:
         """Return the transaction of one statement: its own, or the one that is open, of which it is one step."""
@@ -279,7 +279,7 @@ class SqliteStore:
     def _require_sole_writer(self) -> None:
         if self._data_version() != self._version:
             self._execute("ROLLBACK")
-            raise ProfileError(
+            raise RaceLost(
                 "Another program has changed this profile meanwhile.", way_out="Open it again, and do it again."
             )
 

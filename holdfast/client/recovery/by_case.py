@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, NotYet, Problem, TrustRefused, WrongInput
 from holdfast.client.escrow import archive, deposits, disclosures
 from holdfast.client.escrow.deposits import Subject, VerifiedDeposit
 from holdfast.client.escrow.disclosures import Disclosure
@@ -153,15 +153,15 @@ def open_case(
     when there is nothing to release, no reason, or an end that does not fit; TrustRefused for a deposit that does not.
     """
     if says_nothing(reason):
-        raise ProfileError("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
+        raise WrongInput("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
     # It may be taken up again tomorrow, and what is released then is for the device of today.
     under_way = (one for one in rotation.list_rotations(account) if one.step is not Step.DESTROY)
     if any(Part.DEVICE in one.parts for one in under_way):
-        raise ProfileError("This device's keys are being replaced.", way_out="Finish that first: holdfast maintain")
+        raise NotPossible("This device's keys are being replaced.", way_out="Finish that first: holdfast maintain")
     if account.state.case is not None:
         state = _state_of(_find(account, account.state.case))
         if state not in _ENDED and not _is_over_for_sure(account, account.state.case):
-            raise ProfileError(
+            raise NotPossible(
                 f"This device has a case open already; it is {state}.",
                 way_out="See it: holdfast recover escrow status. Withdraw it: holdfast recover escrow cancel",
             )
@@ -171,7 +171,7 @@ def open_case(
     policy = account.trusted.in_force(account.api.clock.now())
     if purpose not in policy.policy.terms.purposes:
         allowed = ", ".join(sorted(policy.policy.terms.purposes))
-        raise ProfileError(f"Your policy does not know the purpose {purpose!r}.", way_out=f"It allows: {allowed}.")
+        raise WrongInput(f"Your policy does not know the purpose {purpose!r}.", way_out=f"It allows: {allowed}.")
     now = account.api.clock.earliest()
     disclosed = _disclosure_end(account, subject, now, ends_at)
     named = _find_deposits(account, subject, wanted)
@@ -216,14 +216,14 @@ def _disclosure_end(account: Account, subject: bytes, now: int, ends_at: int | N
     """Return field 22 of a case that is opened now: 0 for one's own. Raises ProfileError for an end that cannot be."""
     if subject == account.user:
         if ends_at is not None:
-            raise ProfileError("Your own archive comes back to you for good.", way_out="Leave out --until.")
+            raise WrongInput("Your own archive comes back to you for good.", way_out="Leave out --until.")
         return 0
     disclosures.require_room(account)
     expiry = now + CASE_LIFE_SECONDS
     chosen = expiry + DISCLOSURE_SECONDS if ends_at is None else ends_at
     last = last_disclosure_end(issued_at=now, expiry=expiry)
     if not account.api.clock.latest() < chosen <= last:
-        raise ProfileError(
+        raise WrongInput(
             "A disclosure cannot end then.",
             way_out=f"Name a date after today, up to {disclosures.day(last)}: --until",
         )
@@ -241,7 +241,7 @@ def _find_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) ->
             # They come newest first: an older one names a policy whose officers may have left.
             newest.setdefault(row.number("generation"), (deposit_id, record_hash))
     if not newest:
-        raise ProfileError("Nothing of yours is in escrow, so nothing can be recovered this way.")
+        raise NotPossible("Nothing of yours is in escrow, so nothing can be recovered this way.")
     whose = deposits.subject_of(account, subject)
     for deposit_id, record_hash in newest.values():
         deposits.fetch(account, whose, deposit_id=deposit_id, record_hash=record_hash)
@@ -257,10 +257,10 @@ def _find_deposits_of(account: Account, subject: bytes, wanted: Sequence[bytes])
         if row.identifier("user_id") == subject
     }
     if not rows:
-        raise ProfileError("Nothing of that person is in escrow.")
+        raise NotPossible("Nothing of that person is in escrow.")
     missing = [deposit_id for deposit_id in wanted if deposit_id not in rows]
     if missing:
-        raise ProfileError(f"There is no deposit {UUID(bytes=missing[0])} of that person.")
+        raise WrongInput(f"There is no deposit {UUID(bytes=missing[0])} of that person.")
     return [(deposit_id, rows[deposit_id]) for deposit_id in wanted or rows]
 
 
@@ -327,8 +327,8 @@ def _find(account: Account, kept: OpenCase) -> Answer | None:
         return None
 
 
-def _unknown_case() -> ProfileError:
-    return ProfileError(
+def _unknown_case() -> NotPossible:
+    return NotPossible(
         "The server has no such case: it never came there, or was lost with a backup.",
         way_out="Its keys are kept for now. Try again later, or give it up: holdfast recover escrow cancel",
     )
@@ -391,7 +391,7 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     if _is_over_for_sure(account, kept):
         _forget(account)
     if _has_run_out(account, kept):
-        raise ProfileError("What this case was to disclose has ended already.", way_out=_ASK_ANEW)
+        raise NotPossible("What this case was to disclose has ended already.", way_out=_ASK_ANEW)
     tenant.refresh(account)
     whose, opened, blamed = wait_for(lambda: _open_release(account, kept, case), wait_seconds)
     numbers = [generation.number for generation in opened]
@@ -471,15 +471,15 @@ def _release(account: Account, kept: OpenCase) -> Answer:
     if state in _ENDED:
         _forget(account)
         why = f" {found.one('ended').text('text')}" if "ended" in found else ""
-        raise ProfileError(f"The case has ended: {state}.{why}", way_out=_ASK_ANEW)
+        raise NotPossible(f"The case has ended: {state}.{why}", way_out=_ASK_ANEW)
     if state in _COLLECTED:
         if _is_opened(found):
-            raise ProfileError(
+            raise NotPossible(
                 f"Your archive keys are open on this device already, and nothing is left to collect: {refusal}",
                 way_out="Go on: holdfast recover escrow finish. Or give the case up: holdfast recover escrow cancel",
             )
         _forget(account)
-        raise ProfileError(f"Nothing is left to collect: {refusal}", way_out=_ASK_ANEW)
+        raise NotPossible(f"Nothing is left to collect: {refusal}", way_out=_ASK_ANEW)
     raise NotYet(f"The case is {state}; nothing is released yet.", way_out="Ask again later, or with --wait.")
 
 
@@ -667,7 +667,7 @@ def _attestations(account: Account, kept: OpenCase) -> list[Sign1]:
 
 def _require_case(account: Account) -> OpenCase:
     if account.state.case is None:
-        raise ProfileError(
+        raise NotPossible(
             "This device has no case open.",
             way_out="Open one: holdfast recover escrow open. What cases have disclosed: holdfast archive disclosures",
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import NotPossible, RaceLost, WrongInput
 from holdfast.client.identity import chains
 from holdfast.client.identity.contacts import identity_words
 from holdfast.client.identity.device import ensure_identity_seed, new_identity_author
@@ -124,7 +124,7 @@ def by_export(account: Account, data: bytes, *, password: SecretBytes, without_v
 
 def _require_new(account: Account) -> None:
     if account.device.is_active and len(account.state.identity_seed):
-        raise ProfileError(
+        raise NotPossible(
             "This device holds your account already.", way_out="Recover on the new device. See: holdfast devices list"
         )
 
@@ -161,7 +161,7 @@ def finish(account: Account, *, lost: Sequence[UUID] = ()) -> Recovered:
     is not the account's.
     """
     if not is_unfinished(account):
-        raise ProfileError(
+        raise NotPossible(
             "No door was opened on this device yet.", way_out="See the doors there are: holdfast recover --help"
         )
     state = _join_chain(account)
@@ -186,7 +186,7 @@ def _require_revocable(account: Account, state: ChainState, lost: Sequence[UUID]
     known = (state.devices.keys() | state.revoked) - {account.device.id}
     wrong = [device for device in lost if device.bytes not in known]
     if wrong:
-        raise ProfileError(
+        raise WrongInput(
             f"{wrong[0]} is not a device to revoke here.", way_out="Your account's devices: holdfast devices list"
         )
 
@@ -199,7 +199,7 @@ def _join_chain(account: Account) -> ChainState:
         if account.device.id in state.devices:
             return []
         if account.identity_key.public != state.aik:
-            raise ProfileError(
+            raise RaceLost(
                 "Your account's identity key was changed since the door was opened.", way_out="Open the door again."
             )
         return [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import AnswerRefused, NotYet, Problem, ProfileError, TrustRefused, Unreachable
+from holdfast.client.errors import AnswerRefused, NotPossible, NotYet, Problem, TrustRefused, Unreachable
 from holdfast.client.identity import tenant
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
@@ -78,7 +78,7 @@ def _read_case(account: Account, case_id: UUID) -> Sign1:
     if (case.header.tenant, case.case_id) != (account.tenant, case_id.bytes):
         raise TrustRefused("The server shows another case than the one asked for.")
     if case.subject != account.user:
-        raise ProfileError("This case is not about your archive.", way_out="See yours: holdfast maintain")
+        raise NotPossible("This case is not about your archive.", way_out="See yours: holdfast maintain")
     return statement
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 from uuid import UUID
 
-from holdfast.client.errors import Problem, ProfileError
+from holdfast.client.errors import NotPossible, Problem, ProfileError, RaceLost, WrongInput
 from holdfast.client.escrow import escrow
 from holdfast.client.identity import chains, evidence, security_events
 from holdfast.client.identity.device import make_device
@@ -90,7 +90,7 @@ def rotate(
         raise ValueError("a rotation replaces something")
     _require_may(account, revoke)
     if Part.DEVICE in parts and account.state.case is not None:
-        raise ProfileError(
+        raise NotPossible(
             "This device has a case open, and what is released in it is for the device's keys of now.",
             way_out="See how far it is: holdfast recover escrow status. Or withdraw it: holdfast recover escrow cancel",
         )
@@ -141,18 +141,18 @@ def _require_may(account: Account, revoke: Sequence[UUID]) -> None:
             way_out="Approve it on another device of yours: holdfast devices approve",
         )
     if account.identity_key.public != state.aik and not _catch_up(account):
-        raise ProfileError(
+        raise RaceLost(
             "Another device of yours changed your account's identity key.",
             way_out="Run `holdfast maintain` there and here, then try again.",
         )
     if account.device.id in [device.bytes for device in revoke]:
-        raise ProfileError(
+        raise NotPossible(
             "A device does not revoke itself: it would know the keys that come after.",
             way_out="Revoke it from another device of yours; or replace its keys: holdfast rotate device",
         )
     unknown = [device for device in revoke if device.bytes not in state.devices and device.bytes not in state.revoked]
     if unknown:
-        raise ProfileError(f"Device {unknown[0]} is not one of yours.", way_out="See: holdfast devices list")
+        raise WrongInput(f"Device {unknown[0]} is not one of yours.", way_out="See: holdfast devices list")
 
 
 def _catch_up(account: Account) -> bool:

@@ -8,6 +8,7 @@ Reads every answer under a bound on its octets and under `pace`: no server decid
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
@@ -16,19 +17,22 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import httpx2
 
-from holdfast.client.errors import AnswerRefused, Problem, Unreachable
+from holdfast.client.errors import AnswerRefused, NotTheServer, Problem
+from holdfast.client.server import failures
 from holdfast.client.server.answers import MAX_ANSWER, Answer, parse, parse_time
 from holdfast.client.server.pace import FAILURES, Pace, PacedTransport
 from holdfast.core.base import typed
 from holdfast.core.base.encoding import b64u
+from holdfast.core.base.errors import Malformed
 from holdfast.core.base.text import duration
 from holdfast.core.crypto.keys import SigningKey
-from holdfast.core.signed.requests import NONCE_SIZE, SignatureParameters, content_digest
+from holdfast.core.signed.requests import NONCE_SIZE, TURN, SignatureParameters, content_digest
+from holdfast.core.signed.turns import Answered
 
 TIMEOUT_SECONDS: Final = 30.0
 ATTEMPTS: Final = 5  # after a fifth of a second, doubled each time: a server that restarts is back by then
@@ -126,12 +130,23 @@ class Clock:
         return f"This machine's clock is {duration(abs(self._said))} {way} the server's."
 
 
+class Turns(Protocol):
+    """Whose turn it is, said with each request and heard in each answer (`holdfast.core.signed.turns`)."""
+
+    def say(self) -> str:
+        """Return the field holdfast-turn of a request."""
+
+    def hear(self, answered: Answered) -> None:
+        """Take what an answer says of it."""
+
+
 @dataclass(frozen=True)
 class Credential:
-    """What signs requests: the device's id and its identity signing key."""
+    """What signs requests: the device's id and its identity signing key; and who keeps its turns, if anybody does."""
 
     device: UUID
     key: SigningKey
+    turns: Turns | None = None
 
 
 @dataclass(frozen=True)
@@ -273,7 +288,7 @@ class Api:
                     yield piece
                     self._pace.begin(left)
         except FAILURES as error:
-            raise self._unreachable(error) from error
+            raise failures.explain(self.server, error) from error
 
     def _call(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], maximum: int, *, is_repeated: bool = True
@@ -286,9 +301,12 @@ class Api:
             try:
                 reply = self._once(self._signed(method, path, body, headers), maximum)
             except FAILURES as error:
-                # What is repeated is idempotent by method or by key, so a lost answer is asked for again.
-                if attempt == ATTEMPTS or not is_repeated or not self._pace.left():
-                    raise self._unreachable(error) from error
+                refusal = failures.explain(self.server, error)
+                # What is repeated is idempotent by method or by key, so a lost answer is asked for again. A certificate
+                # that does not hold will not hold a second later.
+                is_for_good = isinstance(refusal, NotTheServer)
+                if attempt == ATTEMPTS or not is_repeated or is_for_good or not self._pace.left():
+                    raise refusal from error
             else:
                 if reply.status < 300:
                     if self.credential is not None:
@@ -328,9 +346,9 @@ class Api:
             lines["content-digest"] = digest
             lines["content-type"] = "application/json"
         if self.credential is not None:
-            parameters = SignatureParameters(
-                method, self.clock.for_requests(), self.credential.device, secrets.token_bytes(NONCE_SIZE)
-            )
+            turn = self.credential.turns.say() if self.credential.turns else ""
+            nonce = secrets.token_bytes(NONCE_SIZE)
+            parameters = SignatureParameters(method, self.clock.for_requests(), self.credential.device, nonce, turn)
             signature = self.credential.key.sign(parameters.base(target_uri=url, digest=digest))
             lines |= parameters.fields(signature)
         return httpx2.Request(method, url, headers=lines, content=body)
@@ -348,7 +366,14 @@ class Api:
 
     def _whole(self, response: httpx2.Response, maximum: int) -> Reply:
         headers = {name.lower(): value for name, value in response.headers.items()}
+        self._hear_turn(headers.get(TURN, ""))
         return Reply(response.status_code, headers, b"".join(self._pieces(response, maximum)))
+
+    def _hear_turn(self, text: str) -> None:
+        """Pass on what an answer says of the turn. It proves nothing, so that nothing of it is worth a refusal."""
+        if text and self.credential is not None and self.credential.turns:
+            with contextlib.suppress(Malformed):
+                self.credential.turns.hear(Answered.parse(text))
 
     def _pieces(self, response: httpx2.Response, maximum: int) -> Iterator[bytes]:
         """Read a body as it comes, at most `maximum` bytes of it and no slower than the pace."""
@@ -391,13 +416,6 @@ class Api:
             )
         except AnswerRefused:
             return AnswerRefused(f"The server answered {reply.status} without saying why.")
-
-    def _unreachable(self, error: Exception) -> Unreachable:
-        reason = "timed out" if isinstance(error, httpx2.TimeoutException) else "cannot be reached"
-        return Unreachable(
-            f"{self.server} {reason}.",
-            way_out="Check the address and the network, and run the command again.",
-        )
 
 
 def _is_being_answered(problem: Problem | AnswerRefused) -> bool:

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import NotPossible, Problem, TrustRefused, WrongInput, WrongSecret, WrongWords
 from holdfast.client.identity import chains
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import vault, vault_contents
 from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode
-from holdfast.core.base.errors import HoldfastError, Unusable, UnwrapFailed
+from holdfast.core.base.errors import HoldfastError, Malformed, Unusable, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, seal_row, text, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
@@ -51,11 +51,11 @@ _SETTING: Final = {
 }
 
 
-class WrongPassword(TrustRefused):
+class WrongPassword(WrongSecret):
     """The password does not open the door, or the door is not this account's."""
 
 
-class WrongPhrase(TrustRefused):
+class WrongPhrase(WrongSecret):
     """The phrase does not open the door, or the door is not this account's."""
 
 
@@ -114,7 +114,7 @@ def fetch_door(account: Account, kind: str) -> bytes:
     except Problem as problem:
         if problem.status != 404:
             raise
-    raise ProfileError(
+    raise NotPossible(
         f"Your vault has no {kind} door.", way_out="Another may be open: holdfast recover --help lists them."
     )
 
@@ -193,7 +193,7 @@ def remove(account: Account, kind: str) -> None:
     (holdfast rotate) makes an end of that. The phrase keeps signing for the account until another replaces it.
     """
     if kind not in (PASSWORD, PHRASE, CONTACTS):
-        raise ProfileError("A device is taken out by revoking it.", way_out="See: holdfast devices revoke")
+        raise NotPossible("A device is taken out by revoking it.", way_out="See: holdfast devices revoke")
     try:
         account.api.delete(f"vault/doors/{kind}")
     except Problem as problem:
@@ -222,7 +222,7 @@ def set_password(account: Account, password: SecretBytes, *, cost: Argon2Cost = 
     try:
         blob = seal_password_door(account.state.vault.key, password=password, owner=owner, cost=cost)
     except Unusable as error:
-        raise ProfileError(
+        raise WrongInput(
             f"This password cannot be used: {error}.", way_out="Choose a longer one, or have one generated."
         ) from None
     put_door(account, PASSWORD, blob)
@@ -245,6 +245,8 @@ def open_with_password(account: Account, *, password: SecretBytes) -> vault.Open
         raise WrongPassword(
             "The password does not open your vault.", way_out="Try again, or recover the account another way."
         ) from None
+    except Unusable as error:
+        raise no_secret(error) from None
     except HoldfastError as error:
         # Above all Argon2 parameters outside the bounds: the server stores them (FAULTS S7).
         raise _not_to_be_used(error) from error
@@ -285,7 +287,7 @@ def confirm_phrase(
     try:
         blob = phrase_door.seal_phrase_door(account.state.vault.key, phrase=phrase, owner=owner, passphrase=passphrase)
     except Unusable as error:
-        raise ProfileError(f"This passphrase cannot be used: {error}.", way_out="Choose another, or none.") from None
+        raise WrongInput(f"This passphrase cannot be used: {error}.", way_out="Choose another, or none.") from None
     new = recovery_key(account, phrase, passphrase)
     before = _key_of_old(account, old, old_passphrase) if old else None
     put_door(account, PHRASE, blob)
@@ -298,7 +300,7 @@ def confirm_phrase(
 def require_answers(phrase: Phrase, answers: Mapping[int, str]) -> None:
     """Raise WrongWords unless four words or more of a phrase were given back, by position."""
     if len(answers) < QUESTIONS:
-        raise ProfileError(f"Ask for {QUESTIONS} words of the phrase at least.")
+        raise WrongInput(f"Ask for {QUESTIONS} words of the phrase at least.")
     try:
         phrase.confirm(answers)
     except NotConfirmed as error:
@@ -395,13 +397,15 @@ def open_with_phrase(account: Account, phrase: Phrase, *, passphrase: SecretByte
     try:
         asks = phrase_door.read_phrase_door(blob).has_passphrase
         if asks and passphrase is None:
-            raise ProfileError("This phrase has a passphrase beside it.", way_out="Give it too: --passphrase-of-phrase")
+            raise WrongInput("This phrase has a passphrase beside it.", way_out="Give it too: --passphrase-of-phrase")
         key = phrase_door.open_phrase_door(blob, phrase=phrase, owner=owner, passphrase=passphrase)
     except UnwrapFailed:
         raise WrongPhrase(
             "The phrase does not open your vault.",
             way_out="It is another phrase, or another account's: compare the paper it is on.",
         ) from None
+    except Unusable as error:
+        raise no_secret(error) from None
     except HoldfastError as error:
         raise _not_to_be_used(error) from error
     return vault.open_found(account, found, key)
@@ -421,13 +425,20 @@ def _require_epoch(blob: bytes, found: vault.Found, name: str) -> None:
     try:
         stated = decode(blob)
         epoch = stated.get(6) if isinstance(stated, dict) else None
+        if not isinstance(epoch, int):
+            raise Malformed("door: names no vault key")
     except HoldfastError as error:
         raise _not_to_be_used(error) from error
     if epoch != found.header.epoch:
-        raise TrustRefused(
+        raise NotPossible(
             f"The {name} door is closed: it was set for another vault key than the vault has now.",
             way_out="Use another door, or another device of yours; then set this one anew.",
         )
+
+
+def no_secret(error: Unusable) -> WrongSecret:
+    """Return the refusal of what was typed or read as a secret and can be none."""
+    return WrongSecret(f"What was given is no password or passphrase: {error}.", way_out="Give it once more.")
 
 
 def _not_to_be_used(error: HoldfastError) -> TrustRefused:

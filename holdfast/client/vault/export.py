@@ -7,7 +7,9 @@ Does not write files, and finishes no recovery: `recover` does, after `open_file
 
 from __future__ import annotations
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from typing import Final
+
+from holdfast.client.errors import NotPossible, TrustRefused, WrongInput
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import VaultKey
 from holdfast.client.vault import doors, vault, vault_contents
@@ -42,7 +44,7 @@ def write(account: Account, *, password: SecretBytes, cost: Argon2Cost = DEFAULT
     try:
         door = seal_password_door(kept.key, password=password, owner=owner, cost=cost)
     except Unusable as error:
-        raise ProfileError(f"This password cannot be used: {error}.", way_out="Choose a longer one.") from None
+        raise WrongInput(f"This password cannot be used: {error}.", way_out="Choose a longer one.") from None
     return ExportFile.make(blob, signed, door, header=account.header(), key=account.signing_key).encode()
 
 
@@ -59,11 +61,11 @@ def open_file(
     try:
         file = ExportFile.parse(data)
     except Malformed as error:
-        raise ProfileError(
+        raise WrongInput(
             f"This is not an export file of Holdfast: {error}.", way_out="Look for another file."
         ) from None
     if (file.header.tenant, file.header.user) != (account.tenant, account.user):
-        raise TrustRefused(
+        raise WrongInput(
             "The export file is of another person or another tenant.", way_out="Use the file of this account."
         )
     key = _key_of(file, password)
@@ -72,7 +74,7 @@ def open_file(
     if found is not None and found.header.epoch == file.header.epoch:
         return vault.open_found(account, found, key), False
     if found is not None and not without_vault:
-        raise ProfileError(
+        raise NotPossible(
             "The vault on the server has another key than the one in this file.",
             way_out="Another door may open it: holdfast recover --help. To go on with what is in the file, and write "
             "over that vault: holdfast recover import --without-vault",
@@ -92,10 +94,13 @@ def _key_of(file: ExportFile, password: SecretBytes) -> SecretBytes:
         raise doors.WrongPassword(
             "The password does not open this file.", way_out="It is the file's own, not your vault's: try again."
         ) from None
+    except Unusable as error:
+        raise doors.no_secret(error) from None
     except HoldfastError as error:
-        raise TrustRefused(
-            f"The file's door is not to be used: {error}.", way_out="Somebody changed the file: use another copy."
-        ) from error
+        raise TrustRefused(f"The file's door is not to be used: {error}.", way_out=_CHANGED) from error
+
+
+_CHANGED: Final = "Somebody changed the file: use another copy."
 
 
 def _signer(file: ExportFile, keys: tuple[PublicKey, ...]) -> PublicKey:
@@ -106,7 +111,7 @@ def _signer(file: ExportFile, keys: tuple[PublicKey, ...]) -> PublicKey:
         except InvalidSignature:
             continue
         except HoldfastError as error:
-            raise TrustRefused(f"The export file is not to be trusted: {error}.") from error
+            raise TrustRefused(f"The export file is not to be trusted: {error}.", way_out=_CHANGED) from error
         return key
     raise TrustRefused(
         "No identity key of your account has signed this file.",

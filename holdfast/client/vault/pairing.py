@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, NotYet, ProfileError, TrustRefused, Unreachable, WrongWords
+from holdfast.client.errors import (
+    ClientError,
+    NotPossible,
+    NotYet,
+    ProfileError,
+    RaceLost,
+    TrustRefused,
+    Unreachable,
+    WrongInput,
+    WrongWords,
+)
 from holdfast.client.identity import device as devices
 from holdfast.client.identity import key_log
 from holdfast.client.identity.contacts import identity_words
@@ -70,7 +80,7 @@ def request(account: Account) -> PairingRequest:
     if kept is not None and account.store.get(*_BY_DIGITS) is None:
         return kept
     if vault.chain_of(account).devices.get(account.device.id):
-        raise ProfileError("This device is in your account already.", way_out="See: holdfast devices list")
+        raise NotPossible("This device is in your account already.", way_out="See: holdfast devices list")
     made = PairingRequest.new(account.device_statement)
     account.store.put(*_REQUEST, SecretBytes(made.text().encode()))
     account.store.delete(*_BY_DIGITS)
@@ -190,9 +200,15 @@ def _open(account: Account, contents: DeviceSync) -> vault.OpenedVault:
     # Before anything is taken over: what the other device has seen of the log of keys must be what is shown here.
     key_log.compare_gossip(account, contents.checkpoint)
     found = vault.find(account)
-    if found.header.epoch != contents.epoch or found.header.version < contents.version:
+    if (found.header.epoch, found.header.version) < (contents.epoch, contents.version):
         raise TrustRefused(
-            "The server shows another vault than your other device told of.",
+            "The server shows an older vault than your other device told of.",
+            way_out="Run `holdfast maintain` on the other device, and pair again. If it happens again, tell your "
+            "officers.",
+        )
+    if found.header.epoch != contents.epoch:
+        raise RaceLost(
+            "A device of yours has changed the vault's key since your other device told of it.",
             way_out="Run `holdfast maintain` on the other device, and pair again.",
         )
     return vault.open_found(account, found, contents.vault_key)
@@ -210,7 +226,7 @@ def accept(account: Account, text: str, *, with_officers_keys: bool = False) -> 
     try:
         asked = PairingRequest.parse(text)
     except Malformed as error:
-        raise ProfileError(
+        raise WrongInput(
             f"This is not a pairing code: {error}.", way_out="On the new device: holdfast devices pair"
         ) from None
     return _accept(account, asked, with_officers_keys)
@@ -227,7 +243,7 @@ def is_code(text: str) -> bool:
 
 def _accept(account: Account, asked: PairingRequest, with_officers_keys: bool) -> UUID:
     if (asked.tenant, asked.user) != (account.tenant, account.user):
-        raise TrustRefused(
+        raise WrongInput(
             "The code is of a device of another person or another tenant.", way_out="Scan the one on your own device."
         )
     officers = _officers_key(account, with_officers_keys)
@@ -418,7 +434,7 @@ class CodeAnswer:
         digit was mistyped.
         """
         if self._is_over:
-            raise ProfileError("This pairing is over.", way_out="Start again on both devices.")
+            raise NotPossible("This pairing is over.", way_out="Start again on both devices.")
         digits = typed.ungrouped(said)
         if len(digits) != CODE_DIGITS or not digits.isdigit():
             raise WrongWords(

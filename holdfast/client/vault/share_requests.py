@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final
 from uuid import UUID
 
-from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import NotPossible, NotYet, Problem, TrustRefused, WrongWords
 from holdfast.client.identity import contacts
 from holdfast.client.messages import inbox
 from holdfast.client.profile.account import Account
@@ -145,7 +145,7 @@ def _load_own(account: Account) -> tuple[ShareRequest, SealingKey, bytes] | None
 def _own(account: Account) -> tuple[ShareRequest, SealingKey, UUID]:
     kept = _load_own(account)
     if kept is None or not kept[2]:
-        raise ProfileError(
+        raise NotPossible(
             "This device has not asked your trusted contacts.", way_out="Ask them: holdfast recover contacts"
         )
     return kept[0], kept[1], UUID(bytes=kept[2])
@@ -171,7 +171,7 @@ def request_status(account: Account) -> OpenRequest:
 def _manifest_of(account: Account, request: ShareRequest) -> Manifest:
     manifest = trusted.fetch_manifest(account)
     if manifest.hash != request.manifest_hash:
-        raise ProfileError(
+        raise NotPossible(
             "Your trusted contacts were changed since this device asked them.",
             way_out="Withdraw the request and ask again: holdfast recover contacts --again",
         )
@@ -203,7 +203,7 @@ def gather(account: Account) -> Gathered:
     answer = account.api.get(f"{_PATH}/{request_id}", maximum=4 * 1024 * 1024)
     state = answer.text("state")
     if state in _OVER:
-        raise ProfileError(f"The request is {state}.", way_out=_after(state))
+        raise NotPossible(f"The request is {state}.", way_out=_after(state))
     if "shares" not in answer:
         raise NotYet("The delay still runs; nothing can be collected yet.", way_out="Ask again later, or with --wait.")
     right, blamed = _sort_shares(request, manifest, key, answer)
@@ -336,7 +336,7 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
         (share for share in trusted.load_held_shares(account) if share.manifest.hash == request.manifest_hash), None
     )
     if kept is None or kept.manifest.header.user != owner:
-        raise ProfileError(
+        raise NotPossible(
             "You hold no share of the set that is asked for.",
             way_out="On the device where you had it, run `holdfast maintain`; the person may also ask another contact.",
         )
@@ -345,7 +345,7 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
             kept.share, request=request, manifest=kept.manifest, contact=account.user, now=account.api.clock.latest()
         )
     except Expired:
-        raise ProfileError("The request has expired.", way_out="The person has to ask again.") from None
+        raise NotPossible("The request has expired.", way_out="The person has to ask again.") from None
     except HoldfastError as error:
         raise TrustRefused(f"The request does not fit the share you hold: {error}.") from error
     account.api.post(f"{_PATH}/{request_id}/shares", {"sealed": b64u(sealed)})

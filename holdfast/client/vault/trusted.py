@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused
+from holdfast.client.errors import ClientError, NotPossible, Problem, ProfileError, TrustRefused, WrongInput
 from holdfast.client.identity import chains, contacts
 from holdfast.client.identity import device as devices
 from holdfast.client.messages import handshakes, letters
@@ -129,9 +129,7 @@ def choose(account: Account, people: Sequence[bytes], *, k: int = DEFAULT_K) -> 
             account.state.vault.key, owner=owner, header=account.header(), contacts=people, k=k
         )
     except Unusable as error:
-        raise ProfileError(
-            f"This cannot be: {error}.", way_out="Choose three to five people, and let k be 3."
-        ) from None
+        raise WrongInput(f"This cannot be: {error}.", way_out="Choose three to five people, and let k be 3.") from None
     signed = sign(made.manifest.to_payload(), purpose=Purpose.SHARE_MANIFEST, key=account.identity_key)
     shares = [(contact, share.to_secret()) for contact, share in made.shares.items()]
     under_way = _SetUnderWay(account.api.clock.earliest(), signed.encode(), made.door, shares, owner.epoch)
@@ -196,7 +194,7 @@ def _give_to(account: Account, contact: bytes, share: ContactShare, manifest: Ma
     """Send a contact's share to each of their devices that their verified chain lists."""
     state = contacts.refresh(account, contact)
     if not state.devices:
-        raise ProfileError(
+        raise NotPossible(
             f"{UUID(bytes=contact)} has no device now.", way_out="Choose somebody else, or ask them to enrol one."
         )
     for identifier, statement_hash in state.devices.items():
@@ -246,7 +244,7 @@ def reshare(account: Account) -> bool:
         now = find_chosen_set(account)
         if now is not None and now.epoch != account.state.vault.epoch:
             choose(account, now.contacts, k=now.k)
-    except (ProfileError, TrustRefused):
+    except (NotPossible, ProfileError, TrustRefused):
         return False
     return now is not None
 
@@ -255,7 +253,7 @@ def fetch_manifest(account: Account) -> Manifest:
     """Return the manifest of one's own set, as the account chain names it. Raises ProfileError, TrustRefused."""
     state = vault.chain_of(account)
     if state.manifest_hash is None:
-        raise ProfileError(
+        raise NotPossible(
             "Your account has no trusted contacts.", way_out="Another door may be open: holdfast recover --help"
         )
     try:

@@ -8,17 +8,18 @@ Does not open doors (`doors`, `pairing`, `trusted`): it is given the vault key, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
-from holdfast.client.errors import Problem, ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, Problem, ProfileError, RaceLost, TrustRefused, UpdateNeeded
 from holdfast.client.identity import chains
 from holdfast.client.identity import device as devices
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import VaultKey
 from holdfast.client.vault import vault_contents
 from holdfast.client.vault.vault_contents import Contents
-from holdfast.client.waiting import retry, stale_problem
+from holdfast.client.waiting import Overtaken, retry, stale_problem
 from holdfast.core.base.encoding import MAX_BLOB, MAX_VAULT, b64u
 from holdfast.core.base.errors import HoldfastError, InvalidSignature
 from holdfast.core.base.rows import open_row, seal_row, text, uint
@@ -31,6 +32,8 @@ from holdfast.core.vault.blob import Section, VaultHeader, new_vault_key, open_v
 
 _STALE: Final = "vault-stale"
 _SAVED: Final = "vault-saved"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,13 @@ class VaultKeyChanged(ProfileError):
     """Another device of the person changed the vault key; this one has to hear the new key from it."""
 
 
-class NoVault(ProfileError):
+class NoVault(NotPossible):
     """There is no vault on the server."""
 
 
 def find(account: Account) -> Found:
     """Fetch the vault and verify whose it is. Raises NoVault, and TrustRefused as `fetch_verified` does."""
-    found = fetch_verified(account, chain_of(account))
+    found = beside_chain(account, lambda state: fetch_verified(account, state))
     if found is None:
         raise NoVault(
             "Your vault is not on the server.",
@@ -74,6 +77,27 @@ def find(account: Account) -> Found:
             "may be in escrow: holdfast recover escrow.",
         )
     return found
+
+
+def beside_chain(account: Account, read: Callable[[ChainState], T]) -> T:
+    """Return what `read` makes of something that is written beside the account chain, held to the newest chain.
+
+    Another device of the person may write both between two requests of this one: what does not fit the chain that was
+    read before is held to the one that is read after, until that does not grow any more.
+    """
+    state = chain_of(account)
+
+    def attempt() -> T:
+        nonlocal state
+        try:
+            return read(state)
+        except TrustRefused:
+            before, state = state.head, chain_of(account)
+            if state.head == before:
+                raise
+            raise Overtaken from None
+
+    return retry(attempt, lost=RaceLost("Another of your devices keeps writing to your account."))
 
 
 # Where a section lies, what its statement calls it, and how long it may be.
@@ -157,12 +181,17 @@ def open_found(account: Account, found: Found, key: SecretBytes) -> OpenedVault:
 
 def _open_contents(found: Found, key: SecretBytes) -> Contents:
     try:
-        return Contents.from_secret(open_vault(found.blob, vault_key=key, expect=found.header))
+        secret = open_vault(found.blob, vault_key=key, expect=found.header)
     except HoldfastError as error:
         raise TrustRefused(
             f"The vault does not open as yours: {error}.",
             way_out="Try another door: holdfast backup status lists them.",
         ) from error
+    try:
+        return Contents.from_secret(secret)
+    except HoldfastError as error:
+        # Whoever sealed it holds the vault's key: a device of the person's own.
+        raise UpdateNeeded("your vault, on another device of yours") from error
 
 
 def load(account: Account) -> OpenedVault | None:
@@ -178,7 +207,10 @@ def load(account: Account) -> OpenedVault | None:
 
 
 def _merge(account: Account, key: SecretBytes, epoch: int) -> OpenedVault | None:
-    state = chain_of(account)
+    return beside_chain(account, lambda state: _merged(account, state, key, epoch))
+
+
+def _merged(account: Account, state: ChainState, key: SecretBytes, epoch: int) -> OpenedVault | None:
     found = fetch_verified(account, state)
     if found is None:
         if account.state.vault.version:
@@ -267,8 +299,7 @@ def begin_epoch(account: Account, *, key: SecretBytes, epoch: int) -> int:
         return save(account)
 
     def attempt() -> int:
-        state = chain_of(account)
-        found = fetch_verified(account, state)
+        found = beside_chain(account, lambda state: fetch_verified(account, state))
         if found is not None and found.header.epoch == epoch:
             _require_own_epoch(found, key)
             account.state.vault = VaultKey(epoch, key, kept.version)
@@ -348,7 +379,7 @@ def seal(account: Account, contents: Contents, under: VaultKey) -> tuple[Sign1, 
     try:
         blob = seal_vault(contents.to_secret(), vault_key=under.key, header=header)
     except ValueError:
-        raise ProfileError("Your vault is full: it holds at most 1 MiB.", way_out="Tell your operator.") from None
+        raise NotPossible("Your vault is full: it holds at most 1 MiB.", way_out="Tell your operator.") from None
     return sign_section(account, Section.VAULT, blob, version=under.version), blob
 
 
@@ -423,6 +454,7 @@ __all__ = [
     "VaultKeyChanged",
     "begin_anew",
     "begin_epoch",
+    "beside_chain",
     "chain_of",
     "fetch_section",
     "fetch_verified",

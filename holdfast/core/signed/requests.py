@@ -28,6 +28,7 @@ NONCE_SIZE: Final = 16  # bytes: at random, no two alike; each is taken once (FA
 # Method and whole address: a signature cannot be moved to another route, query or server. The digest binds the body.
 _BARE: Final = ("@method", "@target-uri")
 _WITH_BODY: Final = (*_BARE, "content-digest")  # RFC 9530; of an empty body too, so none can be added
+TURN: Final = "holdfast-turn"  # whose turn it is (`turns`); a request that has this field signs it, last
 
 # One order, one spelling: RFC 9421 allows many forms of one meaning, and a verifier that takes a single one
 # has nothing to disagree about with a proxy in front of it.
@@ -43,9 +44,13 @@ _INPUT: Final = re.compile(
 _SIGNATURE: Final = re.compile(r"sig1=:([A-Za-z0-9+/]{86}==):", re.ASCII)
 
 
-def components(method: str) -> tuple[str, ...]:
-    """Return the parts that a request of `method` signs: the digest too, but for GET and HEAD, which have no body."""
-    return _BARE if method in ("GET", "HEAD") else _WITH_BODY
+def components(method: str, *, has_turn: bool = False) -> tuple[str, ...]:
+    """Return the parts that a request of `method` signs: the digest too, but for GET and HEAD, which have no body.
+
+    has_turn: whether it has the field holdfast-turn, which is signed as well then.
+    """
+    signed = _BARE if method in ("GET", "HEAD") else _WITH_BODY
+    return (*signed, TURN) if has_turn else signed
 
 
 def content_digest(body: bytes) -> str:
@@ -63,40 +68,51 @@ def digest_matches(field: str, body: bytes) -> bool:
 class SignatureParameters:
     """What a signature says about itself.
 
-    created: UTC seconds. keyid: the credential. nonce: 16 fresh bytes, spent by the first request they sign.
+    created: UTC seconds. keyid: the credential. nonce: 16 fresh bytes, spent by the first request they sign. turn: the
+    field holdfast-turn, "" for a request without one.
     """
 
     method: str
     created: int
     keyid: UUID
     nonce: bytes
+    turn: str = ""
+
+    @property
+    def _components(self) -> tuple[str, ...]:
+        return components(self.method, has_turn=bool(self.turn))
 
     @property
     def text(self) -> str:
         """The value of @signature-params: the covered parts, then the parameters. RFC 9421 section 2.3."""
-        covered = " ".join(f'"{name}"' for name in components(self.method))
+        covered = " ".join(f'"{name}"' for name in self._components)
         return f'({covered});created={self.created};keyid="{self.keyid}";nonce="{b64u(self.nonce)}";tag="{TAG}"'
 
     def base(self, *, target_uri: str, digest: str) -> bytes:
         """Return the bytes to sign. `digest` is the Content-Digest field, "" for GET and HEAD. RFC 9421 section 2.5.
 
-        Raises Malformed for a line break or a non-ASCII character in the address or the digest.
+        Raises Malformed for a line break or a non-ASCII character in the address, the digest or the turn.
         """
-        values = {"@method": self.method, "@target-uri": target_uri, "content-digest": digest}
-        lines = [f'"{name}": {values[name]}' for name in components(self.method)]
+        values = {"@method": self.method, "@target-uri": target_uri, "content-digest": digest, TURN: self.turn}
+        lines = [f'"{name}": {values[name]}' for name in self._components]
         # A line break in the address would write a line of its own into the base: one signature, two readings.
         if not all(line.isascii() and line.isprintable() for line in lines):
             raise Malformed("request: a signed part is not one line of ASCII")
         return "\n".join((*lines, f'"@signature-params": {self.text}')).encode()
 
     def fields(self, signature: bytes) -> dict[str, str]:
-        """Return the two header fields that carry a 64-byte signature over base()."""
+        """Return the header fields that carry a 64-byte signature over base(): two, and the turn where there is one."""
         text = base64.b64encode(signature).decode()
-        return {"Signature-Input": f"{LABEL}={self.text}", "Signature": f"{LABEL}=:{text}:"}
+        turn = {"Holdfast-Turn": self.turn} if self.turn else {}
+        return {"Signature-Input": f"{LABEL}={self.text}", "Signature": f"{LABEL}=:{text}:", **turn}
 
 
-def parse_signature(method: str, signature_input: str, signature: str) -> tuple[SignatureParameters, bytes]:
-    """Read the two header fields of a request; returns what they say and the 64-byte signature.
+def parse_signature(
+    method: str, signature_input: str, signature: str, *, turn: str = ""
+) -> tuple[SignatureParameters, bytes]:
+    """Read the header fields of a request; returns what they say and the 64-byte signature.
+
+    turn: the field holdfast-turn, "" for none. One that is not signed is as wrong as one that was left out.
 
     Raises Malformed for every form but the one that SignatureParameters writes: another label, order, tag or
     parameter, other covered parts, a second signature.
@@ -105,7 +121,7 @@ def parse_signature(method: str, signature_input: str, signature: str) -> tuple[
     if head is None or tail is None:
         raise Malformed("request: signature fields are not of the form of this protocol")
     nonce = unb64u(head["nonce"])
-    parameters = SignatureParameters(method, int(head["created"]), UUID(head["keyid"]), nonce)
+    parameters = SignatureParameters(method, int(head["created"]), UUID(head["keyid"]), nonce, turn)
     # Written again and compared: the covered parts must be those of this very method. A POST signed without its digest
     # would otherwise carry any body.
     if parameters.text != head["params"]:

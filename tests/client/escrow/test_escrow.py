@@ -11,11 +11,12 @@ from uuid import UUID
 import pytest
 
 from holdfast.client import standing
-from holdfast.client.errors import ConsentNeeded, NotYet, Problem, TrustRefused
+from holdfast.client.errors import ConsentNeeded, NotPossible, NotYet, Problem, RaceLost
 from holdfast.client.escrow import archive, deposits, escrow
 from holdfast.client.identity import tenant
 from holdfast.client.maintenance import Outcome, maintain
 from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import Generation
 from holdfast.client.server.transport import Clock
 from holdfast.client.vault import pairing, vault
 from holdfast.core.base.encoding import unb64u
@@ -351,7 +352,7 @@ def test_nothing_is_deposited_under_what_ran_out_a_month_ago() -> None:
     alice = world.enrolled(ALICE)
     archive.new_generation(alice)
     escrow.consent(alice)
-    with pytest.raises(TrustRefused, match="run out"):
+    with pytest.raises(NotPossible, match="run out"):
         escrow.deposit_missing(later(world, alice, 131))
     assert world.server.deposits == {}
 
@@ -394,3 +395,27 @@ def test_deposit_verifies_each_policy_and_escrow_key_once(
     escrow.prepare(alice)
     assert [one.number for one in escrow.deposit_missing(alice)] == [2]
     assert (seen.count(Purpose.POLICY), seen.count(Purpose.ESCROW_KEY)) == (3, 3)
+
+
+def test_archive_key_that_was_made_and_never_announced_is_no_attack(world: Members, tmp_path: Path) -> None:
+    """A device was stopped between the two: the key is under nothing, and the rest goes into escrow."""
+    alice = world.depositor(tmp_path)
+    alice.state.generations[0].deposit_id = b""
+    key = archive.new_archive_key()
+    alice.state.generations.append(Generation(2, key, NOW, archive.archive_key_commitment(2, key)))
+    alice.save()
+    assert [one.number for one in escrow.deposit_missing(alice)] == [1]
+
+
+def test_archive_key_of_a_lost_race_encrypts_nothing(world: Members, tmp_path: Path) -> None:
+    """This device made the number that another one announced, and was stopped: what is under its own would be lost."""
+    alice = world.depositor(tmp_path)
+    phone = world.another(alice)
+    phone.state.identity_seed = alice.state.identity_seed
+    announced = archive.new_generation(phone)
+    key = archive.new_archive_key()
+    own = Generation(announced.number, key, NOW, archive.archive_key_commitment(announced.number, key))
+    alice.state.generations.append(own)
+    alice.save()
+    with pytest.raises(RaceLost, match="Another device"):
+        archive.encrypt_file(alice, tmp_path / "letter", tmp_path / "again")

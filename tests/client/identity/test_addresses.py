@@ -11,7 +11,7 @@ import pytest
 from holdfast import Client
 from holdfast.cli.people import person
 from holdfast.cli.shell import Shell
-from holdfast.client.errors import AddressChanged, AnswerRefused, Problem, ProfileError, Unreachable
+from holdfast.client.errors import AddressChanged, AnswerRefused, Problem, Unreachable, WrongInput
 from holdfast.client.identity import addresses, contacts
 from holdfast.client.officers import acts
 from holdfast.client.profile.account import Account
@@ -59,7 +59,7 @@ def test_id_is_taken_as_it_is_and_nobody_is_asked(world: Members, alice: Account
 def test_what_is_neither_id_nor_address_is_refused_before_anybody_is_asked(
     world: Members, alice: Account, who: str
 ) -> None:
-    with pytest.raises(ProfileError, match="address"):
+    with pytest.raises(WrongInput, match="address"):
         addresses.person_of(alice, who)
     assert look_ups(world) == 0
 
@@ -93,11 +93,11 @@ def test_address_that_the_directory_lost_is_refused_and_names_who_it_was(world: 
 
 
 def test_unknown_address_is_nobody_and_pins_nothing(world: Members, alice: Account) -> None:
-    with pytest.raises(ProfileError, match="Nobody whom you can reach") as nobody:
+    with pytest.raises(WrongInput, match="Nobody whom you can reach") as nobody:
         addresses.find(alice, "nobody@acme.test")
     assert not isinstance(nobody.value, AddressChanged)
     assert addresses.list_pinned(alice) == {}
-    with pytest.raises(ProfileError, match="pinned to nobody"):
+    with pytest.raises(WrongInput, match="pinned to nobody"):
         addresses.forget(alice, "nobody@acme.test")
 
 
@@ -166,7 +166,7 @@ def test_officer_is_found_by_address(world: Members, alice: Account) -> None:
     second = policy.policy.roster[1]
     world.server.addresses["carol@acme.test"] = second.person
     assert acts.find_officer(alice, policy, "carol@acme.test") == second
-    with pytest.raises(ProfileError, match="lists no such officer"):
+    with pytest.raises(WrongInput, match="lists no such officer"):
         acts.find_officer(alice, policy, BOBS)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.client.errors import PeerChanged, ProfileError, WrongWords
+from holdfast.client.errors import NotPossible, PeerChanged, WrongWords
 from holdfast.client.identity import contacts, device
 from holdfast.client.messages import messages, prekeys
 from holdfast.client.profile.account import Account
@@ -104,7 +104,7 @@ def test_new_beginning_drops_the_mark_and_the_sessions_until_a_human_confirms(wo
 def test_nothing_is_confirmed_that_does_not_wait(world: Members) -> None:
     _, bob = met(world)
     contacts.refresh(bob, ALICE)
-    with pytest.raises(ProfileError, match="Nothing waits"):
+    with pytest.raises(NotPossible, match="Nothing waits"):
         contacts.confirm(bob, ALICE, words=())
 
 
@@ -126,7 +126,7 @@ def test_sessions_of_a_revoked_device_are_dropped_at_the_next_look(world: Member
 
 def test_person_without_an_account_is_named_as_that(world: Members) -> None:
     bob = world.enrolled(BOB)
-    with pytest.raises(ProfileError, match="no account yet"):
+    with pytest.raises(NotPossible, match="no account yet"):
         contacts.refresh(bob, ALICE)
     assert bob.state.contacts == {}
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
 
 from holdfast.client.errors import Problem
-from holdfast.client.identity import peers
+from holdfast.client.identity import key_log, peers
 from holdfast.client.messages import messages, prekeys, renewals, sent
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
+from holdfast.client.server.transport import Clock
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address
 from holdfast.core.base.encoding import b64u, unb64u
@@ -24,8 +26,11 @@ from holdfast.core.messages.session import read_message
 from tests.cast.lying_server import text
 from tests.cast.malice import understood
 from tests.cast.members import ALICE, BOB, Members
+from tests.client import cuts
+from tests.client.cuts import Moments, Scene
 from tests.client.messages.test_messages import received, refusal
 from tests.client.sessions.test_sessions import at, box, ids, revoke
+from tests.soak import rounds
 
 DAY = 86_400
 
@@ -312,11 +317,11 @@ def test_what_nobody_confirms_in_thirty_days_is_destroyed_and_shown_as_not_confi
     alice, bob = met(world)
     messages.send(alice, BOB, b"never read")
     world.now += repeats.KEPT_SECONDS - 1
-    messages.prune(alice)
+    pruned(alice)
     assert messages.reports(alice) == []
     assert kept(alice) == 1
     world.now += 1
-    messages.prune(alice)
+    pruned(alice)
     assert messages.unconfirmed(alice) == []
     assert kept(alice) == 0
     (report,) = messages.reports(alice)
@@ -330,13 +335,34 @@ def test_what_nobody_confirms_in_thirty_days_is_destroyed_and_shown_as_not_confi
     assert messages.unconfirmed(alice) == []
 
 
+def pruned(account: Account) -> None:
+    """Have the time confirmed, by which alone anything is destroyed for its age, and destroy what is due."""
+    assert key_log.confirm_time(account)
+    messages.prune(account)
+
+
+def test_clock_that_is_ahead_gives_up_nothing_that_was_sent(world: Members) -> None:
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"before")
+    alice.api.clock = Clock(lambda: world.now + 5 * DAY)
+    messages.send(alice, BOB, b"while it was ahead")
+    alice.api.clock = Clock(lambda: world.now + 40 * DAY)
+    messages.prune(alice)
+    assert kept(alice) == 2
+    alice.api.clock = Clock(lambda: world.now)
+    pruned(alice)
+    assert kept(alice) == 2
+    assert talk(bob, alice) == [b"before", b"while it was ahead"]
+    assert kept(alice) == 0
+
+
 def test_what_one_device_has_is_not_called_lost_for_another_that_was_off(world: Members) -> None:
     alice, bob = met(world)
     world.another(bob)
     messages.send(alice, BOB, b"read on the laptop")
     talk(bob, alice)
     world.now += repeats.KEPT_SECONDS
-    messages.prune(alice)
+    pruned(alice)
     assert kept(alice) == 0
     assert messages.reports(alice) == []
 
@@ -417,3 +443,37 @@ def junk(world: Members, to: Account, sender: Account) -> None:
     message = bytearray(session.encrypt(b"x"))
     message[-1] ^= 1
     world.server.deliver(to.device_text, kind="message", message=b64u(bytes(message)), sender=sender.device_text)
+
+
+@pytest.mark.rounds("cuts")
+def test_looking_with_a_dead_session_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[Members]) -> None:
+    """The power goes while a session is begun anew, while something is acknowledged, while it is sent again."""
+
+    def scenes() -> Iterator[Scene]:
+        for world in worlds:
+            alice, bob = met(world)
+            copy = world.copied(bob)
+            both_write(alice, bob, b"before")
+            talk(alice, bob, rounds=1)
+            messages.send(alice, BOB, b"unread")
+            bob = world.put_back(copy)
+            messages.send(bob, ALICE, b"unread by her")
+            # Alice has begun anew and waits for the answer; bob cannot read hers either.
+            handed.clear()
+            handed.extend(received(alice))
+            yield Scene(world, bob, (alice,))
+
+    handed: list[bytes] = []
+
+    def act(account: Account) -> None:
+        handed.extend(received(account))
+        messages.flush(account)
+
+    def check(scene: Scene) -> None:
+        bob = cuts.reopened(scene.world, scene.account, Moments())
+        got = [*handed, *talk(scene.others[0], bob)]
+        assert got.count(b"unread by her") == 1
+        assert b"unread" in got
+        assert kept(scene.others[0]) == kept(bob) == 0
+
+    assert cuts.sweep(scenes(), act, check, step=rounds(8, 1)) >= 20

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from holdfast.client.errors import ClientError, Problem
-from holdfast.client.identity import chains, device
+from holdfast.client.identity import chains, device, key_log
 from holdfast.client.messages import inbox, letters, messages, prekeys, reports, sent
 from holdfast.client.messages.letters import LetterKind
 from holdfast.client.messages.messages import ReportKind
@@ -155,6 +155,12 @@ def look(bob: Account) -> list[reports.Report]:
     return told
 
 
+def confirm(world: Members, account: Account) -> None:
+    """Have the log sign a head of this moment, by which the account knows the time."""
+    world.server.keys_log.now = world.now
+    assert key_log.confirm_time(account)
+
+
 @pytest.mark.parametrize("doubt", DOUBTS)
 def test_what_comes_while_something_is_in_doubt_is_there_when_it_has_passed(world: Members, doubt: str) -> None:
     bob = all_that_waits(world)
@@ -213,6 +219,7 @@ def test_doubt_that_never_passes_ends_with_the_keys_that_the_message_needs(world
     with in_doubt(world.server, instead(CHAIN, 404, "not-found")):
         assert [one.kind for one in look(bob)] == [ReportKind.IN_DOUBT]
         world.now += prekeys.KEEP_SECONDS
+        confirm(world, bob)
         assert [one.kind for one in look(bob)] == [ReportKind.UNDECRYPTABLE]
         assert look(bob) == []
     assert bob.store.keys("held") == []
@@ -413,6 +420,8 @@ def test_message_for_an_account_that_stays_away_is_given_up_after_a_month(world:
         messages.send(alice, BOB, b"one")
     assert messages.flush(alice).waiting
     world.now += 30 * 86_400
+    assert messages.flush(alice).waiting, "nothing is given up by a clock that nothing confirms"
+    confirm(world, alice)
     assert not messages.flush(alice).waiting
     (report,) = messages.reports(alice)
     assert report.kind is ReportKind.NOT_SENT

@@ -21,7 +21,7 @@ from holdfast.core.messages.content import Content, ContentKind, acknowledgement
 from tests.cast.lying_server import NOW, text
 from tests.cast.malice import deliver
 from tests.cast.members import ALICE, BOB, MALLORY, Members
-from tests.client.messages.test_acknowledgements import claims, control_messages, junk, kept, met, talk
+from tests.client.messages.test_acknowledgements import claims, control_messages, junk, kept, met, pruned, talk
 from tests.client.messages.test_messages import received, refusal
 from tests.client.sessions.test_sessions import at, box
 
@@ -157,7 +157,7 @@ def test_acknowledgements_withheld_for_ever_end_in_a_report(
         box(world, alice).clear()
         world.now += DAY
         messages.care(alice)
-        messages.prune(alice)
+        pruned(alice)
     assert kept(alice) == 0
     assert [report.kind for report in messages.reports(alice)] == [ReportKind.NOT_CONFIRMED]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client.errors import AnswerRefused, Problem, ProfileError
+from holdfast.client.errors import AnswerRefused, NotPossible, Problem, ProfileError
 from holdfast.client.identity import peers
 from holdfast.client.messages import messages
 from holdfast.client.messages.messages import ReportKind, TooLarge
@@ -87,7 +87,7 @@ def test_mailbox_of_more_than_a_page_is_read_to_its_end(world: Members) -> None:
 def test_person_without_keys_cannot_be_written_to_and_the_reason_is_said(world: Members) -> None:
     alice = world.published(ALICE)
     world.enrolled(BOB)
-    with pytest.raises(ProfileError, match="no device") as refusal:
+    with pytest.raises(NotPossible, match="no device") as refusal:
         messages.send(alice, BOB, b"one")
     assert "maintain" in refusal.value.way_out
     with pytest.raises(ProfileError, match="no account"):

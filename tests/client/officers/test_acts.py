@@ -13,7 +13,7 @@ import pytest
 from holdfast.cli.commands import officer as commands
 from holdfast.cli.commands import officer_acts
 from holdfast.cli.shell import unstyled
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WrongInput
 from holdfast.client.officers import acts, audit_head
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
@@ -75,15 +75,15 @@ def test_officer_is_found_by_number_or_person_and_nobody_else_is(world: Members)
     by_id = acts.word(account, Standing.SUSPENDED, of=str(UUID(bytes=person(world, 3))), reason="x")
     assert by_id.officer.index == 3
     for text in ("4", "0", str(UUID(bytes=ALICE)), "dan"):
-        with pytest.raises(ProfileError, match="no such officer"):
+        with pytest.raises(WrongInput, match="no such officer"):
             acts.word(account, Standing.SUSPENDED, of=text, reason="x")
-    with pytest.raises(ProfileError, match="themselves"):
+    with pytest.raises(NotPossible, match="themselves"):
         acts.word(account, Standing.SUSPENDED, of="1", reason="x")
 
 
 def test_suspension_without_a_reason_is_not_sent(world: Members) -> None:
     account = officer(world)
-    with pytest.raises(ProfileError, match="cannot be signed"):
+    with pytest.raises(NotPossible, match="cannot be signed"):
         acts.say(account, acts.word(account, Standing.SUSPENDED, of="2", reason=" "))
     assert not world.server.words
 
@@ -122,7 +122,7 @@ def test_resolution_is_proposed_listed_found_by_its_hash_and_signed_as_shown(wor
 
 def test_whom_it_returns_does_not_sign(world: Members) -> None:
     account = officer(world, 3)
-    with pytest.raises(ProfileError, match="about you"):
+    with pytest.raises(NotPossible, match="about you"):
         acts.sign_decision(account, acts.propose_return(account, "3"))
     assert not world.server.resolutions
 
@@ -131,7 +131,7 @@ def test_resolution_is_named_by_hex_digits_enough_to_tell_it(world: Members) -> 
     account = officer(world)
     acts.sign_decision(account, acts.propose_return(account, "3"))
     for prefix, why in (("abc", "four or more"), ("not-hex!", "four or more"), ("00000000", "no open resolution")):
-        with pytest.raises(ProfileError, match=why):
+        with pytest.raises(WrongInput, match=why):
             acts.find_resolution(account, prefix)
 
 
@@ -182,13 +182,13 @@ def test_suspension_of_a_device_is_shown_by_its_own_statement_and_signed_as_show
 def test_officer_does_not_sign_the_suspension_of_their_own_device(world: Members) -> None:
     account = officer(world)
     decision = acts.propose_suspension(account, UUID(bytes=account.device.id))
-    with pytest.raises(ProfileError, match="about you"):
+    with pytest.raises(NotPossible, match="about you"):
         acts.sign_decision(account, decision)
 
 
 def test_withdrawal_says_what_the_version_lowers_and_takes_none_that_is_in_force(world: Members) -> None:
     account, tenant = officer(world), world.server.tenant
-    with pytest.raises(ProfileError, match="not waiting"):
+    with pytest.raises(NotPossible, match="not waiting"):
         acts.propose_withdrawal(account, 1)
     second = tenant.sign_policy(
         tenant.officers, version=2, predecessor=tenant.policy_hash, signers=tenant.officers, m=2
@@ -211,7 +211,7 @@ def test_leaf_is_proven_and_its_words_are_those_of_its_bytes(world: Members) -> 
         found = audit_head.leaf(account, index)
         assert found.hash == leaf_hash(world.server.leaves[index])
         assert found.entry == LogEntry.from_leaf(world.server.leaves[index])
-    with pytest.raises(ProfileError, match="the last one is 299"):
+    with pytest.raises(WrongInput, match="the last one is 299"):
         audit_head.leaf(account, 300)
 
 

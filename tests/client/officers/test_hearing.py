@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.client.errors import ProfileError, WordsNeeded, WrongWords
+from holdfast.client.errors import ProfileError, WordsNeeded, WrongInput, WrongWords
 from holdfast.client.officers import hearing, officer
 from holdfast.client.officers.officer import CaseView
 from holdfast.client.profile.account import Account
@@ -116,9 +116,9 @@ def test_count_of_wrong_tries_goes_with_its_case(world: Members) -> None:
 @pytest.mark.parametrize("text", ["", "  ", "\u200b\u2060", "x" * 201])
 def test_officer_signs_no_decision_that_says_nothing(world: Members, case: tuple[Account, CaseView], text: str) -> None:
     account, view = case
-    with pytest.raises(ProfileError, match="Nothing was signed"):
+    with pytest.raises(WrongInput, match="Nothing was signed"):
         officer.approve(account, view, heard=heard(account, view.words), identity_check=text)
-    with pytest.raises(ProfileError, match="Nothing was signed"):
+    with pytest.raises(WrongInput, match="Nothing was signed"):
         officer.deny(account, view, reason=text)
     assert not world.server.posted("cases/.*")
 
@@ -130,7 +130,7 @@ def test_case_without_a_reason_is_neither_asked_for_nor_approved(
 
     world.depositor(tmp_path)
     tablet = world.enrolled(ALICE)
-    with pytest.raises(ProfileError, match="says nothing"):
+    with pytest.raises(WrongInput, match="says nothing"):
         by_case.open_case(tablet, reason="\u200b ", purpose="recovery", subject=ALICE)
     assert not world.server.cases
     # A client of before this rule, and a server that took its case.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client.errors import ClientError, ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import ClientError, NotPossible, ProfileError, TrustRefused, WrongWords
 from holdfast.client.identity import device
 from holdfast.client.officers import hearing, joining, officer, officer_keys, section, section_doors
 from holdfast.client.officers.joining import Joined
@@ -103,7 +103,7 @@ def test_keys_of_the_profile_move_into_the_section_and_are_never_in_neither(worl
     # In both, until the section was read back and two doors were proven.
     assert account.state.officer is not None
     assert founder.signing_key.seed() in seeds_of(account)
-    with pytest.raises(ProfileError, match="two doors"):
+    with pytest.raises(NotPossible, match="two doors"):
         joining.finish(account)
     assert account.state.officer is not None
     joined = become(account)

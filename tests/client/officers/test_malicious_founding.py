@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import ClientError, NotPossible, Problem, ProfileError, TrustRefused, WrongWords
 from holdfast.client.identity import device, tenant
 from holdfast.client.officers import proposals, section_doors
 from holdfast.client.officers.proposals import Proposal
@@ -362,7 +362,7 @@ def test_escrow_key_that_is_not_the_roots_for_this_policy_is_not_signed(bound: F
 
 
 def test_escrow_key_that_is_withheld_is_not_there(bound: Founding) -> None:
-    with pytest.raises(ProfileError, match="No escrow key waits"):
+    with pytest.raises(NotPossible, match="No escrow key waits"):
         proposals.find_key(bound.carol)
 
 

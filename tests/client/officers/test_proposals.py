@@ -14,7 +14,7 @@ import pytest
 
 from holdfast.cli.commands import officer_policy
 from holdfast.cli.shell import unstyled
-from holdfast.client.errors import ProfileError, TrustRefused, WordsNeeded, WrongWords
+from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WordsNeeded, WrongInput, WrongWords
 from holdfast.client.identity import device
 from holdfast.client.officers import proposals, whole_policy
 from holdfast.client.officers.proposals import Proposal, Wanted
@@ -95,11 +95,11 @@ def test_roster_is_renumbered_and_an_officer_of_it_gets_other_keys(world: Member
     change = proposals.draft(account, Wanted(remove=["2"], rows=[row(new), row(other)])).change
     assert [one.person for one in change.left] == [second.person]
     assert {one.person for one in change.fresh} == {third.person, new.person}
-    with pytest.raises(ProfileError, match="both to be removed"):
+    with pytest.raises(WrongInput, match="both to be removed"):
         proposals.draft(account, Wanted(remove=["2"], rows=[row(Founder(second.person))]))
-    with pytest.raises(ProfileError, match="No policy can be so"):
+    with pytest.raises(WrongInput, match="No policy can be so"):
         proposals.draft(account, Wanted(remove=["2"]))
-    with pytest.raises(ProfileError, match="No policy can be so"):
+    with pytest.raises(WrongInput, match="No policy can be so"):
         proposals.draft(account, Wanted(cooling_off=31 * 86400))
 
 
@@ -165,7 +165,7 @@ def test_file_of_a_policy_that_does_not_read_names_the_field_and_the_way_out(
     whole = whole_policy.document(officer(world).trusted.newest.policy) | {field: value}
     if value is None:
         del whole[field]
-    with pytest.raises(ProfileError, match=said) as error:
+    with pytest.raises(WrongInput, match=said) as error:
         whole_policy.read(json.dumps({"policy": whole}))
     assert "holdfast officer policy show --json" in error.value.way_out
 
@@ -182,7 +182,7 @@ def test_file_of_a_policy_names_the_row_and_the_key_at_fault(world: Members) -> 
         r"policy.officers\[0\].person_id is no person's id": [rows[0] | {"person_id": 7}, *rows[1:]],
         "policy.officers has one person_id twice": [rows[0], rows[1] | {"person_id": rows[0]["person_id"]}, rows[2]],
     }.items():
-        with pytest.raises(ProfileError, match=said):
+        with pytest.raises(WrongInput, match=said):
             whole_policy.read(json.dumps({"policy": whole | {"officers": changed}}))
     for text in ("", "[]", "{}", '{"policy": 1}', '{"policy": {}, "policy": {}}', '{"policy": NaN}'):
         with pytest.raises(ProfileError):
@@ -191,7 +191,7 @@ def test_file_of_a_policy_names_the_row_and_the_key_at_fault(world: Members) -> 
 
 def test_text_to_members_that_hides_something_is_not_proposed(world: Members) -> None:
     for text in ("two\nlines", "turned \u202e round"):
-        with pytest.raises(ProfileError, match="cannot be seen"):
+        with pytest.raises(WrongInput, match="cannot be seen"):
             proposals.draft(officer(world), Wanted(text=text))
 
 
@@ -235,16 +235,16 @@ def test_what_is_lowered_stands_out(world: Members) -> None:
 
 def test_proposal_is_named_by_hex_digits_or_by_being_the_only_one(world: Members) -> None:
     account = officer(world)
-    with pytest.raises(ProfileError, match="No such proposal"):
+    with pytest.raises(WrongInput, match="No such proposal"):
         proposals.find_proposal(account)
     first = proposed(world, account)
     assert proposals.find_proposal(account).hash == first.hash
     proposed(world, account, delay=700)
-    with pytest.raises(ProfileError, match="Several"):
+    with pytest.raises(WrongInput, match="Several"):
         proposals.find_proposal(account)
     assert proposals.find_proposal(account, first.hash.hex()[:4]).hash == first.hash
     for prefix in ("abc", "not-hex!"):
-        with pytest.raises(ProfileError, match="four or more"):
+        with pytest.raises(WrongInput, match="four or more"):
             proposals.find_proposal(account, prefix)
 
 
@@ -284,7 +284,7 @@ def test_new_officer_reads_out_the_words_that_the_others_ask_for(world: Members)
     # No screen of the officer who asks shows one.
     asking = officer_policy._lines(account, proposals.find_proposal(account))
     assert not any("Your words" in line for line in asking)
-    with pytest.raises(ProfileError, match="not asked"):
+    with pytest.raises(NotPossible, match="not asked"):
         proposals.sign_proposal(theirs, proposals.find_proposal(theirs), heard={})
 
 
@@ -334,12 +334,12 @@ def stated(
 
 def test_officer_is_proposed_by_what_their_account_states(world: Members) -> None:
     account, new = officer(world), grace()
-    with pytest.raises(ProfileError, match="has stated no officer's keys"):
+    with pytest.raises(NotPossible, match="has stated no officer's keys"):
         proposals.stated_row(account, UUID(bytes=new.person))
     stated(world, world.enrolled(new.person, new), new)
     assert proposals.stated_row(account, UUID(bytes=new.person)) == row(new)
     world.server.instead["GET escrow/officer-statements"] = lambda _: refused(404, "not-found")
-    with pytest.raises(ProfileError, match="has stated no officer's keys"):
+    with pytest.raises(NotPossible, match="has stated no officer's keys"):
         proposals.stated_row(account, UUID(bytes=new.person))
 
 
@@ -466,7 +466,7 @@ def test_public_keys_are_read_as_the_command_prints_them_and_nothing_else_is(wor
     }
     assert proposals.row_of(json.dumps(printed)) == row(new)
     for name, value in (("signing_key", printed["sealing_key"]), ("sealing_key", "zz"), ("signing_key", "00")):
-        with pytest.raises(ProfileError, match="no officer's keys"):
+        with pytest.raises(WrongInput, match="no officer's keys"):
             proposals.row_of(json.dumps({**printed, name: value}))
 
 
@@ -587,7 +587,7 @@ def test_escrow_key_is_signed_with_its_words_shown_and_only_under_the_pinned_roo
     assert " ".join(found.words) in unstyled(officer_policy._key_lines(found)[0])
     assert proposals.sign_key(account, found).state == "open"
     assert proposals.sign_key(officer(world, 2), found).state == "published"
-    with pytest.raises(ProfileError, match="No escrow key waits"):
+    with pytest.raises(NotPossible, match="No escrow key waits"):
         proposals.find_key(account)
 
 
@@ -595,7 +595,7 @@ def test_key_that_another_policy_left_behind_is_said_to_be_made_anew(world: Memb
     key_of(world)
     (kept,) = world.server.key_proposals.values()
     kept.state = "replaced"
-    with pytest.raises(ProfileError, match="No escrow key waits") as refusal:
+    with pytest.raises(NotPossible, match="No escrow key waits") as refusal:
         proposals.find_key(officer(world))
     assert "ceremony escrow-key" in refusal.value.way_out
 

@@ -17,7 +17,7 @@ from keyring.backend import KeyringBackend
 from keyring.backends import chainer, fail, null
 from keyring.errors import KeyringLocked, PasswordDeleteError
 
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import MachineError, NotPossible, ProfileError
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile import keyring
 from holdfast.client.profile.head import new_key
@@ -107,7 +107,7 @@ def test_two_profiles_have_two_keys(tmp_path: Path, backend: FileKeyring) -> Non
 def test_profile_is_not_made_where_no_keyring_keeps_a_secret(tmp_path: Path, found: Any) -> None:
     weak = issubclass(found, FileKeyring)
     system.set_keyring(found(tmp_path / "weak") if weak else found())
-    with pytest.raises(ProfileError, match="no keyring") as caught:
+    with pytest.raises(MachineError, match="no keyring") as caught:
         made_in(tmp_path / "p")
     assert "--passphrase-file" in caught.value.way_out
     assert not (tmp_path / "p" / PROFILE_FILE).exists()
@@ -124,7 +124,7 @@ def test_chain_of_keyrings_stands_for_its_first_that_encrypts(
     assert backend.path.exists()
     assert not weak.path.exists()
     monkeypatch.setattr(chainer.ChainerBackend, "backends", [weak])
-    with pytest.raises(ProfileError, match="no keyring"):
+    with pytest.raises(MachineError, match="no keyring"):
         accounts.open_profile(tmp_path / "p")
 
 
@@ -140,7 +140,7 @@ def test_keyring_that_loses_what_it_is_given_is_found_out_before_a_profile_is_ma
 def test_locked_keyring_says_to_unlock_it(tmp_path: Path, backend: FileKeyring) -> None:
     made_in(tmp_path / "p").close()
     backend.is_locked = True
-    with pytest.raises(ProfileError, match="refused") as caught:
+    with pytest.raises(MachineError, match="refused") as caught:
         accounts.open_profile(tmp_path / "p")
     assert "Unlock" in caught.value.way_out
 
@@ -177,7 +177,7 @@ def test_another_profiles_key_does_not_open_this_one(tmp_path: Path, backend: Fi
 def test_refused_profile_leaves_no_key_behind(tmp_path: Path, backend: FileKeyring) -> None:
     made_in(tmp_path / "p").close()
     before = backend.path.read_text()
-    with pytest.raises(ProfileError, match="already"):
+    with pytest.raises(NotPossible, match="already"):
         made_in(tmp_path / "p")
     assert backend.path.read_text() == before
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.client.errors import ProfileBusy, ProfileError, WrongPassphrase
+from holdfast.client.errors import MachineError, NotPossible, ProfileBusy, ProfileError, RaceLost, WrongPassphrase
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.head import Head, new_key, read_head
 from holdfast.client.profile.state import Contact, Device, Generation, OfficerKeys, OpenCase, State, Trust, VaultKey
@@ -205,7 +205,7 @@ def test_hundreds_of_contacts_with_years_of_history_fit(tmp_path: Path) -> None:
 def test_state_too_long_to_be_read_again_is_refused_before_it_is_written(store: Store) -> None:
     account = with_contacts(store)
     account.state.chain = [bytes(1000)] * 2500
-    with pytest.raises(ProfileError, match="full"):
+    with pytest.raises(NotPossible, match="full"):
         account.save()
     assert accounts.Account(store).state.chain == full_state().chain
 
@@ -241,7 +241,7 @@ def test_every_file_of_the_profile_is_closed_to_others(tmp_path: Path) -> None:
 def test_profile_open_to_others_is_refused(tmp_path: Path) -> None:
     file_in(tmp_path / "p").close()
     (tmp_path / "p").chmod(0o755)
-    with pytest.raises(ProfileError, match="open to others"):
+    with pytest.raises(MachineError, match="open to others"):
         reopened(tmp_path / "p")
 
 
@@ -385,7 +385,7 @@ def test_short_passphrase_is_refused_before_anything_is_written(tmp_path: Path) 
 def test_profile_is_never_made_over_another(tmp_path: Path) -> None:
     made = file_in(tmp_path / "p")
     made.put("state", b"", secret("x"))
-    with pytest.raises(ProfileError, match="already"):
+    with pytest.raises(NotPossible, match="already"):
         file_in(tmp_path / "p")
     assert made.get("state", b"") == secret("x")
 
@@ -429,7 +429,7 @@ def test_profile_is_closed_to_others_while_a_process_holds_it_and_open_when_that
 def test_store_that_another_process_wrote_to_refuses_to_write_over_it(tmp_path: Path) -> None:
     first, second = file_in(tmp_path / "p"), reopened(tmp_path / "p")
     first.put("state", b"", secret("of the first"))
-    with pytest.raises(ProfileError, match="changed this profile"):
+    with pytest.raises(RaceLost, match="changed this profile"):
         second.put("state", b"", secret("of the second, made from older state"))
     first.put("state", b"", secret("of the first again"))
     assert second.get("state", b"") == secret("of the first again")
@@ -449,13 +449,13 @@ def test_full_disk_keeps_the_old_state(tmp_path: Path) -> None:
     def carry_on() -> None:
         with made.transaction():
             made.put("state", b"", SecretBytes(bytes(100)))
-            with contextlib.suppress(ProfileError):
+            with contextlib.suppress(MachineError):
                 made.put("session", b"bob", SecretBytes(bytes(100_000)))
             made.put("inbox", b"1", secret("what came after"))
 
-    with pytest.raises(ProfileError, match="full"):
+    with pytest.raises(MachineError, match="full"):
         write()
-    with pytest.raises(ProfileError, match="undone"):
+    with pytest.raises(MachineError, match="undone"):
         carry_on()
     assert made.keys("inbox") == []
     made._connection.execute("PRAGMA max_page_count = 1000000")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, NotYet, Problem, ProfileError, TrustRefused
 from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case, vetoes
@@ -56,7 +56,7 @@ def test_any_end_frees_the_device_and_its_secrets_go(ended: str, world: Members,
         world.server.instead[f"GET cases/{first.case_id}"] = lambda _body: refused(404, "not-found")
     else:
         world.server.cases[str(first.case_id)]["state"] = ended
-        with pytest.raises(ProfileError, match=ended) as said:
+        with pytest.raises(NotPossible, match=ended) as said:
             by_case.collect(tablet)
         assert "holdfast recover escrow open" in said.value.way_out
         assert tablet.state.case is None
@@ -86,7 +86,7 @@ def test_keys_of_a_case_that_the_server_does_not_know_for_a_while_are_kept(
     kept = tablet.state.case
     acts = {"status": lambda: by_case.status(tablet), "collect": lambda: by_case.collect(tablet)}
     world.server.instead[f"GET cases/{opened.case_id}"] = lambda _body: refused(404, "not-found")
-    with pytest.raises(ProfileError, match="no such case") as said:
+    with pytest.raises(NotPossible, match="no such case") as said:
         acts[act]()
     assert "holdfast recover escrow cancel" in said.value.way_out
     assert tablet.state.case == kept
@@ -123,7 +123,7 @@ def test_case_of_which_nothing_is_left_frees_the_device(state: str, by: str, wor
     if by == "cancel":
         assert by_case.cancel(tablet, reason="too late") == (opened.case_id, state)
     else:
-        with pytest.raises(ProfileError, match="left to collect") as said:
+        with pytest.raises(NotPossible, match="left to collect") as said:
             by_case.collect(tablet)
         assert "free to ask anew" in said.value.way_out
     assert tablet.state.case is None
@@ -137,7 +137,7 @@ def test_account_may_still_begin_again_once_what_was_collected_is_destroyed(worl
         world.approve(index, opened)
     words = by_case.collect(tablet).words
     world.server.cases[str(opened.case_id)]["state"] = "collected"
-    with pytest.raises(ProfileError, match="open on this device already") as said:
+    with pytest.raises(NotPossible, match="open on this device already") as said:
         by_case.collect(tablet)
     assert "recover escrow finish" in said.value.way_out
     assert by_case.status(tablet).identity_words == words
@@ -157,7 +157,7 @@ def test_disclosure_that_ended_before_it_was_collected_frees_the_device(
         world.approve(index, opened)
     world.now += 10 * DAY
     if by == "collect":
-        with pytest.raises(ProfileError, match="has ended already"):
+        with pytest.raises(NotPossible, match="has ended already"):
             by_case.collect(bob)
     if by == "cancel":
         by_case.cancel(bob, reason="too late")
@@ -170,7 +170,7 @@ def test_device_keys_stay_while_a_case_is_open(world: Members, tmp_path: Path) -
     """What is released is for the device as it asked: under other keys the server would not know it."""
     alice = world.depositor(tmp_path)
     by_case.open_case(alice, reason="lost the other", purpose="recovery", subject=ALICE)
-    with pytest.raises(ProfileError, match="case open") as said:
+    with pytest.raises(NotPossible, match="case open") as said:
         rotation.rotate(alice, [rotation.DEVICE], reason=Reason.USER_REQUEST)
     assert "recover escrow cancel" in said.value.way_out
     # The rest of the keys may go: they have no part in the case.
@@ -181,7 +181,7 @@ def test_device_keys_stay_while_a_case_is_open(world: Members, tmp_path: Path) -
     world.server.instead[f"POST users/{alice.user_text}/chain"] = lambda _body: refused(503, "unavailable")
     with pytest.raises(Problem):
         rotation.rotate(alice, [rotation.DEVICE], reason=Reason.USER_REQUEST)
-    with pytest.raises(ProfileError, match="being replaced"):
+    with pytest.raises(NotPossible, match="being replaced"):
         by_case.open_case(alice, reason="lost the other", purpose="recovery", subject=ALICE)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client.errors import NotYet, ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, NotYet, RaceLost, WrongInput
 from holdfast.client.escrow import archive
 from holdfast.client.identity import contacts, device
 from holdfast.client.messages import letters as mail
@@ -76,7 +76,7 @@ def test_password_brings_the_account_to_a_new_device_and_rotates_everything(worl
     assert {one.kind for one in done.needs} == {"password", "phrase"}
     assert done.missing == []
     assert tablet.state.contacts[BOB].entries == laptop.state.contacts[BOB].entries
-    with pytest.raises(TrustRefused, match="closed"):
+    with pytest.raises(NotPossible, match="closed"):
         by_door.by_password(new_device(world, name="another"), PASSWORD)
 
 
@@ -241,17 +241,17 @@ def test_finish_refuses_a_device_that_is_not_the_accounts(world: Members) -> Non
     owner_of_everything(world)
     bob = world.enrolled(BOB)
     tablet = new_device(world)
-    with pytest.raises(ProfileError, match="No door was opened"):
+    with pytest.raises(NotPossible, match="No door was opened"):
         by_door.finish(tablet)
     by_door.by_password(tablet, PASSWORD)
     for wrong in (bob.device.id, tablet.device.id):
-        with pytest.raises(ProfileError, match="not a device to revoke"):
+        with pytest.raises(WrongInput, match="not a device to revoke"):
             by_door.finish(tablet, lost=[UUID(bytes=wrong)])
 
 
 def test_device_that_holds_the_account_does_not_recover_it(world: Members) -> None:
     laptop = owner_of_everything(world)
-    with pytest.raises(ProfileError, match="holds your account already"):
+    with pytest.raises(NotPossible, match="holds your account already"):
         by_door.by_password(laptop, PASSWORD)
 
 
@@ -260,7 +260,7 @@ def test_export_file_under_another_vault_key_is_used_only_on_request(world: Memb
     data = export.write(laptop, password=FILE_PASSWORD, cost=CHEAP)
     vault.begin_epoch(laptop, key=SecretBytes(bytes(range(32))), epoch=2)
     tablet = new_device(world)
-    with pytest.raises(ProfileError, match="another key"):
+    with pytest.raises(NotPossible, match="another key"):
         by_door.by_export(tablet, data, password=FILE_PASSWORD)
     assert not len(tablet.state.identity_seed)
     by_door.by_export(tablet, data, password=FILE_PASSWORD, without_vault=True)
@@ -275,7 +275,7 @@ def test_revoked_device_finishes_nothing(world: Members) -> None:
     by_door.finish(tablet, lost=[UUID(bytes=laptop.device.id)])
     vault.chain_of(laptop)
     assert not by_door.is_unfinished(laptop)
-    with pytest.raises(ProfileError, match="No door was opened"):
+    with pytest.raises(NotPossible, match="No door was opened"):
         by_door.finish(laptop)
 
 
@@ -296,7 +296,7 @@ def test_door_is_opened_again_when_the_account_changed_before_the_end(world: Mem
     tablet = new_device(world)
     by_door.by_password(tablet, PASSWORD)
     rotation.rotate(laptop, {"identity"}, reason=Reason.SCHEDULE)
-    with pytest.raises(ProfileError, match="changed since") as refused:
+    with pytest.raises(RaceLost, match="changed since") as refused:
         by_door.finish(tablet)
     assert "Open the door again" in refused.value.way_out
     by_door.by_password(tablet, PASSWORD)

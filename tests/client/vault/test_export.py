@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import TrustRefused, WrongInput
 from holdfast.client.escrow import archive
 from holdfast.client.identity import chains, device
 from holdfast.client.profile.account import Account
@@ -106,21 +106,21 @@ def test_password_of_a_file_is_its_own(world: Members) -> None:
     tablet = new_device(world)
     with pytest.raises(doors.WrongPassword, match="file"):
         export.open_file(tablet, data, password=SecretBytes(b"the password of a vault"))
-    with pytest.raises(ProfileError, match="14 characters"):
+    with pytest.raises(WrongInput, match="14 characters"):
         export.write(account, password=SecretBytes(b"short"), cost=CHEAP)
 
 
 def test_file_of_another_person_is_refused(world: Members) -> None:
     bob = world.enrolled(BOB)
     world.enrolled(ALICE)
-    with pytest.raises(TrustRefused, match="another person"):
+    with pytest.raises(WrongInput, match="another person"):
         export.open_file(new_device(world), written(bob), password=FILE_PASSWORD)
 
 
 @pytest.mark.parametrize("junk", [b"", b"holdfast export 2\n", MAGIC, MAGIC + b"\xa0", b"\x00" * 100])
 def test_what_is_no_export_file_is_said_to_be_none(world: Members, junk: bytes) -> None:
     world.enrolled(ALICE)
-    with pytest.raises(ProfileError, match="not an export file"):
+    with pytest.raises(WrongInput, match="not an export file"):
         export.open_file(new_device(world), junk, password=FILE_PASSWORD)
 
 
@@ -129,7 +129,7 @@ def test_file_with_another_door_or_vault_is_refused(world: Members) -> None:
     first, second = ExportFile.parse(written(account)), ExportFile.parse(written(account))
     tablet = new_device(world)
     for field, value in ((2, second.vault), (4, second.door)):
-        with pytest.raises(ProfileError, match="not an export file"):
+        with pytest.raises(WrongInput, match="not an export file"):
             export.open_file(tablet, changed(first.encode(), field, value), password=FILE_PASSWORD)
 
 

@@ -10,7 +10,16 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client.errors import AnswerRefused, NotYet, PeerChanged, Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import (
+    AnswerRefused,
+    NotPossible,
+    NotYet,
+    PeerChanged,
+    Problem,
+    TrustRefused,
+    WrongInput,
+    WrongWords,
+)
 from holdfast.client.escrow import archive
 from holdfast.client.identity import contacts, device
 from holdfast.client.messages import letters, messages
@@ -111,7 +120,7 @@ def test_impossible_sets_are_refused(world: Members, people: tuple[bytes, ...], 
     alice = world.enrolled(ALICE)
     for one in (BOB, CAROL):
         world.enrolled(one)
-    with pytest.raises(ProfileError, match="cannot be"):
+    with pytest.raises(WrongInput, match="cannot be"):
         trusted.choose(alice, people, k=k)
     assert world.server.doors == {}
 
@@ -236,7 +245,7 @@ def test_request_waits_for_k_contacts_and_opens_the_vault(world: Members) -> Non
     done = share_requests.gather(tablet)
     assert done.blamed == []
     assert tablet.identity_key.public == alice.identity_key.public
-    with pytest.raises(ProfileError, match="has not asked"):
+    with pytest.raises(NotPossible, match="has not asked"):
         share_requests.gather(tablet)
 
 
@@ -283,7 +292,7 @@ def test_live_device_hears_of_a_request_and_its_veto_ends_it(world: Members) -> 
     (pending,) = share_requests.requests(alice)
     assert (pending.device, pending.answered) == (tablet.device.id, 2)
     share_requests.veto(alice, pending.request_id)
-    with pytest.raises(ProfileError, match="vetoed") as refused:
+    with pytest.raises(NotPossible, match="vetoed") as refused:
         share_requests.gather(tablet)
     assert "objected" in refused.value.way_out
     with pytest.raises(Problem):
@@ -309,7 +318,7 @@ def test_withdrawn_request_destroys_its_key_and_can_be_made_again(world: Members
     tablet = new_device(world)
     first = share_requests.open_request(tablet)
     share_requests.cancel_request(tablet)
-    with pytest.raises(ProfileError, match="has not asked"):
+    with pytest.raises(NotPossible, match="has not asked"):
         share_requests.request_status(tablet)
     assert share_requests.open_request(tablet).code != first.code
 
@@ -320,7 +329,7 @@ def test_request_whose_answer_was_lost_is_sent_again_as_it_was(world: Members) -
     world.server.lies["POST recovery/contacts/requests"] = lambda _answer: {"nonsense": 1}
     with pytest.raises(AnswerRefused):
         share_requests.open_request(tablet)
-    with pytest.raises(ProfileError, match="has not asked"):
+    with pytest.raises(NotPossible, match="has not asked"):
         share_requests.gather(tablet)
     world.server.lies.clear()
     share_requests.open_request(tablet)
@@ -330,7 +339,7 @@ def test_request_whose_answer_was_lost_is_sent_again_as_it_was(world: Members) -
 
 def test_account_without_contacts_asks_nobody(world: Members) -> None:
     world.enrolled(ALICE)
-    with pytest.raises(ProfileError, match="no trusted contacts"):
+    with pytest.raises(NotPossible, match="no trusted contacts"):
         share_requests.open_request(new_device(world))
 
 
@@ -375,7 +384,7 @@ def test_contact_whose_share_is_of_an_older_set_is_told_so(world: Members) -> No
     trusted.reshare(alice)
     world.server.mailboxes[people[BOB].device_text].clear()
     asked = share_requests.open_request(new_device(world))
-    with pytest.raises(ProfileError, match="no share of the set"):
+    with pytest.raises(NotPossible, match="no share of the set"):
         share_requests.give(people[BOB], asked.request_id, code=asked.code)
 
 
@@ -420,7 +429,7 @@ def test_expired_request_is_not_answered(world: Members) -> None:
     _alice, people = befriended(world)
     asked = share_requests.open_request(new_device(world))
     at(world, people[BOB], NOW + 4 * DAY)
-    with pytest.raises(ProfileError, match="expired"):
+    with pytest.raises(NotPossible, match="expired"):
         share_requests.give(people[BOB], asked.request_id, code=asked.code)
 
 

@@ -8,7 +8,7 @@ import dataclasses
 
 import pytest
 
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import NotPossible, ProfileError, TrustRefused
 from holdfast.client.escrow import archive
 from holdfast.client.identity import chains, contacts, device
 from holdfast.client.messages import letters
@@ -175,7 +175,7 @@ def test_new_epoch_closes_the_doors_before_it_and_keeps_the_contents(world: Memb
     assert (account.state.vault.epoch, account.state.vault.key) == (2, key)
     assert [one.number for one in contents_on_server(world, account).generations] == [1]
     assert doors.list_closed(account) == ["password"]
-    with pytest.raises(TrustRefused, match="closed"):
+    with pytest.raises(NotPossible, match="closed"):
         doors.open_with_password(world.enrolled(ALICE), password=PASSWORD)
 
 
@@ -440,3 +440,44 @@ def test_name_of_a_device_that_cannot_be_had_holds_up_no_vault(world: Members) -
     world.server.lies[f"GET devices/{second.device_text}"] = lambda answer: {**answer, "device_statement": statement}
     with pytest.raises(TrustRefused):
         vault.save(first)
+
+
+@pytest.mark.parametrize("ask", ["load", "find", "save"])
+@pytest.mark.parametrize("what", ["a new archive key", "another identity key"])
+def test_race_with_ones_own_other_device_is_no_attack(what: str, ask: str, world: Members) -> None:
+    """The other device writes chain and vault between this one's reading of the chain and of the vault."""
+    laptop = world.enrolled(ALICE)
+    doors.set_password(laptop, PASSWORD, cost=CHEAP)
+    phone = world.another(laptop)
+    letters.fetch(phone)
+    doors.open_with_password(phone, password=PASSWORD)
+
+    def meanwhile(answer: dict[str, object]) -> dict[str, object]:
+        del world.server.lies["GET vault"]
+        if what == "a new archive key":
+            archive.new_generation(phone)
+        else:
+            new = SigningKey.generate()
+            vault.save(phone, next_identity=new.seed())
+            chains.append(
+                phone,
+                lambda state: [
+                    chain_author.rotate_key(state, by=phone.author(state), new_aik=new, reason=Reason.SCHEDULE)
+                ],
+            )
+            phone.state.identity_seed = new.seed()
+        vault.save(phone)
+        found = world.server.get_vault(phone.device_text, {}, {})[1]
+        assert isinstance(found, dict)
+        return found
+
+    world.server.lies["GET vault"] = meanwhile
+    asks = {
+        "load": lambda: vault.load(laptop),
+        "find": lambda: vault.find(laptop),
+        "save": lambda: (archive.new_generation(laptop), vault.load(laptop), vault.save(laptop)),
+    }
+    asks[ask]()
+    assert "GET vault" not in world.server.lies
+    if ask == "load":
+        assert laptop.chain.head == phone.chain.head

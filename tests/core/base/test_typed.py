@@ -150,14 +150,24 @@ def test_enrolment_code_with_hyphens_reads_the_same_however_they_are_drawn() -> 
         assert EnrolmentCode.parse(spell(code.text())) == code
 
 
+def is_slip(text: str) -> bool:
+    """Tell whether a text is refused as a slip, before any of its fields is read."""
+    try:
+        EnrolmentCode.parse(text)
+    except Mistyped:
+        return True
+    except Malformed:
+        return False
+    return False
+
+
 @pytest.mark.parametrize("at", range(len(CODE.text())))
 def test_enrolment_code_with_one_other_letter_is_a_slip_and_no_code(at: int) -> None:
     text = CODE.text()
     for other in ("A", "z", "7"):
         if text[at] == other or (at < 4 and text[at].lower() == other.lower()):
             continue
-        with pytest.raises(Mistyped):
-            EnrolmentCode.parse(text[:at] + other + text[at + 1 :])
+        assert is_slip(text[:at] + other + text[at + 1 :])
 
 
 def test_enrolment_code_that_is_not_whole_or_has_more_is_a_slip() -> None:
@@ -299,6 +309,13 @@ def with_form(form: bytes) -> bytes:
     return head.seal(KEY, password_door._key(head, stretching, SecretBytes(form)))
 
 
+def opens(door: bytes, text: str) -> bool:
+    try:
+        return open_password_door(door, password=SecretBytes(text.encode()), owner=OWNER) == KEY
+    except UnwrapFailed:
+        return False
+
+
 EXISTING = {
     "a byte order mark in it": "\ufeffcorrect horse battery",
     "a space at the end": "correct horse battery ",
@@ -315,9 +332,8 @@ EXISTING = {
 def test_door_of_a_password_that_exists_opens_as_it_was_typed_then(case: str) -> None:
     text = EXISTING[case]
     door = with_form(unicodedata.normalize("NFKC", text).encode())
-    assert open_password_door(door, password=SecretBytes(text.encode()), owner=OWNER) == KEY
-    with pytest.raises(UnwrapFailed):
-        open_password_door(door, password=SecretBytes(b"another correct horse"), owner=OWNER)
+    assert opens(door, text)
+    assert not opens(door, "another correct horse")
 
 
 @pytest.mark.parametrize("case", EXISTING)
