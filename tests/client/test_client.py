@@ -10,7 +10,16 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from holdfast.client.errors import ConsentNeeded, NotPossible, NotYet, Problem, ProfileError, TrustRefused, Unreachable
+from holdfast.client.errors import (
+    ConsentNeeded,
+    NotPossible,
+    NotYet,
+    Problem,
+    ProfileError,
+    TrustRefused,
+    Unreachable,
+    WrongInput,
+)
 from holdfast.client.escrow import archive, escrow
 from holdfast.client.identity import chains, contacts, device, key_log
 from holdfast.client.messages import bundles, prekeys
@@ -92,7 +101,7 @@ def test_enrolment_refused_by_the_server_stays_refused(world: Members) -> None:
 
 def test_code_of_another_person_is_refused(world: Members) -> None:
     account = world.profile(ALICE)
-    with pytest.raises(ProfileError, match="another person"):
+    with pytest.raises(WrongInput, match="another person"):
         device.enrol(account, world.server.code(BOB), name="laptop")
 
 
@@ -298,7 +307,7 @@ def test_any_device_of_the_person_withdraws_a_case_by_its_id_and_keeps_its_own(w
 def test_refused_case_leaves_no_keys_behind(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet = world.enrolled(ALICE)
-    with pytest.raises(ProfileError, match="purpose"):
+    with pytest.raises(WrongInput, match="purpose"):
         by_case.open_case(tablet, reason="x", purpose="curiosity", subject=ALICE)
     honest = world.server._answer
 
