@@ -135,7 +135,7 @@ def say(account: Account, said: Word) -> None:
         signed = sign(state.to_payload(), purpose=Purpose.OFFICER_STATE, key=keys.signing)
         # As everybody else will: what does not hold is not sent.
         verify_officer_state(signed, said.policy)
-    except HoldfastError as error:
+    except (HoldfastError, ValueError) as error:  # a ValueError of what its own reader would refuse
         raise NotPossible(f"This cannot be signed: {error}.") from error
     account.api.post("escrow/officer-states", {"statement": b64u(signed.encode())})
 

@@ -204,7 +204,7 @@ def _drafted(account: Account, made: Policy) -> Proposal:
     try:
         payload = made.to_payload()
         made = Policy.from_payload(payload)
-    except HoldfastError as error:
+    except (HoldfastError, ValueError) as error:  # a ValueError of what its own reader would refuse
         raise WrongInput(
             f"No policy can be so: {error}.", way_out="See: holdfast officer policy propose --help"
         ) from error

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client.errors import AnswerRefused, Problem, ProfileError, TrustRefused
+from holdfast.client.errors import AnswerRefused, Problem, RaceLost, TrustRefused
 from holdfast.client.escrow import archive
 from holdfast.client.identity import chains, contacts, evidence, tenant
 from holdfast.client.identity.chains import ForkSeen
@@ -158,7 +158,7 @@ def test_device_with_an_old_identity_key_is_told_so_before_anything_is_sent(worl
     phone = world.enrolled(ALICE)
     phone.state.identity_seed = SigningKey.generate().seed()
     posted = len(world.server.posted(f"users/{text(ALICE)}/chain"))
-    with pytest.raises(ProfileError, match="does not follow"):
+    with pytest.raises(RaceLost, match="does not follow"):
         archive.new_generation(phone)
     assert len(world.server.posted(f"users/{text(ALICE)}/chain")) == posted
     assert laptop.chain.generations == ()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.client.errors import ProfileError, WordsNeeded, WrongInput, WrongWords
+from holdfast.client.errors import NotPossible, ProfileError, WordsNeeded, WrongInput, WrongWords
 from holdfast.client.officers import hearing, officer
 from holdfast.client.officers.officer import CaseView
 from holdfast.client.profile.account import Account
@@ -138,5 +138,5 @@ def test_case_without_a_reason_is_neither_asked_for_nor_approved(
     opened = by_case.open_case(tablet, reason=" ", purpose="recovery", subject=ALICE)
     account, view = world.seen(1, opened.case_id)
     assert "no reason" in view.why_not
-    with pytest.raises(ProfileError, match="no reason"):
+    with pytest.raises(NotPossible, match="no reason"):
         officer.approve(account, view, heard=heard(account, view.words), identity_check="a call")

@@ -274,7 +274,7 @@ def test_door_of_the_vault_is_not_opened_as_one_of_the_section(
         value: Any = decode(unb64u(blob))
         blob = b64u(encode({**value, 2: "officers-password"}))
     world.server.section_doors[text(CAROL)]["password"]["blob"] = blob
-    with pytest.raises(TrustRefused):
+    with pytest.raises(WrongPassword):
         section_doors.open_with_passphrase(carol, PASSPHRASE)
     # And the other way round, for a device that brings the account back.
     world.server.doors[text(CAROL)]["phrase"] = world.server.section_doors[text(CAROL)]["phrase"]["blob"]

@@ -128,7 +128,7 @@ def test_lost_device_knows_nothing_of_the_new_keys(world: Members, dan: Account)
     with pytest.raises(WrongPassword):
         section_doors.open_with_passphrase(tablet, PASSPHRASE)
     world.server.section_doors[text(dan.user)]["password"]["blob"] = old
-    with pytest.raises(TrustRefused):
+    with pytest.raises(WrongPassword):
         section_doors.open_with_passphrase(tablet, PASSPHRASE)
     section_doors.open_with_phrase(tablet, NEW_PHRASE)
 

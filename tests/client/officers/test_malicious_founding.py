@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client.errors import ClientError, NotPossible, Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import ClientError, NotPossible, Problem, ProfileError, TrustRefused, WrongInput, WrongWords
 from holdfast.client.identity import device, tenant
 from holdfast.client.officers import proposals, section_doors
 from holdfast.client.officers.proposals import Proposal
@@ -168,7 +168,7 @@ def test_keys_in_ones_own_row_are_not_signed(founding: Founding) -> None:
 
 def test_proposal_that_is_withheld_is_not_there_and_pins_nothing(founding: Founding) -> None:
     founding.world.server.proposals.clear()
-    with pytest.raises(ProfileError, match="No such proposal is open"):
+    with pytest.raises(WrongInput, match="No such proposal is open"):
         proposals.find_proposal(founding.carol)
     founding.nothing_was_signed()
 

@@ -185,7 +185,7 @@ def test_file_of_a_policy_names_the_row_and_the_key_at_fault(world: Members) -> 
         with pytest.raises(WrongInput, match=said):
             whole_policy.read(json.dumps({"policy": whole | {"officers": changed}}))
     for text in ("", "[]", "{}", '{"policy": 1}', '{"policy": {}, "policy": {}}', '{"policy": NaN}'):
-        with pytest.raises(ProfileError):
+        with pytest.raises(WrongInput):
             whole_policy.read(text)
 
 
@@ -553,7 +553,7 @@ def test_founding_under_another_root_than_the_codes_is_not_signed(world: Members
 def test_founding_policy_says_all_of_its_terms(world: Members) -> None:
     people = founders(world)
     for changes, why in (({"delay": None}, "delay"), ({"release_keys": None}, "release"), ({"m": None}, "how many")):
-        with pytest.raises(ProfileError, match=why):
+        with pytest.raises(WrongInput, match=why):
             proposals.draft(people[0][0], founding_wanted(people, **changes))
 
 

@@ -29,11 +29,14 @@ class Counting:
         self.kept: dict[str, Kept] = {}
         self.lie: Callable[[Answered], str] = lambda answered: answered.text
         self.is_lost = False
+        self.is_away = False
 
     def transport(self) -> httpx2.MockTransport:
         return httpx2.MockTransport(self._answer)
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        if self.is_away:
+            raise httpx2.ConnectError("nobody there")
         answer = self._inner.handle_request(request)
         if TURN not in request.headers:
             return answer
@@ -128,12 +131,13 @@ def test_profile_that_was_put_back_is_told_once_and_goes_on(store: MemoryStore, 
 
 def test_lost_answers_and_openings_without_a_network_are_no_copies(store: MemoryStore, counting: Counting) -> None:
     opened(store, counting)
-    counting.is_lost = True
-    for _ in range(3):
-        opened(store, counting)
-    counting.is_lost = False
-    for _ in range(3):
-        assert not opened(store, counting).is_copy_found
+    for is_lost, is_away in [(True, False), (False, True), (True, False), (False, True)]:
+        counting.is_lost, counting.is_away = is_lost, is_away
+        for _ in range(2):
+            opened(store, counting)
+        counting.is_lost = counting.is_away = False
+        for _ in range(2):
+            assert not opened(store, counting).is_copy_found
 
 
 def test_break_whose_answer_was_lost_is_told_by_the_next(store: MemoryStore, counting: Counting) -> None:
