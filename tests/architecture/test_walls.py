@@ -223,7 +223,7 @@ def test_rooms_of_the_client_are_entered_by_their_doors() -> None:
 def test_only_the_transport_speaks_http() -> None:
     """FAULTS S5: it builds every address from the profile's server, so no answer can name where a secret goes.
 
-    `pace` is the network under it, and makes no request.
+    `pace` is the network under it, and makes no request; `failures` names what went wrong in it.
     """
     speakers = {
         name
@@ -231,7 +231,7 @@ def test_only_the_transport_speaks_http() -> None:
         for one in imported(tree)
         if one.startswith(("http", "urllib.", "socket", "ssl", "requests", "aiohttp", "ftplib", "asyncio"))
     }
-    server = {f"holdfast/client/server/{name}.py" for name in ("transport", "pace")}
+    server = {f"holdfast/client/server/{name}.py" for name in ("transport", "pace", "failures")}
     assert speakers <= {*server, "holdfast/client/profile/account.py"}
     # The account hands on a transport that tests bring, and makes nothing of the library itself.
     account = ast.parse((PROJECT / "holdfast/client/profile/account.py").read_text())

@@ -51,6 +51,7 @@ _LOST: Final = "lost"
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed", _LOST})
 # Codes (HTTP) of refusals that say nothing of the act: not signed in, under way, too many.
 _PASSING: Final = frozenset({401, 408, 409, 425, 429})
+_TOO_FEW: Final = "too-few-officers"  # the one conflict that says for sure that no case was opened
 _COLLECTED: Final = frozenset({"collected", "rotated", "sealed"})
 _MAX_RELEASE: Final = 16 * 1024 * 1024  # bytes: every record that a case may name, with all its shares
 _ASK_ANEW: Final = "This device is free to ask anew: holdfast recover escrow open"
@@ -205,7 +206,7 @@ def open_case(
     except Problem as problem:
         # A refusal opened nothing. After a fault of the server's, or what refuses the second of two attempts, the case
         # may stand, and these are its only keys.
-        if problem.status < 500 and problem.status not in _PASSING:
+        if problem.code == _TOO_FEW or (problem.status < 500 and problem.status not in _PASSING):
             _forget(account)
         raise
     ids = [UUID(bytes=deposit_id) for deposit_id, _ in named]

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import NotPossible, NotYet, Problem, TrustRefused, WrongWords
 from holdfast.client.identity import contacts
-from holdfast.client.messages import inbox
+from holdfast.client.messages import messages
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.client.vault import doors, trusted, vault
@@ -303,7 +303,7 @@ def _held_for(account: Account, asked: Sequence[ShareRequest]) -> set[bytes]:
     if {request.manifest_hash for request in asked} <= held():
         return held()
     # All of the mailbox: a letter may stand behind more messages than come at once.
-    inbox.collect(account)
+    messages.receive(account)
     trusted.take_shares(account)
     return held()
 

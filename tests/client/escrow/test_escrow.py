@@ -21,7 +21,8 @@ from holdfast.client.server.transport import Clock
 from holdfast.client.vault import pairing, vault
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.crypto.keys import RecipientRsaKey
-from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.escrow.archive import new_archive_key
+from holdfast.core.escrow.deposit import Deposit, archive_key_commitment
 from holdfast.core.identity.policy import NEVER
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
@@ -401,8 +402,8 @@ def test_archive_key_that_was_made_and_never_announced_is_no_attack(world: Membe
     """A device was stopped between the two: the key is under nothing, and the rest goes into escrow."""
     alice = world.depositor(tmp_path)
     alice.state.generations[0].deposit_id = b""
-    key = archive.new_archive_key()
-    alice.state.generations.append(Generation(2, key, NOW, archive.archive_key_commitment(2, key)))
+    key = new_archive_key()
+    alice.state.generations.append(Generation(2, key, NOW, archive_key_commitment(2, key)))
     alice.save()
     assert [one.number for one in escrow.deposit_missing(alice)] == [1]
 
@@ -413,8 +414,8 @@ def test_archive_key_of_a_lost_race_encrypts_nothing(world: Members, tmp_path: P
     phone = world.another(alice)
     phone.state.identity_seed = alice.state.identity_seed
     announced = archive.new_generation(phone)
-    key = archive.new_archive_key()
-    own = Generation(announced.number, key, NOW, archive.archive_key_commitment(announced.number, key))
+    key = new_archive_key()
+    own = Generation(announced.number, key, NOW, archive_key_commitment(announced.number, key))
     alice.state.generations.append(own)
     alice.save()
     with pytest.raises(RaceLost, match="Another device"):
