@@ -112,6 +112,7 @@ def test_up_is_process_1_of_a_uid_without_a_name_or_a_home(installed: Installati
         assert log.read_text().rstrip().endswith("Stopped.")
     finally:
         outside.kill()
+        outside.wait()
 
 
 @pytest.mark.parametrize("role", ["worker", "release"])
@@ -130,4 +131,5 @@ def test_process_1_ends_by_sigterm_while_it_waits_for_its_database(role: str, pl
         assert outside.wait(timeout=10) == 128 + signal.SIGTERM
     finally:
         outside.kill()
+        outside.wait()
     assert "Traceback" not in log.read_text()
