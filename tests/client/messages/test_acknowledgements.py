@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from holdfast.client import standing
 from holdfast.client.errors import Problem
 from holdfast.client.identity import key_log, peers
 from holdfast.client.messages import messages, prekeys, renewals, sent
@@ -228,6 +229,38 @@ def test_copies_for_own_devices_are_sent_again_as_well(world: Members) -> None:
     assert sorted(talk(phone, alice)) == [b"a copy of mine", b"a copy of mine too"]
     assert sorted(talk(bob, phone, alice)) == [b"a copy of mine", b"a copy of mine too"]
     assert [account for account in (alice, bob, phone) if talk(account)] == []
+
+
+def test_four_devices_that_were_all_put_back_come_to_rest_with_sessions_that_are_alive(world: Members) -> None:
+    alice, bob = met(world)
+    people = [alice, world.another(alice), bob, world.another(bob)]
+
+    def write(word: str) -> list[bytes]:
+        written = [f"{word} {number}".encode() for number in range(4)]
+        for account, body in zip(people, written, strict=True):
+            messages.send(account, BOB if account.user == ALICE else ALICE, body)
+        return written
+
+    write("before")
+    talk(*people)
+    copies = [world.copied(account) for account in people]
+    for number in range(2):
+        write(f"after the copies, {number}")
+        talk(*people)
+    people = [world.put_back(copy) for copy in copies]
+    # All four hold dead sessions with the three others, and write into them.
+    written = write("into dead sessions")
+    before = control_messages(world)
+    assert sorted(talk(*people, rounds=6)) == sorted(written * 3)
+    # Per pair two sessions at most, their answers, what is sent again, and its confirmations.
+    assert control_messages(world) - before < 100
+    for word in ("and on", "and on again"):
+        written = write(word)
+        assert sorted(talk(*people)) == sorted(written * 3)
+    before = control_messages(world)
+    talk(*people, rounds=3)
+    assert control_messages(world) == before
+    assert sum(map(kept, people)) == 0
 
 
 def test_recipient_is_told_what_was_not_read_and_that_it_comes_again(world: Members) -> None:
@@ -477,3 +510,16 @@ def test_looking_with_a_dead_session_cut_at_any_moment_loses_and_repeats_nothing
         assert kept(scene.others[0]) == kept(bob) == 0
 
     assert cuts.sweep(scenes(), act, check, step=rounds(8, 1)) >= 20
+
+
+def test_recipient_is_told_of_whom_messages_were_dropped_with_a_device(world: Members) -> None:
+    alice = world.published(ALICE)
+    lost = str(UUID(bytes=b"a device revoked"))
+    said = {"event": "messages-dropped", "device_id": lost, "by": text(BOB), "messages": "3"}
+    world.server.notice(text(ALICE), said)
+    messages.receive(alice)
+    (told,) = [line for line in standing.of_kept(alice) if line.item == "notices"]
+    assert (
+        told.said == f"3 messages by {text(BOB)} waited for device {lost}, which was revoked, and were deleted unread."
+    )
+    assert "sent again by itself" in told.way_out
