@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from holdfast.client import maintenance
-from holdfast.client.errors import NotPossible, NotYet, ProfileError, TrustRefused, WrongInput
+from holdfast.client.errors import MachineError, NotPossible, NotYet, ProfileError, TrustRefused, WrongInput
 from holdfast.client.escrow import archive, disclosures
 from holdfast.client.escrow.disclosures import MAX_KEPT, Disclosure
 from holdfast.client.identity import key_log
@@ -139,10 +139,10 @@ def test_line_is_written_before_the_first_byte_of_the_plaintext(world: Members, 
     assert seen == [0]
 
     def full() -> None:
-        raise ProfileError("The disk is full.")
+        raise MachineError("The disk is full.")
 
     store.look = full
-    with pytest.raises(NotPossible, match="full"):
+    with pytest.raises(MachineError, match="full"):
         disclosures.decrypt_file(bob, kept.case_id, big, out / "again")
     assert [path.name for path in out.iterdir()] == ["read"]
     assert len(files(bob, kept, tmp_path)) == 1
@@ -215,7 +215,7 @@ def test_keys_are_gone_from_the_moment_of_the_end_and_the_manifest_is_closed(wor
     assert (len(manifest.files), manifest.is_closed) == (3, True)
     # A clock that is set back brings nothing back.
     world.now = NOW
-    with pytest.raises(ProfileError, match="has ended"):
+    with pytest.raises(NotPossible, match="has ended"):
         read(bob, kept, tmp_path, "late")
 
 
@@ -249,7 +249,7 @@ def test_disclosure_is_ended_by_hand_and_forgotten_only_after_its_manifest_was_w
         disclosures.forget(bob, kept.case_id)
     assert disclosures.end(bob, kept.case_id).is_ended
     assert disclosures.end(bob, kept.case_id).lines == 1
-    with pytest.raises(ProfileError, match="has ended"):
+    with pytest.raises(NotPossible, match="has ended"):
         read(bob, kept, tmp_path)
     with contextlib.suppress(OSError):
         disclosures.write_file(bob, kept.case_id, tmp_path / "nowhere" / "manifest")
