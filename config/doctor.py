@@ -261,7 +261,7 @@ def _kept(path: Path) -> Finding | None:
     try:
         found = path.stat()
     except FileNotFoundError:
-        return Finding("files", "wrong", f"there is no {path}", "Put it there: deploy/README.md, Accounts.")
+        return Finding("files", "wrong", f"there is no {path}", "Put it there: docs/operations.md, section 1.")
     except OSError as error:
         return Finding("files", "unseen", f"{path}: {error.strerror}", "Run it as root.")
     if found.st_uid != 0 or stat.S_IMODE(found.st_mode) & 0o077:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment files of deploy/README.md mean the same to systemd, to a shell and to the processes."""
+"""The environment files of docs/operations.md mean the same to systemd, to a shell and to the processes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from tests.checks import PROJECT
 
-README = (PROJECT / "deploy" / "README.md").read_text()
-LINE = re.compile(r"    ([A-Z][A-Z_]*)=(.*)", re.ASCII)
+PAGE = (PROJECT / "docs" / "operations.md").read_text()
+LINE = re.compile(r"((?:HOLDFAST|DJANGO)_[A-Z_]+)=(.*)", re.ASCII)
 # What a shell (POSIX, "Token Recognition") and systemd.exec(5), "EnvironmentFile=", both take as it stands: nothing of
 # these is expanded, ends a word, or is an escape. Anything else stands in single quotes, which both take off.
 PLAIN, QUOTED = re.compile(r"[A-Za-z0-9_./:@%+,=-]*", re.ASCII), re.compile(r"'([^'\n\\]*)'")
@@ -22,7 +22,7 @@ PLAIN, QUOTED = re.compile(r"[A-Za-z0-9_./:@%+,=-]*", re.ASCII), re.compile(r"'(
 
 def shown() -> list[tuple[str, str]]:
     """Return every line of an environment file that the page shows: the name, and the value as it is written there."""
-    return [match.groups() for line in README.splitlines() if (match := LINE.fullmatch(line))]  # type: ignore[misc]
+    return [match.groups() for line in PAGE.splitlines() if (match := LINE.fullmatch(line))]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("name", "written"), shown(), ids=lambda one: one[:40])

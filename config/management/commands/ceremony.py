@@ -176,6 +176,9 @@ class Command(BaseCommand):
                 options["hold"](options)
         except _REFUSALS as error:
             raise CommandError(written_out(str(error))) from error
+        except EOFError:
+            # At whatever it asked: a question, a word, a PIN.
+            raise CommandError("It ended where it asks, since nobody answers here. What it said was done is.") from None
 
     # The ceremonies.
 

@@ -57,6 +57,8 @@ class Command(BaseCommand):
                 self._change(**options)
         except (DomainError, CeremonyRefused) as error:
             raise CommandError(str(error)) from None
+        except EOFError:
+            raise CommandError("It ended where it asks, since nobody answers here. Nothing was changed.") from None
 
     def _change(self, *, act: str, name: str, **options: Any) -> None:
         if act == "remove":
