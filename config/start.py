@@ -46,7 +46,9 @@ def require_settings(default: str = "") -> str:
     """
     name = os.environ.get(_NAME) or default
     if not name:
-        refuse(f"{_NAME} is not set. On a server it is {PRODUCTION} (docs/operations.md). To try Holdfast out: make up.")
+        refuse(
+            f"{_NAME} is not set. On a server it is {PRODUCTION} (docs/operations.md). To try Holdfast out: make up."
+        )
     try:
         is_there = find_spec(name) is not None
     except (ImportError, ValueError):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine of its own for one test: namespaces in which a page for operators is followed as it stands.
 
-It has its own /etc, /opt, /run, /var/lib, /backup and network, and takes all else from the machine of the tests. On it are a
+It has its own /etc, /opt, /run, /var/lib, /var/backups and network, and takes all else from the machine of the tests. On it are a
 PostgreSQL server that speaks TLS only, as db.example, and the project in /opt/holdfast. What a unit of deploy/systemd
 says of a service's account, settings, credentials and directories is done here as systemd does it.
 """
@@ -33,6 +33,7 @@ mount --bind etc /etc
 mount --bind opt /opt
 mount --bind run /run
 mount --bind lib /var/lib
+mount --bind backup /var/backups
 mkdir -p /var/lib/nginx /run/lock
 echo "127.0.0.1 db.example mail.example holdfast.example" >> /etc/hosts
 cd /opt/holdfast
@@ -98,7 +99,7 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=120,
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}"
         return done.stdout
@@ -108,7 +109,10 @@ class Machine:
         unit = [line.partition("=") for path in _units(role) for line in path.read_text().splitlines() if "=" in line]
         credentials, state = f"/run/credentials/holdfast-{role}", f"/var/lib/holdfast-{role}"
         account = _all(unit, "User")[-1]
-        script = [f"install -d -m 700 -o {account} {credentials}", f"install -d -m 700 -o {account} -g {account} {state}"]
+        script = [
+            f"install -d -m 700 -o {account} {credentials}",
+            f"install -d -m 700 -o {account} -g {account} {state}",
+        ]
         for one in _all(unit, "LoadCredential"):
             name, _, path = one.replace("%j", role).partition(":")
             script.append(f"install -m 400 -o {account} {path} {credentials}/{name}")
