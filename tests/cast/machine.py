@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine of its own for one test: namespaces in which a page for operators is followed as it stands.
 
-It has its own /etc, /opt, /run, /var/lib, /var/backups and network, and takes all else from the machine of the tests. On it are a
-PostgreSQL server that speaks TLS only, as db.example, and the project in /opt/holdfast. What a unit of deploy/systemd
+It has its own /etc, /opt, /run, /var/lib, /var/backups and network, and all else of the machine of the tests. On it are
+a PostgreSQL server that speaks TLS only, as db.example, and the project in /opt/holdfast. What a unit of deploy/systemd
 says of a service's account, settings, credentials and directories is done here as systemd does it.
 """
 
@@ -48,11 +48,12 @@ echo "$LIBRARIES" | tr : '\n' > tests.pth
 """
 # Two certificates of one authority, whom everybody on this machine believes.
 _CERTIFY = r"""
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=Test authority" -keyout ca.key -out ca.pem
+new="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+openssl req -x509 $new -days 2 -subj "/CN=Test authority" -keyout ca.key -out ca.pem
 for name in db holdfast; do
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name.example" -keyout $name.key -out $name.csr
+    openssl req $new -subj "/CN=$name.example" -keyout $name.key -out $name.csr
     echo "subjectAltName=DNS:$name.example" > $name.ext
-    openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $name.ext -out $name.pem
+    openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile $name.ext -out $name.pem
 done
 cat ca.pem >> /etc/ssl/certs/ca-certificates.crt
 """
@@ -116,12 +117,13 @@ class Machine:
         for one in _all(unit, "LoadCredential"):
             name, _, path = one.replace("%j", role).partition(":")
             script.append(f"install -m 400 -o {account} {path} {credentials}/{name}")
-        script += [f"install -d -m 750 -o {account} -g {account} /run/{one}" for one in _all(unit, "RuntimeDirectory")]
+        own = f"-o {account} -g {account}"
+        script += [f"install -d -m 750 {own} /run/{one}" for one in _all(unit, "RuntimeDirectory")]
         self.run("\n".join(script))
         given = " ".join(_all(unit, "Environment")).replace("%d", credentials).replace("%j", role)
         files = [one.replace("%j", role) for one in _all(unit, "EnvironmentFile")]
         (program,) = _all(unit, "ExecStart")
-        # A file's settings win over the unit's own, and a later file's over an earlier one's, as systemd.exec(5) has it.
+        # A file's settings win over the unit's own, and a later file's over an earlier one's (systemd.exec(5)).
         began = f"set -a; {given}; {' '.join(f'. {one};' for one in files)} umask 077; cd /opt/holdfast; "
         began += f"exec setpriv --reuid {account} --regid {account} --init-groups --no-new-privs {program}"
         with (self.directory / f"{role}.log").open("ab") as log:
@@ -131,6 +133,10 @@ class Machine:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def ending(self, role: str) -> int:
+        """Wait until a service has ended, and return its status."""
+        return self.running.pop(role).wait(timeout=60)
 
     def stop_units(self, *roles: str) -> None:
         for role in roles:
@@ -180,8 +186,9 @@ def machine(directory: Path) -> Iterator[Machine]:
             yield made
         finally:
             made.stop_units(*made.running)
-            stop = f"setpriv --reuid postgres --regid postgres --clear-groups {CANDIDATES[0]}/pg_ctl -D {directory}/pg -m immediate stop"
-            subprocess.run(made.within("sh", "-c", f"nginx -s stop; {stop}"), capture_output=True, check=False)
+            stop = f"cd {shlex.quote(str(directory))}; nginx -s stop; setpriv --reuid postgres --regid postgres"
+            stop += f" --clear-groups {CANDIDATES[0]}/pg_ctl -D pg -m immediate stop"
+            subprocess.run(made.within("sh", "-c", stop), capture_output=True, check=False)
             holder.kill()
 
 

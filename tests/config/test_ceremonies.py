@@ -256,6 +256,32 @@ def test_pin_comes_from_a_descriptor_and_a_wrong_one_is_tried_once(begun: Instal
         assert pin.decode().strip() not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ceremony", "tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test"),
+        ("operator", "add", "petra", "--type"),
+    ],
+    ids=" ".join,
+)
+def test_question_that_nobody_answers_ends_in_a_sentence(initialised: Installation, command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", *command],
+        cwd=PROJECT,
+        env=initialised.environment | {"HOLDFAST_ROLE": "ceremony"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        # Without a terminal, which getpass would look for.
+        start_new_session=True,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert rows(initialised, "SELECT count(*) FROM tenants_tenant") == [(0,)]
+    assert rows(initialised, "SELECT count(*) FROM operators_operator") == [(0,)]
+
+
 class Typed:
     """A ceremony at a terminal, where a person types a PIN whenever they are asked for one."""
 

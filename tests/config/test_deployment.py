@@ -61,6 +61,16 @@ def test_check_refuses_in_words_and_writes_nothing(tmp_path: Path, changes: dict
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+def test_check_takes_a_rehearsal_on_softhsm_as_the_processes_do_and_says_so(tmp_path: Path) -> None:
+    environment = production(tmp_path) | SOFTHSM | {"HOLDFAST_REHEARSAL": "1"}
+    done = manage("check", "--deploy", **environment)
+    assert done.returncode == 0, done.stderr
+    assert "holdfast.W002" in done.stderr
+    status, said = check(tmp_path, **SOFTHSM, HOLDFAST_REHEARSAL="1")
+    assert status != 0, "who asks that there is no warning has one"
+    assert "holdfast.E005" not in said
+
+
 @pytest.mark.parametrize("command", ["migrate", "demo", "totp", "check", "help", "flush"])
 def test_no_command_runs_under_settings_that_nobody_named(command: str, tmp_path: Path) -> None:
     done = manage(command, HOLDFAST_STATE_DIR=str(tmp_path / "var"))

@@ -30,6 +30,7 @@ from hsm.errors import (
 )
 from hsm.runtime import Tokens, open_tokens
 from tests.cast.hsm import OWN, TENANT, Interposer
+from tests.checks import manage, production
 from tests.hsm.surgery import operate
 
 
@@ -443,3 +444,37 @@ def test_pin_is_read_without_what_editors_put_around_it(form: str, tmp_path: Pat
     assert PinFile(path).read().reveal() == b"7hQ-pin"
     with path.open("rb") as file:
         assert PinDescriptor(file.fileno()).read().reveal() == b"7hQ-pin"
+
+
+@pytest.mark.parametrize(
+    ("token", "services"),
+    [
+        ("root", "holdfast-web holdfast-worker holdfast-release"),
+        ("log", "holdfast-sequencer"),
+        ("escrow", "holdfast-release"),
+        ("ceremony", ""),
+    ],
+)
+def test_command_that_restores_says_what_to_do_next_in_production(
+    hsm_config: HsmConfig, tmp_path: Path, token: str, services: str
+) -> None:
+    token_file(hsm_config, token).write_bytes(b"")
+    server = tmp_path / "server"
+    server.mkdir()
+    environment = production(server) | {"HOLDFAST_HSM_HOME": str(hsm_config.home), "HOLDFAST_HSM_SOFTHSM": "true"}
+    done = manage("hsm_restore", token, **environment)
+    assert done.returncode == 0, done.stderr
+    assert token_file(hsm_config, token).stat().st_size
+    assert "make up" not in done.stdout
+    if services:
+        assert f"systemctl reset-failed {services}\n" in done.stdout
+        assert f"systemctl start {services}\n" in done.stdout
+    else:
+        assert "No service opens it" in done.stdout
+
+
+def test_command_that_restores_refuses_tokens_of_a_vendor(tmp_path: Path) -> None:
+    done = manage("hsm_restore", "root", **production(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "vendor's backup" in done.stderr
+    assert "Traceback" not in done.stderr

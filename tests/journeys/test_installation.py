@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from config.database_roles import PROCESSES
+from config.refusal import REFUSED
 from tests.cast.accounts import have_root_run
 from tests.cast.machine import ADMINISTRATOR, Machine, can_be_made, machine, wait_until
 from tests.cast.pages import Block, blocks
@@ -70,7 +71,7 @@ def installed() -> Iterator[Machine]:
         for block in to_run("1", "2"):
             if block.section == "1.8":
                 made.run(
-                    f"cp {directory}/holdfast.pem /etc/holdfast/tls.pem; cp {directory}/holdfast.key /etc/holdfast/tls.key"
+                    f"cd {directory}; cp holdfast.pem /etc/holdfast/tls.pem; cp holdfast.key /etc/holdfast/tls.key"
                 )
             if READY in block.text:
                 for process in PROCESSES:
@@ -98,6 +99,23 @@ def test_doctor_finds_the_files_of_the_page_as_they_have_to_be(installed: Machin
     wrong = [line.split()[1] for line in said.splitlines() if line.startswith("wrong")]
     # No mail server is on this machine: that is found, and nothing else.
     assert wrong == ["mail"], said
+
+
+def test_wrong_pin_is_tried_once_until_the_operator_clears_its_mark(installed: Machine) -> None:
+    (clear,) = [line for block in blocks() if block.section == "4" for line in block.text.splitlines() if "rm " in line]
+    mark, pin = clear.split()[1], "/etc/holdfast/pins/root.pin"
+    installed.stop_units("web")
+    installed.run(f"cp -p {pin} {pin}.right; echo 12345678 > {pin}")
+    installed.start_unit("web")
+    assert installed.ending("web") == REFUSED, installed.log("web")
+    assert mark in installed.log("web")
+    installed.run(f"mv {pin}.right {pin}")
+    # The right one is not tried either while the mark is there.
+    installed.start_unit("web")
+    assert installed.ending("web") == REFUSED, installed.log("web")
+    installed.run(clear)
+    installed.start_unit("web")
+    wait_until(READY, installed)
 
 
 def entries(made: Machine) -> int:

@@ -39,7 +39,8 @@ def _what_next(token: str) -> str:
     if not services:
         return "No service opens it. Hold the ceremony again that stopped."
     return (
-        "Where accounts have copies of this home, give them theirs again (manage.py ceremony hand-out, as root). Then:\n"
+        "Where accounts have copies of this home, give them theirs again: manage.py ceremony hand-out, as root. "
+        "Then:\n"
         f"  systemctl reset-failed {services}\n"
         f"  systemctl start {services}\n"
         "and look at /readyz and manage.py doctor (docs/operations.md, section 3)."
