@@ -23,6 +23,7 @@ LONG = (
     "test_quickstart",
     "test_officers_keys",
     "test_officers_acts",
+    "test_installation",
     "test_separate_accounts",
     "test_ceremonies",
     "test_door_cuts",

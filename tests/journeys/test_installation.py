@@ -22,7 +22,7 @@ from tests.cast.machine import ADMINISTRATOR, Machine, can_be_made, machine, wai
 from tests.cast.pages import Block, blocks
 from tests.cast.server import wait_for
 
-pytestmark = pytest.mark.postgres_only
+pytestmark = [pytest.mark.postgres_only, pytest.mark.timeout(900)]
 IS_ROOT = os.geteuid() == 0
 # What `make test` has installed already.
 INSTALLED = "deploy/install.sh run\n"
