@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from fcntl import LOCK_EX, LOCK_SH, flock
 from pathlib import Path
@@ -111,6 +111,8 @@ class Manifest:
     def save(self, path: Path) -> None:
         """Replace the file at once: a reader sees the old manifest or the new one, after a crash too."""
         write_whole(path, self.to_json(), replaces=True, mode=0o644)
+        # Not as the umask of whoever holds the ceremony has it: services of other accounts share a vendor's home.
+        path.chmod(0o644)
 
 
 def load(path: Path) -> Manifest:
@@ -155,6 +157,10 @@ def locked(home: Path, name: str, *, exclusive: bool) -> Iterator[None]:
     # `flock` and not a file that exists or not: the kernel lets go of it when its holder is killed.
     descriptor = os.open(path, os.O_RDONLY | (os.O_CREAT if exclusive else 0), 0o644)
     try:
+        if exclusive:
+            # For the same services, which take it shared.
+            with suppress(PermissionError):  # another's, who made it so
+                os.fchmod(descriptor, 0o644)
         flock(descriptor, LOCK_EX if exclusive else LOCK_SH)
         yield
     finally:

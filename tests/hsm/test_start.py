@@ -478,3 +478,16 @@ def test_command_that_restores_refuses_tokens_of_a_vendor(tmp_path: Path) -> Non
     assert (done.returncode, done.stdout) == (1, "")
     assert "vendor's backup" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_a_ceremony_leaves_for_all_is_read_by_every_account_under_any_umask(
+    hsm_config: HsmConfig, tmp_path: Path
+) -> None:
+    manifest, before = manifests.load(hsm_config.manifest_path), os.umask(0o077)
+    try:
+        with manifests.locked(tmp_path, "commit", exclusive=True):
+            manifest.save(tmp_path / "hsm.json")
+    finally:
+        os.umask(before)
+    for name in (".commit.lock", "hsm.json"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o644, name

@@ -57,6 +57,8 @@ def walk(made: Machine, block: Block, *, password: str = ADMINISTRATOR) -> str:
         script = opening() + script
     if "manage.py ceremony" in script:
         script = GO_ON + script
+    # As in the shell of an operator who keeps what they make to themselves.
+    script = "umask 077\n" + script
     account = "holdfast-ceremony" if block.who == "ceremony" else "root"
     return made.run(script, given=MAIL_PASSWORD, account=account, PGPASSWORD=password)
 
@@ -92,6 +94,12 @@ def test_installation_that_followed_the_page_serves_and_every_part_is_well(insta
     assert "<form" in front
     for process in PROCESSES:
         assert "CRITICAL" not in installed.log(process), installed.log(process)
+
+
+def test_services_of_every_account_can_read_what_the_ceremony_left_for_all(installed: Machine) -> None:
+    """With a vendor's HSM they share its home, and take a ceremony's lock there."""
+    for name in ("hsm.json", ".commit.lock"):
+        installed.run(f"head -c 1 /etc/holdfast/hsm/{name}", account="holdfast-web")
 
 
 def test_doctor_finds_the_files_of_the_page_as_they_have_to_be(installed: Machine) -> None:
