@@ -105,6 +105,20 @@ def directives(path: Path) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
 
 
+def test_how_often_a_wrong_pin_is_tried_on_a_token_is_said_as_the_units_have_it() -> None:
+    # Each service's marks lie in a directory that no other enters, so that a token's bound is the number of services.
+    shared = directives(SYSTEMD / "holdfast-.service.d" / "hardening.conf")
+    assert ("Environment", "HOLDFAST_REFUSED_PINS_DIR=/var/lib/holdfast-%j/refused-pins") in shared
+    units = {path.stem.removeprefix("holdfast-"): path.read_text() for path in SYSTEMD.glob("*.service")}
+    readme = " ".join((PROJECT / "deploy" / "README.md").read_text().split())
+    for token, times in (("root", "three times"), ("log", "once"), ("escrow", "once")):
+        holders = [name for name, text in units.items() if f"LoadCredential={token}.pin:" in text]
+        assert len(holders) == {"once": 1, "three times": 3}[times]
+        said, _, after = readme.partition(f"`{token}` {times} (")
+        assert said != readme
+        assert sorted(after.partition(")")[0].split(", ")) == sorted(holders)
+
+
 @pytest.mark.parametrize("role", ["web", "worker", "sequencer", "release"])
 def test_each_service_has_an_account_of_its_own_and_the_pins_of_its_own_tokens(role: str) -> None:
     unit = directives(SYSTEMD / f"holdfast-{role}.service")
