@@ -310,8 +310,8 @@ def _keep(account: Account, envelope: Envelope, session: Session, plaintext: byt
         peers.expect(account, envelope.sender.user, said.body)
     if said.kind is ContentKind.GREETING:
         renewals.note_greeted(account, envelope.sender)
-    if said.kind is ContentKind.ACKNOWLEDGEMENT and sent.acknowledge(account, envelope.sender, said.acknowledged):
-        renewals.note_again(account, envelope.sender)
+    if said.kind is ContentKind.ACKNOWLEDGEMENT:
+        sent.acknowledge(account, envelope.sender, said.acknowledged)
     if said.kind in (ContentKind.BYTES, ContentKind.LARGE) and not _was_heard(account, envelope, said):
         _deliver(account, envelope, session, said, conversation)
 

@@ -61,6 +61,7 @@ def settle(account: Account) -> None:
     if not account.device.is_active:
         return
     _revise(account)
+    _look_for_lost(account)
     try:
         prekeys.publish_first(account)
     except ClientError:
@@ -97,6 +98,12 @@ def _revise(account: Account) -> None:
         with account.store.transaction():
             for device in sent.revise(account, user, listed):
                 renewals.note_again(account, Address(user, device))
+
+
+def _look_for_lost(account: Account) -> None:
+    with account.store.transaction():
+        for peer in sent.find_lost(account):
+            renewals.note_again(account, peer)
 
 
 def _settle_with(account: Account, peer: Address) -> None:

@@ -200,6 +200,62 @@ def test_what_was_fetched_and_not_taken_before_a_profile_was_put_back_comes_agai
     assert kept(alice) == 0
 
 
+@pytest.mark.parametrize("seconds", [0, 1, 3600])
+def test_what_was_lost_before_a_message_that_was_confirmed_comes_again_though_nothing_more_is_written(
+    world: Members, seconds: int
+) -> None:
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"lost")
+    box(world, bob).clear()
+    world.now += seconds
+    messages.send(alice, BOB, b"the next")
+    assert talk(bob, alice) == [b"the next"]
+    world.now += DAY - seconds - 1
+    assert talk(alice, bob) == [], "not within a day"
+    world.now += 1
+    assert talk(alice, bob) == [b"lost"]
+    assert kept(alice) == 0
+
+
+def test_what_is_lost_again_and_again_is_sent_once_a_day_until_it_is_confirmed(world: Members) -> None:
+    alice, bob = met(world)
+    phone = world.another(bob)
+    messages.send(alice, BOB, b"lost on its way to one device")
+    box(world, bob).clear()
+    messages.send(alice, BOB, b"the next")
+    assert talk(bob, phone, alice) == [b"the next", b"lost on its way to one device", b"the next"]
+    for _ in range(3):
+        world.now += DAY
+        before = control_messages(world)
+        for _ in range(3):
+            # As `holdfast maintain` does, without another word of bob's.
+            messages.care(alice)
+        assert control_messages(world) - before == 1
+        box(world, bob).clear()
+    world.now += DAY
+    messages.care(alice)
+    assert talk(bob, phone, alice) == [b"lost on its way to one device"]
+    assert kept(alice) == 0
+    before = control_messages(world)
+    world.now += DAY
+    messages.care(alice)
+    assert control_messages(world) == before
+
+
+def test_later_message_that_was_not_confirmed_is_not_taken_for_lost(world: Members) -> None:
+    """It may wait in the mailbox, unread: only what came after it tells."""
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"one")
+    assert talk(bob, alice) == [b"one"]
+    messages.send(alice, BOB, b"two")
+    before = control_messages(world)
+    for _ in range(3):
+        world.now += DAY
+        messages.care(alice)
+    assert control_messages(world) == before
+    assert talk(bob, alice) == [b"two"]
+
+
 def test_large_content_is_sent_again_whole(world: Members) -> None:
     alice, bob = met(world)
     copy = world.copied(bob)
@@ -309,7 +365,7 @@ def test_confirmation_of_a_device_that_follows_another_counts(world: Members) ->
     alice, bob = met(world)
     messages.send(alice, BOB, b"one")
     (row,) = (row for row in sent.waiting_for(alice, at(bob)))
-    assert not sent.acknowledge(alice, Address(BOB, b"the successor id"), [row.key[16:]])
+    sent.acknowledge(alice, Address(BOB, b"the successor id"), [row.key[16:]])
     assert [one.is_confirmed for one in messages.unconfirmed(alice)] == [True]
     assert sent.revise(alice, BOB, [b"the successor id"]) == set()
     assert messages.unconfirmed(alice) == []
