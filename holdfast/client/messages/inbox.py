@@ -327,13 +327,16 @@ def _conversation(account: Account, envelope: Envelope, said: Content) -> bytes:
 
 def _was_heard(account: Account, envelope: Envelope, said: Content) -> bool:
     """Whether the same content came already: sent again, it is delivered once."""
-    key = envelope.sender.user + said.message_id
-    if account.store.get(HEARD, key) is None:
-        return False
-    if account.store.get(INBOX, key) is None:
-        # The app has it, and what told the sender so was lost.
-        renewals.owe(account.store, envelope.sender, said.message_id)
-    return True
+    # Earlier versions kept copies under their id alone.
+    for name in (said.name, said.message_id):
+        key = envelope.sender.user + name
+        if account.store.get(HEARD, key) is None:
+            continue
+        if account.store.get(INBOX, key) is None:
+            # The app has it, and what told the sender so was lost.
+            renewals.owe(account.store, envelope.sender, said.name)
+        return True
+    return False
 
 
 def _deliver(account: Account, envelope: Envelope, session: Session, said: Content, conversation: bytes) -> None:
@@ -358,7 +361,7 @@ def _deliver(account: Account, envelope: Envelope, session: Session, said: Conte
         body=body,
         reference=reference,
     )
-    key = envelope.sender.user + said.message_id
+    key = envelope.sender.user + said.name
     account.store.put(INBOX, key, kept.to_secret())
     account.store.put(HEARD, key, _until(account))
 

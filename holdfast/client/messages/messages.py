@@ -95,6 +95,7 @@ class Received:
     sent_at: int
     received_at: int
     is_last_resort: bool
+    _key: bytes = field(repr=False, compare=False)
     _store: Store = field(repr=False, compare=False)
 
     @property
@@ -113,9 +114,9 @@ class Received:
         Until then every `receive` hands it out again.
         """
         with self._store.transaction():
-            if self._store.get(inbox.INBOX, self.sender + self.id) is not None:
-                self._store.delete(inbox.INBOX, self.sender + self.id)
-                renewals.owe(self._store, Address(self.sender, self.device.bytes), self.id)
+            if self._store.get(inbox.INBOX, self._key) is not None:
+                self._store.delete(inbox.INBOX, self._key)
+                renewals.owe(self._store, Address(self.sender, self.device.bytes), self._key[len(self.sender) :])
 
 
 def send(account: Account, user: bytes, content: bytes, *, message_id: bytes | None = None) -> Sent:
@@ -235,6 +236,7 @@ def waiting(account: Account) -> list[Received]:
                 sent_at=kept.sent_at,
                 received_at=kept.received_at,
                 is_last_resort=kept.is_last_resort,
+                _key=key,
                 _store=account.store,
             )
         )

@@ -298,7 +298,7 @@ def _give_up(account: Account, key: bytes, problem: Problem) -> None:
     row = Row.load(account, key)
     with account.store.transaction():
         account.store.delete(OUTBOX, key)
-        sent.forget(account.store, row.user, Content.decode(row.plaintext).message_id)
+        sent.forget(account.store, row.user, Content.decode(row.plaintext).name)
         add(
             account,
             ReportKind.NOT_SENT,

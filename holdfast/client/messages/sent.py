@@ -33,11 +33,11 @@ _USER: Final = 16  # octets at the beginning of a key: to whom
 
 @dataclass(frozen=True)
 class Sent:
-    """One message to the devices of one user. key: that user, and the message's id, 16 bytes each.
+    """One message to the devices of one user. key: that user, and the message's name (`Content.name`), 16 bytes each.
 
     sent_at: when it was written, tried_at: when it was last sent again, UTC seconds. octets: what it counts as.
     is_acknowledged: by at least one device. waiting: each device that has not, with the session it went in; without
-    one where it is still to be sent. overtaken: those of them that have acknowledged a later message.
+    one where it is still to be sent. overtaken: those of them that have acknowledged a later message. id: of it.
     """
 
     key: bytes
@@ -46,7 +46,8 @@ class Sent:
     octets: Annotated[int, uint()]
     is_acknowledged: Annotated[bool, flag()]
     waiting: Annotated[tuple[tuple[bytes, bytes], ...], several(pair(octets(16), octets(0, 16)), of=tuple)]
-    overtaken: Annotated[tuple[bytes, ...], several(octets(16), of=tuple)] = ()
+    overtaken: Annotated[tuple[bytes, ...], several(octets(16), of=tuple)]
+    id: Annotated[bytes, octets(16)]
 
     @property
     def user(self) -> bytes:
@@ -96,11 +97,12 @@ def keep(account: Account, user: bytes, what: Body, *, at: int, places: Sequence
     said = Content.decode(what.plaintext)
     if said.kind not in (ContentKind.BYTES, ContentKind.LARGE):
         return
-    store, key = account.store, user + said.message_id
+    store, key = account.store, user + said.name
     if before := _load(store, key):
         # Encrypted anew: it keeps its place among the others.
         _count(store, -before.octets)
-    row = Sent(key, at, at, repeats.counted(len(what.plaintext) + len(what.content)), False, tuple(places))
+    counted = repeats.counted(len(what.plaintext) + len(what.content))
+    row = Sent(key, at, at, counted, False, tuple(places), (), said.message_id)
     _save(store, row)
     store.put(_BODY, key, seal_row(what))
     _count(store, row.octets)
@@ -108,21 +110,22 @@ def keep(account: Account, user: bytes, what: Body, *, at: int, places: Sequence
         _trim(account)
 
 
-def forget(store: Store, user: bytes, message_id: bytes) -> None:
+def forget(store: Store, user: bytes, name: bytes) -> None:
     """Keep a message no longer, in the caller's transaction: it was never sent, or nobody is waited for."""
-    if row := _load(store, user + message_id):
+    if row := _load(store, user + name):
         _drop(store, row)
 
 
-def acknowledge(account: Account, sender: Address, message_ids: Collection[bytes]) -> None:
+def acknowledge(account: Account, sender: Address, names: Collection[bytes]) -> None:
     """Take a device's word that it has messages of this one, in the caller's transaction.
 
-    An id that was not sent to its user changes nothing. What was kept before one that the device has, and is not among
-    them, is noted as overtaken by it: told by the order of the rows, for a second may have many.
+    names: `Content.name` of each; one of nothing that was sent to its user changes nothing. What was kept before one
+    that the device has, and is not among them, is noted as overtaken by it: told by the order of the rows, for a
+    second may have many.
     """
     store = account.store
     keys = [key for key in store.keys(_SENT) if key[:_USER] == sender.user]
-    had = [at for at, key in enumerate(keys) if key[_USER:] in message_ids]
+    had = [at for at, key in enumerate(keys) if key[_USER:] in names]
     for at, key in enumerate(keys[: had[-1] + 1] if had else []):
         row = _load(store, key)
         assert row is not None
@@ -200,7 +203,7 @@ def unconfirmed(account: Account) -> list[Unconfirmed]:
     """Return what is kept, oldest first."""
     return [
         Unconfirmed(
-            id=row.key[_USER:],
+            id=row.id,
             user=UUID(bytes=row.user),
             sent_at=datetime.fromtimestamp(row.sent_at, UTC),
             devices=tuple(UUID(bytes=device) for device in row.devices),
@@ -247,7 +250,7 @@ def _give_up(account: Account, row: Sent) -> None:
         account,
         ReportKind.NOT_CONFIRMED,
         f"Not confirmed: no device has said that it has the message that you wrote to {UUID(bytes=row.user)} on "
-        f"{written:%Y-%m-%d at %H:%M} UTC ({row.key[_USER:].hex()}).",
+        f"{written:%Y-%m-%d at %H:%M} UTC ({row.id.hex()}).",
         way_out="It is kept here no longer. Ask the person whether it came, and send it again if it still matters.",
         user=row.user,
     )

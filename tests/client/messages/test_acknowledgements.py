@@ -26,7 +26,7 @@ from holdfast.core.messages.content import Content, ContentKind
 from holdfast.core.messages.session import read_message
 from tests.cast.lying_server import text
 from tests.cast.malice import understood
-from tests.cast.members import ALICE, BOB, Members
+from tests.cast.members import ALICE, BOB, MALLORY, Members
 from tests.client import cuts
 from tests.client.cuts import Moments, Scene
 from tests.client.messages.test_messages import received, refusal
@@ -285,6 +285,63 @@ def test_copies_for_own_devices_are_sent_again_as_well(world: Members) -> None:
     assert sorted(talk(phone, alice)) == [b"a copy of mine", b"a copy of mine too"]
     assert sorted(talk(bob, phone, alice)) == [b"a copy of mine", b"a copy of mine too"]
     assert [account for account in (alice, bob, phone) if talk(account)] == []
+
+
+@pytest.mark.parametrize("body", [b"to both", bytes(5000)])
+def test_one_id_for_two_people_and_a_note_is_three_copies_each_confirmed_for_itself(
+    world: Members, body: bytes
+) -> None:
+    alice, bob = met(world)
+    mallory, phone = world.published(MALLORY), world.another(alice)
+    name = secrets.token_bytes(16)
+    for user in (BOB, MALLORY):
+        messages.send(alice, user, body, message_id=name)
+    (_, lost) = box(world, phone)
+    box(world, phone).remove(lost)
+    messages.send(alice, ALICE, b"a note", message_id=name)
+    assert {(one.id, one.user.bytes) for one in messages.unconfirmed(alice)} == {
+        (name, BOB),
+        (name, MALLORY),
+        (name, ALICE),
+    }
+    copies = messages.receive(phone)
+    assert [(copy.id, copy.conversation, copy.body) for copy in copies] == [(name, BOB, body), (name, ALICE, b"a note")]
+    for copy in copies:
+        copy.done()
+    assert talk(phone, alice, bob, mallory) == [body, body]
+    (one,) = messages.unconfirmed(alice)
+    assert (one.id, one.user.bytes, one.is_confirmed) == (name, ALICE, False)
+    world.now += DAY
+    messages.care(alice)
+    (copy,) = messages.receive(phone)
+    assert (copy.id, copy.conversation, copy.body) == (name, MALLORY, body)
+    copy.done()
+    talk(phone, alice)
+    assert kept(alice) == 0
+
+
+def test_copy_that_was_taken_under_its_id_alone_is_not_handed_out_again(world: Members) -> None:
+    """As earlier versions kept what had come."""
+    alice, _ = met(world)
+    phone = world.another(alice)
+    one, other = [secrets.token_bytes(16) for _ in range(2)]
+    for name in (one, other):
+        messages.send(alice, BOB, b"taken by an earlier version", message_id=name)
+    messages.receive(phone)
+    for kind in ("inbox", "heard"):
+        for key, name in zip(phone.store.keys(kind)[-2:], (one, other), strict=True):
+            row = phone.store.get(kind, key)
+            assert row is not None
+            phone.store.delete(kind, key)
+            phone.store.put(kind, ALICE + name, row)
+    (taken, waiting) = messages.waiting(phone)
+    taken.done()
+    assert phone.store.keys("inbox") == [ALICE + other]
+    for name in (one, other):
+        messages.send(alice, BOB, b"taken by an earlier version", message_id=name)
+    assert [found.id for found in messages.receive(phone)] == [other]
+    waiting.done()
+    assert messages.waiting(phone) == []
 
 
 def test_four_devices_that_were_all_put_back_come_to_rest_with_sessions_that_are_alive(world: Members) -> None:
