@@ -66,6 +66,11 @@ _SENT_AGAIN: Final = (
 )
 
 
+def comes_no_more(account: Account, sender: Address) -> None:
+    """Say in what was refused of a device that it does not come again, in the caller's transaction: it is gone."""
+    reports.change_way_out(account, sender.user, sender.device, _SENT_AGAIN, _ASK_AGAIN)
+
+
 def collect(account: Account) -> None:
     """Fetch what waits for this device, open and keep all of it, and acknowledge it.
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, Problem, Unreachable
 from holdfast.client.identity import key_log, peers
-from holdfast.client.messages import bundles, handshakes, outbox, prekeys, renewals, sent
+from holdfast.client.messages import bundles, handshakes, inbox, outbox, prekeys, renewals, sent
 from holdfast.client.messages.renewals import Renewal
 from holdfast.client.messages.sent import Body
 from holdfast.client.profile.account import Account
@@ -115,6 +115,7 @@ def _settle_with(account: Account, peer: Address) -> None:
             # Nobody has this name: it is the server's word for a sender, and was never anything else.
             with account.store.transaction():
                 renewals.forget(account.store, peer)
+                inbox.comes_no_more(account, peer)
         raise
     peers.require_shown(account, peer.user)
     if peer.device not in state.devices:
@@ -134,6 +135,7 @@ def _hand_over(account: Account, state: ChainState, peer: Address) -> None:
     with account.store.transaction():
         ids = renewals.owed(account.store, peer)
         renewals.forget(account.store, peer)
+        inbox.comes_no_more(account, peer)
         for device in state.devices:
             for message_id in ids if device != account.device.id else []:
                 renewals.owe(account.store, Address(peer.user, device), message_id)

@@ -391,6 +391,44 @@ def test_recipient_is_told_what_was_not_read_and_that_it_comes_again(world: Memb
     assert "sends again" in report.way_out
 
 
+def test_recipient_is_told_to_ask_where_nobody_has_the_name_of_who_wrote(world: Members) -> None:
+    alice, bob = met(world)
+    world.server.deliver(alice.device_text, kind="message", message=b64u(b"x"), sender=bob.device_text)
+    junk(world, alice, bob)
+    for row in box(world, alice):
+        row["sender_user"] = text(b"nobody----------")
+    assert received(alice) == []
+    for report in messages.reports(alice):
+        understood(report)
+        assert report.way_out.startswith("Ask the sender to send it again.")
+    assert renewals.peers(alice.store) == []
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["as known here", "without a word of it here"])
+def test_recipient_is_told_to_ask_where_the_device_that_wrote_was_removed(world: Members, is_known: bool) -> None:
+    alice, bob = met(world)
+    tablet = world.another(bob)
+    messages.send(tablet, ALICE, b"hello")
+    talk(alice, tablet, bob)
+    for _ in range(2):
+        junk(world, alice, tablet)
+    revoke(bob, tablet.device.id)
+    if is_known:
+        peers.expire(alice, BOB)
+        peers.current(alice, BOB)
+    else:
+        world.now += 600
+    for _ in range(3):
+        assert received(alice) == []
+    told = messages.reports(alice)
+    assert [report.device for report in told] == [tablet.device.id] * 2
+    for report in told:
+        understood(report)
+        assert report.evidence
+        assert report.way_out.startswith("Ask the sender to send it again.")
+    assert renewals.peers(alice.store) == []
+
+
 # A device that is revoked before it has fetched
 
 
