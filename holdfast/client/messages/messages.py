@@ -252,7 +252,7 @@ def flush(account: Account) -> Flushed:
     Returns what became of each message that waited.
     """
     flushed = outbox.flush(account)
-    if not flushed.waiting:
+    if not flushed.is_cut_off:
         settling.settle(account)
     return flushed
 

@@ -102,11 +102,13 @@ class Flushed:
     """What became of the outbox, by the rows' keys. sent: with the devices (16 bytes each) that it went to in the end.
 
     waiting: what the next flush sends. refused: what is never sent, or not before a person acts (that waits as well).
+    is_cut_off: the server did not answer.
     """
 
     sent: dict[bytes, list[bytes]] = field(default_factory=dict)
     waiting: list[bytes] = field(default_factory=list)
     refused: dict[bytes, ClientError] = field(default_factory=dict)
+    is_cut_off: bool = False
 
 
 def prepare(account: Account, user: bytes, *, anew: bool = False) -> Ready:
@@ -214,6 +216,7 @@ def flush(account: Account) -> Flushed:
             done.sent[key] = _send(account, Row.load(account, key))
         except Unreachable:
             done.waiting += keys[at:]
+            done.is_cut_off = True
             break
         except _RefusedForGood as error:
             _give_up(account, key, error.problem)

@@ -26,7 +26,7 @@ from holdfast.core.messages.content import Content, ContentKind
 from holdfast.core.messages.session import read_message
 from tests.cast.lying_server import text
 from tests.cast.malice import understood
-from tests.cast.members import ALICE, BOB, Members
+from tests.cast.members import ALICE, BOB, MALLORY, Members
 from tests.client import cuts
 from tests.client.cuts import Moments, Scene
 from tests.client.messages.test_messages import received, refusal
@@ -120,6 +120,25 @@ def test_many_messages_are_confirmed_in_few(world: Members) -> None:
     assert control_messages(world) - before == 2
     messages.receive(alice)
     assert kept(alice) == 0
+
+
+@pytest.mark.parametrize("answer", [(403, "denied"), (404, "not-found"), (409, "mailbox-full"), (503, "away")])
+def test_message_that_waits_keeps_no_acknowledgement_here(world: Members, answer: tuple[int, str]) -> None:
+    """One that the server does not take for weeks is no reason to leave others unconfirmed as long."""
+    alice, bob = met(world)
+    mallory = world.published(MALLORY)
+    messages.send(alice, MALLORY, b"so that there is a session")
+    talk(mallory, alice)
+    alice.api._sleep = lambda _seconds: None
+    world.server.instead[f"POST users/{text(MALLORY)}/messages"] = lambda _body: refusal(*answer)
+    with contextlib.suppress(Problem):
+        messages.send(alice, MALLORY, b"waits")
+    messages.send(bob, ALICE, b"to be confirmed")
+    (found,) = messages.receive(alice)
+    found.done()
+    assert messages.care(alice).waiting
+    messages.receive(bob)
+    assert kept(bob) == 0
 
 
 # A session that died on one side
