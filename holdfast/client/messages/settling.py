@@ -65,7 +65,8 @@ def settle(account: Account) -> None:
         prekeys.publish_first(account)
     except ClientError:
         return
-    for peer in renewals.peers(account.store):
+    # One's own devices first, while something is left of what may be begun in a day.
+    for peer in sorted(renewals.peers(account.store), key=lambda peer: peer.user != account.user):
         try:
             _settle_with(account, peer)
         except Unreachable:
@@ -137,16 +138,36 @@ def _hand_over(account: Account, state: ChainState, peer: Address) -> None:
 
 def _begin_anew(account: Account, state: ChainState, row: Renewal) -> Renewal:
     """Begin a session with a device whose messages do not open, unless that was done lately."""
-    is_known = _is_confirmed(account, row)
-    if not row.is_unread or not repeats.may_begin(row.begun, account.api.clock.now(), is_confirmed=is_known):
-        return row
-    if renewals.begun_of_all(account) >= repeats.MOST_BEGUN_OF_ALL:
+    if not row.is_unread or not _may_begin(account, row):
         return row
     place, session = _begin(account, state, row.peer)
     with account.store.transaction():
         message = session.encrypt(compose(account, ContentKind.GREETING, b"").encode())
         sessions.put(account.store, place, session, was_received_on=False)
         return renewals.note_begun(account, row.peer, place, message)
+
+
+def _may_begin(account: Account, row: Renewal) -> bool:
+    """Whether one more key of a device may be claimed today: no device, user or crowd of strangers uses up the rest."""
+    if not repeats.may_begin(row.begun, account.api.clock.now(), is_confirmed=_is_confirmed(account, row)):
+        return False
+    begun, user = renewals.begun_of_all(account), row.peer.user
+    if begun.total() >= repeats.MOST_BEGUN_OF_ALL:
+        return False
+    if user == account.user:
+        return True
+    if begun[user] >= repeats.MOST_BEGUN_OF_ONE:
+        return False
+    if _has_answered(account, user):
+        return True
+    with_strangers = sum(count for other, count in begun.items() if not _has_answered(account, other))
+    return with_strangers < repeats.MOST_BEGUN_OF_STRANGERS
+
+
+def _has_answered(account: Account, user: bytes) -> bool:
+    """Whether a user is no stranger: one's own, or a device of theirs is known to have a session with this one."""
+    found = (sessions.load(account.store, at, for_receiving=False) for at in sessions.places_of(account.store, user))
+    return user == account.user or any(session is not None and session.is_confirmed for session in found)
 
 
 def _is_confirmed(account: Account, row: Renewal) -> bool:
@@ -158,6 +179,7 @@ def _is_confirmed(account: Account, row: Renewal) -> bool:
 
 
 def _begin(account: Account, state: ChainState, peer: Address) -> tuple[Place, Session]:
+    renewals.note_tried(account, peer)
     newest, claimed = bundles.claim_devices(account, state, [peer.device])
     for bundle in claimed:
         if bundle.device.bytes == peer.device:
@@ -199,6 +221,8 @@ def _send_again(account: Account, state: ChainState, peer: Address) -> None:
         found = sessions.to_send(account, peer)
         if found and found[0].id == row.session and not found[1].is_confirmed:
             # Begun anew by this end, and not heard of yet: were it lost, so would be all that went in it.
+            return
+        if found is None and not _may_begin(account, row):
             return
         place, session = found or _begin(account, state, peer)
         for one in waiting:

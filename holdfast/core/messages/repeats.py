@@ -16,6 +16,10 @@ MOST_BEGUN: Final = 2
 # With all devices together. Whoever names senders, the server, makes a device claim so many one-time keys and no more;
 # a profile put back from a copy meets each of its contacts within days.
 MOST_BEGUN_OF_ALL: Final = 200
+# With the devices of one other user, and with those of all users together who have never answered this device: junk in
+# the name of a few accounts uses up nobody else's.
+MOST_BEGUN_OF_ONE: Final = 8
+MOST_BEGUN_OF_STRANGERS: Final = 50
 # Answers to one device's greetings: those of a day that `MOST_BEGUN` allows it, and as many by its rotations.
 MOST_ANSWERED: Final = 4
 # A message waits on the server for 30 days: who has not read it by then never will.
@@ -31,7 +35,7 @@ def of_the_day(times: Iterable[int], now: int) -> tuple[int, ...]:
 
 
 def may_begin(begun: Iterable[int], now: int, *, is_confirmed: bool) -> bool:
-    """Whether another session may be begun anew with a device. begun: when such sessions were.
+    """Whether another session may be begun anew with a device. begun: when that was tried, whatever came of it.
 
     is_confirmed: whether the device is known to have the last of them. Until then it is waited for, a day at most: what
     did not open meanwhile was sent before the device heard of it.
