@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final
 
-from holdfast.client.messages import quotas
+from holdfast.client.messages import quotas, unsent
 from holdfast.client.messages.quotas import Quota
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
@@ -132,6 +132,8 @@ def begun_of_all(account: Account) -> Counter[bytes]:
 def forget(store: Store, peer: Address) -> None:
     """Owe a device nothing more, in the caller's transaction."""
     store.delete(_RENEWAL, peer.user + peer.device)
+    unsent.forget(store, peer, b"")
+    unsent.forget_others(store, peer, ())
     settle(store, peer, owed(store, peer))
 
 

@@ -6,6 +6,7 @@ Implements "Acknowledged and sent again" of docs/formats/messages.md. Knows no s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -27,6 +28,12 @@ KEPT_SECONDS: Final = 30 * _DAY
 KEPT_OCTETS: Final = 64 * 1024 * 1024
 # Each message counts as so much at least, which bounds how many there are: 16,384.
 LEAST_OCTETS: Final = 4 * 1024
+# After a refusal, doubled by each further one: a mailbox that is full is full for hours, and `receive --follow` looks
+# every two seconds.
+_FIRST_PAUSE: Final = 60
+_MOST_DOUBLED: Final = 6 * 3600
+# What a server may ask for at most.
+MOST_PAUSED_SECONDS: Final = _DAY
 
 
 def of_the_day(times: Iterable[int], now: int) -> tuple[int, ...]:
@@ -47,6 +54,12 @@ def may_begin(begun: Iterable[int], now: int, *, is_confirmed: bool) -> bool:
 def may_answer(answered: Iterable[int], now: int) -> bool:
     """Whether one more of a device's greetings of this day is answered."""
     return len(of_the_day(answered, now)) < MOST_ANSWERED
+
+
+def pause_seconds(refused: int, asked: float) -> int:
+    """Return how long the server is left alone after so many refusals in a row. asked: seconds, by its own word."""
+    doubled = min(_FIRST_PAUSE << min(refused - 1, 16), _MOST_DOUBLED)
+    return min(max(doubled, math.ceil(asked)), MOST_PAUSED_SECONDS)
 
 
 def counted(octets: int) -> int:

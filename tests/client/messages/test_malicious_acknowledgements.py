@@ -203,6 +203,7 @@ def test_server_that_takes_no_acknowledgement_holds_up_nothing(
     assert messages.send(bob, ALICE, b"mine goes out").is_sent
     assert received(alice) == [b"mine goes out"]
     world.server.instead.clear()
+    world.now += DAY
     talk(bob, alice)
     assert kept(alice) == kept(bob) == 0
 
