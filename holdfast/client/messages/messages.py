@@ -14,7 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, ProfileError, WrongInput
 from holdfast.client.identity import chains, peers
-from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling
+from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling, unsent
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
@@ -254,7 +254,7 @@ def flush(account: Account) -> Flushed:
     Returns what became of each message that waited.
     """
     flushed = outbox.flush(account)
-    if not flushed.waiting:
+    if not flushed.is_cut_off:
         settling.settle(account)
     return flushed
 
@@ -330,4 +330,4 @@ def prune(account: Account) -> int:
         TOLD: TOLD_SECONDS,
     }
     recognised = sum(sessions.prune(account.store, kind, now=since, life=life) for kind, life in lives.items())
-    return recognised + sent.expire(account) + renewals.prune(account)
+    return recognised + sent.expire(account) + renewals.prune(account) + unsent.prune(account)

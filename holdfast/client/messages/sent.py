@@ -199,6 +199,11 @@ def sent_again(account: Account, row: Sent, device: bytes, session: bytes) -> No
     _save(account.store, replace(_placed(row, device, session), tried_at=account.api.clock.now()))
 
 
+def give_up_on(store: Store, row: Sent, device: bytes) -> None:
+    """Wait for a device no more, in the caller's transaction: the server never takes this message for it."""
+    _save_or_drop(store, replace(row, waiting=tuple(place for place in row.waiting if place[0] != device)))
+
+
 def unconfirmed(account: Account) -> list[Unconfirmed]:
     """Return what is kept, oldest first."""
     return [

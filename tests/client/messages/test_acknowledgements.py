@@ -6,14 +6,15 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
 from holdfast.client import standing
 from holdfast.client.errors import Problem
 from holdfast.client.identity import key_log, peers
-from holdfast.client.messages import messages, prekeys, renewals, sent
+from holdfast.client.messages import messages, prekeys, renewals, sent, unsent
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.server.transport import Clock
@@ -120,6 +121,25 @@ def test_many_messages_are_confirmed_in_few(world: Members) -> None:
     assert control_messages(world) - before == 2
     messages.receive(alice)
     assert kept(alice) == 0
+
+
+@pytest.mark.parametrize("answer", [(403, "denied"), (404, "not-found"), (409, "mailbox-full"), (503, "away")])
+def test_message_that_waits_keeps_no_acknowledgement_here(world: Members, answer: tuple[int, str]) -> None:
+    """One that the server does not take for weeks is no reason to leave others unconfirmed as long."""
+    alice, bob = met(world)
+    mallory = world.published(MALLORY)
+    messages.send(alice, MALLORY, b"so that there is a session")
+    talk(mallory, alice)
+    alice.api._sleep = lambda _seconds: None
+    world.server.instead[f"POST users/{text(MALLORY)}/messages"] = lambda _body: refusal(*answer)
+    with contextlib.suppress(Problem):
+        messages.send(alice, MALLORY, b"waits")
+    messages.send(bob, ALICE, b"to be confirmed")
+    (found,) = messages.receive(alice)
+    found.done()
+    assert messages.care(alice).waiting
+    messages.receive(bob)
+    assert kept(bob) == 0
 
 
 # A session that died on one side
@@ -674,3 +694,158 @@ def test_recipient_is_told_of_whom_messages_were_dropped_with_a_device(world: Me
         told.said == f"3 messages by {text(BOB)} waited for device {lost}, which was revoked, and were deleted unread."
     )
     assert "sent again by itself" in told.way_out
+
+
+# What the server does not take
+
+
+def refused(world: Members, to: Account, answer: tuple[int, str]) -> list[str]:
+    """Have the server take no message for one device; returns what was posted to it, as it comes."""
+    posted: list[str] = []
+
+    def refuse(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        posted.append(body["message"])
+        return refusal(*answer)
+
+    world.server.instead[f"POST devices/{to.device_text}/messages"] = refuse
+    return posted
+
+
+def lost(world: Members, alice: Account, bob: Account, *contents: bytes) -> list[bytes]:
+    """Have alice write, lose all of it, and have it due to bob again; returns the ids."""
+    done = [messages.send(alice, BOB, content).id for content in contents]
+    box(world, bob).clear()
+    with alice.store.transaction():
+        renewals.note_again(alice, at(bob))
+        for row in list(sent.waiting_for(alice, at(bob))):
+            sent._save(alice.store, sent._placed(row, bob.device.id, b""))
+    return done
+
+
+@pytest.mark.parametrize("answer", [(404, "not-found"), (409, "mailbox-full"), (403, "denied"), (500, "internal")])
+@pytest.mark.parametrize("what", ["a confirmation", "what is sent again"])
+def test_message_that_is_refused_is_encrypted_once_and_tried_ever_more_seldom(
+    world: Members, answer: tuple[int, str], what: str
+) -> None:
+    """Each encryption takes a number of the session, and a session opens nothing after 1,000 that were lost."""
+    alice, bob = met(world)
+    if what == "a confirmation":
+        messages.send(bob, ALICE, b"to be confirmed")
+        (found,) = messages.receive(alice)
+        found.done()
+    else:
+        lost(world, alice, bob, b"lost")
+    posted, before = refused(world, bob, answer), claims(world)
+    for _ in range(200):
+        messages.confirm(alice)
+    assert len(posted) == 1
+    for _ in range(24 * 6):
+        world.now += 600
+        messages.confirm(alice)
+    assert 5 < len(posted) < 15
+    assert len(set(posted)) == 1
+    assert claims(world) == before
+    world.server.instead.clear()
+    world.now += DAY
+    assert talk(alice, bob) == ([] if what == "a confirmation" else [b"lost"])
+    assert kept(alice) == kept(bob) == 0
+    for account in (alice, bob):
+        assert account.store.keys("unsent") == account.store.keys("pause") == []
+        assert messages.reports(account) == []
+
+
+def test_kept_message_is_encrypted_anew_where_another_session_is_the_newest(world: Members) -> None:
+    alice, bob = met(world)
+    lost(world, alice, bob, b"lost")
+    posted = refused(world, bob, (409, "mailbox-full"))
+    messages.confirm(alice)
+    messages.greet(bob, [ALICE])
+    messages.receive(alice)
+    world.now += DAY
+    messages.confirm(alice)
+    assert len(set(posted)) > 1
+    world.server.instead.clear()
+    world.now += DAY
+    assert talk(alice, bob) == [b"lost"]
+    assert kept(alice) == 0
+
+
+def test_server_that_asks_for_a_longer_wait_gets_it_and_a_clock_that_was_ahead_holds_up_nothing(world: Members) -> None:
+    alice, bob = met(world)
+    lost(world, alice, bob, b"lost")
+    asked = Problem(status=429, code="message-limit", detail="Later.", retry_after=7200)
+    unsent.pause(alice, at(bob), b"", asked)
+    world.now += 7199
+    messages.confirm(alice)
+    assert box(world, bob) == []
+    world.now += 1
+    messages.confirm(alice)
+    assert len(box(world, bob)) == 1
+    lost(world, alice, bob, b"lost too")
+    unsent.pause(alice, at(bob), b"", asked)
+    world.now -= 3 * DAY
+    messages.confirm(alice)
+    assert len(box(world, bob)) == 2
+
+
+@pytest.mark.parametrize("answer", [(422, "invalid"), (413, "too-large"), (422, "another"), (400, "another")])
+def test_message_that_is_refused_blocks_none_behind_it(world: Members, answer: tuple[int, str]) -> None:
+    alice, bob = met(world)
+    first, _ = lost(world, alice, bob, b"large" * 1000, b"short")
+    path = f"POST devices/{bob.device_text}/messages"
+
+    def refuse(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if body.get("content"):
+            return refusal(*answer)
+        world.server.deliver(bob.device_text, kind="message", message=body["message"], sender=alice.device_text)
+        return 201, {"message_id": str(uuid4()), "device_id": bob.device_text}
+
+    world.server.instead[path] = refuse
+    messages.send(bob, ALICE, b"to be confirmed")
+    assert talk(alice, bob) == [b"to be confirmed", b"short"]
+    assert kept(bob) == 0, "neither is a confirmation held up"
+    if answer[1] == "another":
+        # It may pass, so it is tried again.
+        assert [one.id for one in messages.unconfirmed(alice)] == [first]
+        assert messages.reports(alice) == []
+        world.server.instead.clear()
+        world.now += DAY
+        assert talk(alice, bob) == [b"large" * 1000]
+        assert alice.store.keys("unsent") == alice.store.keys("pause") == []
+    else:
+        (report,) = messages.reports(alice)
+        understood(report)
+        assert report.kind is ReportKind.NOT_SENT
+        assert Content.decode(report.evidence[0]).message_id == first
+    assert kept(alice) == 0
+
+
+@pytest.mark.parametrize("what", ["a confirmation", "a greeting"])
+def test_what_is_owed_and_refused_for_good_is_told_and_blocks_nothing(world: Members, what: str) -> None:
+    alice, bob = met(world)
+    if what == "a greeting":
+        junk(world, alice, bob)
+    else:
+        messages.send(bob, ALICE, b"to be confirmed")
+    posted = refused(world, bob, (422, "invalid"))
+    received(alice)
+    messages.confirm(alice)
+    messages.confirm(alice)
+    assert len(posted) == 1
+    told = [report for report in messages.reports(alice) if report.kind is ReportKind.NOT_SENT]
+    assert len(told) == 1
+    understood(told[0])
+
+
+def test_what_is_kept_for_a_device_goes_with_it(world: Members) -> None:
+    alice, bob = met(world)
+    tablet = world.another(bob)
+    lost(world, alice, bob, b"lost")
+    refused(world, bob, (409, "mailbox-full"))
+    messages.confirm(alice)
+    assert alice.store.keys("unsent")
+    tablet.state.identity_seed = bob.state.identity_seed
+    revoke(tablet, bob.device.id)
+    peers.expire(alice, BOB)
+    messages.confirm(alice)
+    assert alice.store.keys("unsent") == alice.store.keys("pause") == []
