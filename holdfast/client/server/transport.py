@@ -413,6 +413,7 @@ class Api:
                 detail=_told(document),
                 errors=errors,
                 way_out=way_out,
+                retry_after=_retry_after(reply),
             )
         except AnswerRefused:
             return AnswerRefused(f"The server answered {reply.status} without saying why.")

@@ -142,6 +142,7 @@ def test_wait_that_is_too_long_is_told_and_not_tried_again_meanwhile() -> None:
         with pytest.raises(Problem, match="Too many") as caught:
             connection.get("cases")
         assert (len(server.requests), slept, caught.value.way_out) == (1, [], f"Try again in {said}.")
+        assert caught.value.retry_after == min(seconds, 86_400)
 
 
 def test_server_that_is_always_busy_is_given_up_after_five_attempts_each_after_its_wait() -> None:
