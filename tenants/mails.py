@@ -31,7 +31,7 @@ from holdfast.core.base.text import written_out
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.queue import MAIL as MAIL_QUEUE
-from kernel.queue import RunLater, enqueue, enqueue_each
+from kernel.queue import RunLater, count_late_everywhere, enqueue, enqueue_each
 from kernel.retries import pause_seconds
 from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
@@ -46,6 +46,8 @@ MAIL_JOB: Final = "tenants.mail"
 MAX_ATTEMPTS: Final = 150
 FIRST_PAUSE_SECONDS: Final = 20
 LONGEST_PAUSE_SECONDS: Final = 600
+# A mail server that starts again, or has whoever is new to it come again, takes mails by then.
+LATE: Final = timedelta(minutes=10)
 KEPT: Final = timedelta(days=30)  # after it was settled; the log says for ever that it was
 MAX_VALUE: Final = 300  # characters of one value: a mail is no place for more
 MOST_OF_AN_ACT: Final = 100  # mails of one act that are shown
@@ -359,6 +361,14 @@ def of_act(act: str) -> list[Mail]:
     """Return the mails that tell of an act, oldest first, at most a hundred. One query."""
     rows = Mail.objects.filter(act=act).exclude(act="").select_related("person")
     return list(rows.order_by("created_at", "pk")[:MOST_OF_AN_ACT])
+
+
+def raise_alarm() -> int:
+    """Say in the process's log how many mails of any kind, in every tenant, have waited too long; return how many."""
+    late = count_late_everywhere(MAIL_QUEUE, since=database_now() - LATE)
+    if late:
+        log.critical("mail is not taken: %d mails wait. manage.py sendtestmail says what is wrong", late)
+    return late
 
 
 def sweep() -> int:
