@@ -140,6 +140,7 @@ def refusal(error: Exception) -> Refusal:
 
 def _answer(error: Exception) -> str:
     """Return what the server answered, code and text, in one line; "" where it did not."""
+    said: bytes | str
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         code, said = next(iter(error.recipients.values()), (0, b""))
     elif isinstance(error, smtplib.SMTPResponseException):
