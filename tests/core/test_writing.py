@@ -16,7 +16,11 @@ import pytest
 
 import holdfast.client
 import holdfast.core
-from holdfast.core.base.encoding import Fields, encode
+from holdfast.client.messages.inbox_rows import Envelope
+from holdfast.client.messages.outbox import Row
+from holdfast.client.messages.sent import Body
+from holdfast.client.profile.state import Contact
+from holdfast.core.base.encoding import MAX_BLOB, Fields, encode
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.rows import Column, open_map, open_row, seal_map, seal_row
 from holdfast.core.base.secret import SecretBytes
@@ -285,6 +289,25 @@ def test_every_row_that_is_sealed_opens_whatever_its_fields_hold(name: str) -> N
                 continue
             refused += not sealed_and_opened(spoilt)
     assert refused >= len(columns(kind))
+
+
+def test_size_of_a_row_stands_in_its_class_and_not_in_its_docstring() -> None:
+    assert [name for name, kind in ROWS.items() if "ClassVar" in (kind.__doc__ or "")] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        # What the server takes at most: 64 KiB of a message, 1 MiB of content, 64 devices with 5 KiB each.
+        (Envelope, {"message": bytes(MAX_BLOB), "content": bytes(2**20)}),
+        (Row, {"content": bytes(2**20), "envelopes": ((bytes(16), bytes(5120)),) * 64}),
+        (Body, {"plaintext": bytes(MAX_BLOB), "content": bytes(2**20)}),
+        # 3,800 entries of an account chain, a key change each.
+        (Contact, {"entries": [bytes(480)] * 3800}),
+    ],
+)
+def test_largest_that_can_come_is_kept(kind: type[Any], changes: dict[str, Any]) -> None:
+    assert sealed_and_opened(replace(sample(kind), **changes))
 
 
 def test_all_rows_of_the_product_are_tried() -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client.errors import Problem, ProfileError
+from holdfast.client.errors import NotPossible, Problem
 from holdfast.client.escrow import archive
 from holdfast.client.identity import contacts, device, key_log
 from holdfast.client.identity.key_log import Anchor
@@ -172,7 +172,7 @@ def test_two_devices_rotate_one_after_the_other_and_follow_each_other(house: Hou
             assert {found.type for found in key_log.foreign_entries(two)} == {"RotateKey", "ArchiveGeneration"}
             key_log.put_away_seen(two, *key_log.foreign_entries(two))
     with house.opened("laptop") as laptop:
-        with pytest.raises(ProfileError, match="itself"):
+        with pytest.raises(NotPossible, match="itself"):
             rotation.rotate(
                 laptop, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=laptop.device.id)]
             )

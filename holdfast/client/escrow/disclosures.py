@@ -56,10 +56,11 @@ class Disclosure:
     """What one case disclosed: whose archive (16 bytes), which generations, until when; times in UTC seconds.
 
     case, device: the statements as signed. lines, last: how many lines the manifest has, and the hash of the newest.
-    ROW_SIZE: ClassVar = MAX_BLOB
 
     latest: when that was written; before the first, when the keys were opened. is_ended: the keys are destroyed.
     """
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     case_id: bytes
     subject: Annotated[bytes, octets(16)]

@@ -29,6 +29,7 @@ from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address, Place
 from holdfast.core.base.encoding import MAX_BLOB, encode
 from holdfast.core.base.errors import HoldfastError, UnwrapFailed
+from holdfast.core.base.rows import RowTooLong
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.messages.content import Content, ContentKind, open_large
 from holdfast.core.messages.session import Incoming, Session, read_message
@@ -116,6 +117,10 @@ def _take(account: Account, row: Answer) -> bytes:
     except AnswerRefused as error:
         with account.store.transaction():
             _report_row(account, str(error))
+    except RowTooLong:
+        # No size that the server takes makes one; what is behind it must come all the same.
+        with account.store.transaction():
+            _report_row(account, "The server hands over something larger than can be kept.")
     return b""
 
 

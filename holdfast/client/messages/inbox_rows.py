@@ -23,10 +23,10 @@ _MAX_ROW: Final = 2 * 1024 * 1024  # bytes: large content and its message, with 
 class Envelope:
     """One message as the server handed it over. Sender and times are its word only. content: large ciphertext or b"".
 
-    ROW_SIZE: ClassVar = _MAX_ROW
-
     lacks_content: the server says that there is large content, and did not give it.
     """
+
+    ROW_SIZE: ClassVar = _MAX_ROW
 
     sender: Annotated[Address, spread(Address)]
     to_device: Annotated[bytes, octets(16)]

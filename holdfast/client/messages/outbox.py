@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotYet, Problem, TrustRefused, Unreachable
@@ -53,11 +53,11 @@ class Ready:
 class Row:
     """One message in the outbox. key: of the row. act: the idempotency key, another one for each time it is encrypted.
 
-    ROW_SIZE: ClassVar = _MAX_ROW
-
     head: the chain head that it was encrypted for. plaintext: the content, should it have to be encrypted anew.
     content: large ciphertext, or b"". device: of one's own, in whose sessions it is encrypted.
     """
+
+    ROW_SIZE: ClassVar = _MAX_ROW
 
     key: bytes
     act: Annotated[bytes, octets(16)]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from holdfast.client.errors import damaged
 from holdfast.client.profile.store import Store
+from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.rows import in_order, octets, open_row, seal_row, secret, uint
 from holdfast.core.base.secret import SecretBytes
@@ -41,10 +42,10 @@ def key_of(key_id: int) -> bytes:
 class SignedRow:
     """A signed pre-key: seeds (the KEM's is empty in a classical suite), its Sign1, and when it was made.
 
-    ROW_SIZE: ClassVar = MAX_BLOB
-
     replaced_at: UTC seconds; 0 while it is the current one.
     """
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     key_id: int
     dh_seed: Annotated[SecretBytes, secret(32)]
@@ -71,10 +72,10 @@ class SignedRow:
 class OneTimeRow:
     """A one-time pre-key: seeds, its batch's 16-byte id, its leaf, and when the server was first seen without it.
 
-    ROW_SIZE: ClassVar = MAX_BLOB
-
     gone_at: UTC seconds; 0 while the server still holds it, or has not been given it yet.
     """
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     key_id: int
     dh_seed: Annotated[SecretBytes, secret(32)]
@@ -126,11 +127,11 @@ class BatchRow:
 class Ledger:
     """What is remembered of pre-keys as a whole.
 
-    ROW_SIZE: ClassVar = MAX_BLOB
-
     next_id: above every id ever used, so it only grows. epoch: how often the server said it had voided its keys.
     foreign: ids that the server holds and this device does not, told to the person once.
     """
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     next_id: Annotated[int, uint(minimum=1)] = 1
     epoch: Annotated[int, uint()] = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.messages.quotas import SENDER, Quota, trim
@@ -58,10 +58,10 @@ def _row_kind(kind: ReportKind) -> str:
 class Report:
     """One thing to be heard of. user, device: whom the server names (16 bytes each), empty where nobody is named.
 
-    ROW_SIZE: ClassVar = _MAX_ROW
-
     evidence: the messages as they came, at most two. at: UTC seconds.
     """
+
+    ROW_SIZE: ClassVar = _MAX_ROW
 
     id: bytes
     kind: Annotated[ReportKind, choice(ReportKind)]

@@ -8,7 +8,7 @@ Does not judge anything: what is pinned here was verified by the module that put
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from holdfast.core.base.encoding import MAX_VAULT
 from holdfast.core.base.errors import Malformed
@@ -86,11 +86,11 @@ class Generation:
 class Contact:
     """A peer as pinned: the chain as verified, entry by entry, and the entries of a new beginning not yet confirmed.
 
-    ROW_SIZE: ClassVar = MAX_STATE
-
     suite: the suite their devices were first seen with; 0 before any. verified: the chain head (32 bytes) at which two
     people compared a number or words; empty before, and after a new beginning.
     """
+
+    ROW_SIZE: ClassVar = MAX_STATE
 
     user: Annotated[bytes, octets(16)]
     entries: Annotated[list[bytes], several(octets())]
@@ -157,11 +157,11 @@ class OfficersSection:
 class State:
     """Everything of one profile. identity_seed is the AIK's, empty on a device that has not got it yet.
 
-    ROW_SIZE: ClassVar = MAX_STATE
-
     chain: the user's own account chain, every entry as received and verified. contacts: kept as rows of their own
     (`state_rows`), and so in no bytes of the state.
     """
+
+    ROW_SIZE: ClassVar = MAX_STATE
 
     # 7 and 9 were used by rows of earlier days and are not given again.
     server: Annotated[str, text().at(2)] = ""

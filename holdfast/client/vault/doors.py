@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from holdfast.client.errors import NotPossible, Problem, TrustRefused, WrongInput, WrongSecret, WrongWords
 from holdfast.client.identity import chains
@@ -78,10 +78,10 @@ class Door:
 class _Mark:
     """What every device of the person knows of a door: when it was set, for which epoch (0: removed), and how.
 
-    ROW_SIZE: ClassVar = _MAX_PHRASE_ROW
-
     recovery_key: of a phrase, the encoded public half of its signing key.
     """
+
+    ROW_SIZE: ClassVar = _MAX_PHRASE_ROW
 
     set_at: Annotated[int, uint()]
     epoch: Annotated[int, uint()]

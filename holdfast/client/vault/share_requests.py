@@ -93,7 +93,7 @@ class Gathered:
 def open_request(account: Account) -> OpenRequest:
     """Ask the trusted contacts, as the account chain names them, for their shares; the open request, if there is one.
 
-    Raises ProfileError for an account without contacts, TrustRefused for a list of contacts that is not theirs.
+    Raises NotPossible for an account without contacts, TrustRefused for a list of contacts that is not theirs.
     """
     kept = _load_own(account)
     if kept is not None and kept[2] and request_status(account).state not in _OVER:
@@ -196,7 +196,7 @@ def gather(account: Account) -> Gathered:
     """Put together the shares that contacts gave, and open the vault by the contacts door.
 
     A wrong share is laid to its contact and left out; another contact's takes its place. Raises NotYet while the
-    delay runs or right shares are too few, ProfileError when the request was vetoed, withdrawn or is over.
+    delay runs or right shares are too few, NotPossible when the request was vetoed, withdrawn or is over.
     """
     request, key, request_id = _own(account)
     manifest = _manifest_of(account, request)

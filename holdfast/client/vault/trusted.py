@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, Problem, ProfileError, TrustRefused, WrongInput
@@ -21,7 +21,7 @@ from holdfast.client.messages.letters import Letter, LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, vault
 from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET, next_stamp
-from holdfast.core.base.encoding import b64u
+from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, Untrusted, Unusable, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, pair, seal_row, secret, several, uint
 from holdfast.core.base.secret import SecretBytes
@@ -45,10 +45,10 @@ _MAX_UNNAMED: Final = 4  # of one owner, kept until their chain names one: one i
 class _SetUnderWay:
     """A set that is being given out. Holds the shares in the clear, so it is destroyed once every contact has theirs.
 
-    ROW_SIZE: ClassVar = MAX_BLOB
-
     made_at: UTC seconds. manifest: as signed. shares: (contact, share). epoch: of the vault key behind the door.
     """
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     made_at: Annotated[int, uint()]
     manifest: Annotated[bytes, octets()]

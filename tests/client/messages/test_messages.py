@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client.errors import AnswerRefused, NotPossible, Problem, ProfileError
+from holdfast.client.errors import AnswerRefused, NotPossible, Problem
 from holdfast.client.identity import peers
 from holdfast.client.messages import messages
 from holdfast.client.messages.messages import ReportKind, TooLarge
@@ -90,7 +90,7 @@ def test_person_without_keys_cannot_be_written_to_and_the_reason_is_said(world: 
     with pytest.raises(NotPossible, match="no device") as refusal:
         messages.send(alice, BOB, b"one")
     assert "maintain" in refusal.value.way_out
-    with pytest.raises(ProfileError, match="no account"):
+    with pytest.raises(NotPossible, match="no account"):
         messages.send(alice, MALLORY, b"one")
 
 
