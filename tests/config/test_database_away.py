@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A database that goes away under a whole installation: each says so, and everything goes on by itself when it is back."""
+"""A database that goes away under an installation: everybody says so, and goes on by themselves when it is back."""
 
 from __future__ import annotations
 
