@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,6 +20,7 @@ from django.db import DatabaseError, connection
 from config.database import is_exposed
 from config.database_roles import PROCESSES, RIGHTS_OF_THE_USER, differing
 from config.hsm import hsm_config
+from config.mail import is_local
 from config.refusal import refuse
 from config.start import PRODUCTION
 
@@ -137,6 +139,7 @@ def _findings() -> Iterator[CheckMessage]:
             hint="Set HOLDFAST_EMAIL_URL, for example to smtp://user@host:587.",
             id="holdfast.E008",
         )
+    yield from _mail_findings()
     if settings.HOLDFAST_ADMIN and not (
         settings.SESSION_COOKIE_SECURE
         and settings.CSRF_COOKIE_SECURE
@@ -155,6 +158,26 @@ def _findings() -> Iterator[CheckMessage]:
         )
     yield from _directory_findings()
     yield from _hsm_findings()
+
+
+def _mail_findings() -> Iterator[CheckMessage]:
+    """Find out whether mail that is handed over would be taken, as far as that is said by the settings."""
+    has_user, has_password = bool(settings.EMAIL_HOST_USER), bool(settings.EMAIL_HOST_PASSWORD)
+    if settings.HOLDFAST_ROLE == "worker" and has_user != has_password:
+        # Django does not sign in then, and says nothing.
+        missing = "password" if has_user else "user"
+        yield Error(
+            f"The mail server would not be signed in to: the {missing} is missing.",
+            hint="Set HOLDFAST_EMAIL_PASSWORD_FILE, and HOLDFAST_EMAIL_URL with the user; or neither.",
+            id="holdfast.E020",
+        )
+    sender = parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
+    if settings.EMAIL_TIMEOUT and sender.endswith("@localhost") and not is_local(settings.EMAIL_HOST):
+        yield Error(
+            f"Mail would come from {sender}, which mail servers elsewhere refuse.",
+            hint="Set HOLDFAST_EMAIL_FROM to an address of yours, such as Holdfast <holdfast@mail.example>.",
+            id="holdfast.E021",
+        )
 
 
 def _static_findings() -> Iterator[CheckMessage]:

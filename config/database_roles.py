@@ -141,7 +141,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
     ("tenants_credential", "u"): {
-        "web": "state last_used_on turn_mark turn_before turn_breaks turn_is_break",
+        "web": "state last_used_on turn_mark turn_before turn_breaks turn_is_break turn_since",
         "worker": "state",
     },
     # The worker makes the code when its mail is handed over, and ends the one of a try before.

@@ -30,6 +30,7 @@ from config.database_roles import PROCESSES
 from config.disk import is_low, places
 from config.env import ENV
 from config.hsm import ROLE_TOKENS, hsm_config
+from config.mail import REFUSALS, refusal
 from config.roles import RoleKeyMissing, open_role_keys
 from hsm import manifest as manifests
 from hsm.errors import HsmError
@@ -194,14 +195,14 @@ def _mail() -> Iterator[Finding]:
         return
     at = f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
     try:
-        server = get_connection("django.core.mail.backends.smtp.EmailBackend", timeout=_PATIENCE)
-        server.open()
-        server.close()
-    except OSError as error:  # every error of smtplib is one
-        way_out = "Look at HOLDFAST_EMAIL_URL and its password file; then manage.py sendtestemail YOUR-ADDRESS."
-        yield Finding("mail", "wrong", f"{at} does not take us: {str(error) or type(error).__name__}", way_out)
+        with get_connection("django.core.mail.backends.smtp.EmailBackend", timeout=_PATIENCE):
+            pass
+    except REFUSALS as error:
+        found = refusal(error)
+        way_out = f"{found.way_out} Then manage.py sendtestmail YOUR-ADDRESS."
+        yield Finding("mail", "wrong", f"{at} does not take us: {found.said}", way_out)
     else:
-        yield Finding("mail", "ok", f"{at} takes our mail; whether it arrives: manage.py sendtestemail YOUR-ADDRESS")
+        yield Finding("mail", "ok", f"{at} takes our mail; whether it arrives: manage.py sendtestmail YOUR-ADDRESS")
 
 
 def _broker() -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from config.addresses import HOST, host_of, origin_of, parts_of
 from config.database import check as check_database
 from config.mail import mail
+from config.mail import password as mail_password
 from config.refusal import refuse
 from config.secret_files import read_secret
 from kernel.files import make_directory, write_durably
@@ -144,7 +145,14 @@ class Environment(BaseSettings):
         # The processes work in another directory than whoever starts them.
         return value.absolute() if isinstance(value, Path) else value
 
-    @field_validator("email_password_file", "database_password_file")
+    @field_validator("email_password_file")
+    @classmethod
+    def _mail_password(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            mail_password(value)
+        return value
+
+    @field_validator("database_password_file")
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
         if value is not None:

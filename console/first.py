@@ -67,6 +67,14 @@ KINDS: Final[Mapping[str, Kind]] = {
         "#log",
         "alarm",
     ),
+    "mail": Kind(
+        "mail was not taken",
+        "mails were not taken",
+        "Somebody was not told what they had to be told. Tell your operator: manage.py sendtestmail says why.",
+        "console-overview",
+        "#log",
+        "alarm",
+    ),
     "awaiting": Kind(
         "case waits for your decision",
         "cases wait for your decision",
@@ -120,7 +128,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "?answer=none",
     ),
 }
-_OVERSEES: Final = ("held", "dead", "spare", "unanswered")
+_OVERSEES: Final = ("held", "dead", "mail", "spare", "unanswered")
 # Whose work is what. A role that is not named has nothing to do first.
 WORK: Final[Mapping[str, frozenset[str]]] = {
     Role.OWNER: frozenset((*_OVERSEES, "invited", "doors", "devices")),
@@ -139,6 +147,7 @@ class Seen:
     directory: DirectoryHealth
     held: int = 0
     dead: int = 0
+    not_taken: int = 0
     awaiting: int = 0
     has_more_awaiting: bool = False
     available: int | None = None
@@ -170,6 +179,7 @@ def _count(name: str, actor: Actor, seen: Seen, now: datetime) -> tuple[int, boo
     counts: dict[str, Callable[[], int]] = {
         "held": lambda: seen.held,
         "dead": lambda: seen.dead,
+        "mail": lambda: seen.not_taken,
         "awaiting": lambda: seen.awaiting,
         "policies": lambda: _unsigned_policies(actor, now),
         "keys": lambda: _unsigned_keys(actor),

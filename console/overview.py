@@ -6,6 +6,7 @@ Implements PLATFORM "Console". It only looks.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
@@ -28,7 +29,10 @@ from hsm.errors import HsmUnavailable
 from kernel import queue
 from kernel.actors import Actor
 from keys import health
+from recovery import access as recovery
+from recovery.cases.notices import NOTICE_JOB
 from tenants import access as tenants
+from tenants import mails
 from tenants.acts import engine
 from tenants.permissions import PermissionName
 from tenants.roles import Role
@@ -38,6 +42,7 @@ from tenants.states import TenantState
 SHOWN: Final = 8  # lines of a list on the overview
 # A head that is wanted and older than this has lost its sequencer, or the sequencer its HSM.
 HEAD_SECONDS: Final = 120
+_NOT_DELIVERED: Final = ("keys:notice:fail", "recovery:notice:fail", "tenants:mail:fail")
 
 
 @console_page(PermissionName.CONSOLE_ENTER)
@@ -61,6 +66,7 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
         directory=directory,
         held=context["counts"]["operator"] if "counts" in context else 0,
         dead=context.get("dead_jobs", 0),
+        not_taken=context.get("late_mails", 0) + context.get("failed_mails", 0),
         awaiting=len(context.get("mine", [])),
         has_more_awaiting=context.get("more_mine", False),
         available=context.get("available"),
@@ -149,7 +155,7 @@ def _custody() -> dict[str, Any]:
 
 
 def _log(actor: Actor) -> dict[str, Any]:
-    found: dict[str, Any] = {"sees_log": True, "dead_jobs": queue.count_dead(), "hsm_is_away": False}
+    found: dict[str, Any] = {"sees_log": True, "dead_jobs": queue.count_dead(), "hsm_is_away": False, **_mail(actor)}
     found["has_refused"] = bool(audit.refused(limit=1))
     try:
         # Opening is once for a process; a token that this process lost says so here.
@@ -169,4 +175,16 @@ def _log(actor: Actor) -> dict[str, Any]:
         "head": head,
         "pending": pending,
         "head_is_old": is_wanted and age > HEAD_SECONDS,
+    }
+
+
+def _mail(actor: Actor) -> dict[str, int]:
+    """Count the mails that the mail server does not take, and those that could not be delivered within a day."""
+    now = timezone.now()
+    late = now - mails.LATE
+    # Notices of cases apart: of some the viewer is not to learn yet, not even by a number.
+    notices = recovery.count_late_notices(actor, since=late)
+    return {
+        "late_mails": notices + queue.count_late(queue.MAIL, since=late, but=[NOTICE_JOB]),
+        "failed_mails": audit.count_entries(*_NOT_DELIVERED, reader=actor, since=now - timedelta(days=1)),
     }

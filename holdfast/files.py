@@ -97,6 +97,10 @@ class NameTaken(FileFailed, FileExistsError):
         super().__init__(sentence, number=errno.EEXIST, path=path, way_out=_OTHER_NAME)
 
 
+class StillBeside(FileFailed):
+    """A file was written, whole and under its own name, and has its hidden first name besides, which did not go."""
+
+
 def in_words(error: OSError, path: Path | None = None, *, what: str = "{path} cannot be used: {why}.") -> FileFailed:
     """Return what the system answered as an error with words for people. One that has them already stays as it is.
 
@@ -153,6 +157,8 @@ def whole_file(target: Path, *, replaces: bool = False, mode: int = 0o600) -> It
             with explained(target, what=_NOT_WRITTEN):
                 os.fsync(descriptor)
         put_in_place(part, target, replaces=replaces)
+    except StillBeside:
+        raise
     except BaseException as error:
         if is_made:
             _remove(part, target, error)
@@ -172,18 +178,25 @@ def part_beside(target: Path) -> Path:
 
 
 def put_in_place(part: Path, target: Path, *, replaces: bool) -> None:
-    """Give a complete file its name, durably. Both are in one directory. Raises NameTaken and FileFailed.
+    """Give a complete file its name, durably. Both are in one directory. Raises NameTaken and FileFailed,
+    and StillBeside where it has its name and kept that of `part`.
 
     Without `replaces` no file loses its name to this one, on whatever file system: where there is neither a rename
     that refuses nor a hard link (a stick), the name is taken first, by an empty file of our own.
     """
+    beside: StillBeside | None = None
     with explained(target, what=_NOT_WRITTEN):
         if replaces:
             part.replace(target)
         else:
-            _rename_to_free_name(part, target)
+            try:
+                _rename_to_free_name(part, target)
+            except StillBeside as error:
+                beside = error
     with explained(target, what=_NOT_CONFIRMED):
         flush_directory(target.parent)
+    if beside is not None:
+        raise beside
 
 
 def flush_directory(directory: Path) -> None:
@@ -246,6 +259,8 @@ def _rename_to_free_name(part: Path, target: Path) -> None:
         for way in (_rename_exclusively, _link, _rename_over_claim):
             try:
                 way(part, target)
+            except StillBeside:
+                raise
             except OSError as error:
                 if way is _rename_over_claim or error.errno not in _NOT_OFFERED:
                     raise
@@ -277,7 +292,17 @@ def _renameat2() -> ctypes._NamedFuncPointer | None:
 
 def _link(part: Path, target: Path) -> None:
     os.link(part, target)
-    part.unlink()
+    try:
+        part.unlink()
+    except OSError as error:
+        # It has its name: another way would meet our own file there, and take it for another's.
+        why = in_words(error, target, what="{why}").sentence
+        raise StillBeside(
+            f"{target} was written, and has a second name that could not be removed, {part}: {why}.",
+            number=error.errno,
+            path=target,
+            way_out=f"Delete {part} when that can be done; the file stays.",
+        ) from error
 
 
 def _rename_over_claim(part: Path, target: Path) -> None:

@@ -7,7 +7,8 @@ Reads no environment and no settings: whoever composes the process passes an Hsm
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ from typing import Protocol
 from holdfast.core.base import typed
 from holdfast.core.base.errors import Mistyped
 from holdfast.core.base.secret import SecretBytes
-from hsm.errors import HsmError
+from hsm.errors import HsmError, HsmPinRejected
 from hsm.refused import RefusedPins
 
 DEBIAN_SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")  # where Debian's package puts it; for development only
@@ -107,6 +108,22 @@ class HsmConfig:
 
     def pin(self, token: str) -> PinSource:
         return self.pins.get(token) or PinFile(self.pin_path(token))
+
+    @contextmanager
+    def trying_pin(self, token: str) -> Iterator[None]:
+        """Try the PIN of a token inside the `with`: one of a file once, until an operator says that it was mended.
+
+        One that a person gave for this one time is marked nowhere: nobody tries it again but them. Raises
+        HsmPinRejected; as `RefusedPins.trying` does for a file's.
+        """
+        if isinstance(self.pin(token), PinFile):
+            with self.refused_pins.trying(token):
+                yield
+            return
+        try:
+            yield
+        except HsmPinRejected as refused:
+            raise HsmPinRejected(f"{refused}; it is not tried again") from refused
 
     def pin_path(self, token: str) -> Path:
         return self.home / "pins" / f"{token}.pin"

@@ -15,7 +15,7 @@ from fcntl import LOCK_EX, LOCK_SH, flock
 from pathlib import Path
 from typing import Any
 
-from holdfast.files import write_whole
+from holdfast.files import whole_file
 from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing
 
 FORMAT = "holdfast-hsm/1"  # refused when it is another: what is pinned must be understood, not skipped
@@ -110,9 +110,10 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Replace the file at once: a reader sees the old manifest or the new one, after a crash too."""
-        write_whole(path, self.to_json(), replaces=True, mode=0o644)
-        # Not as the umask of whoever holds the ceremony has it: services of other accounts share a vendor's home.
-        path.chmod(0o644)
+        with whole_file(path, replaces=True) as file:
+            # Not as the umask of whoever holds the ceremony has it: services of other accounts share a vendor's home.
+            os.fchmod(file.fileno(), 0o644)
+            file.write(self.to_json())
 
 
 def load(path: Path) -> Manifest:

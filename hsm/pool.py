@@ -347,7 +347,7 @@ class HsmPool:
             except KeyError:
                 raise _missing(name, record, present) from None
             # One login for each token and process: its session is never closed, for that would log out all.
-            with self._config.refused_pins.trying(name):
+            with self._config.trying_pin(name):
                 self._anchors.append(self._login(name, slots[name]))
             # At every start, also after a loss: what comes back need not be what went away (FAULTS H8).
             check_token(self._anchors[-1], record, token=name)

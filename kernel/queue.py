@@ -8,14 +8,14 @@ truth: a handler is called under a lease with a fencing token, and its effect is
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import wraps
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F, Q, Window
+from django.db.models import F, Q, QuerySet, Window
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now, RowNumber
 from structlog.contextvars import bound_contextvars
@@ -308,3 +308,21 @@ def sweep(*, older_than: timedelta = timedelta(days=30)) -> int:
 def count_dead() -> int:
     """Count, in the open scope, the jobs that were given up: a person must look."""
     return Job.objects.filter(state=JobState.DEAD).count()
+
+
+def count_late(queue: str, *, since: datetime, but: Collection[str] = ()) -> int:
+    """Count, in the open scope, the jobs of a queue that ought to be done. but: kinds that are left out.
+
+    Such were due before `since` and not tried; or promised before it, and tried in vain.
+    """
+    return _late(Job.objects.exclude(kind__in=but), queue, since).count()
+
+
+def count_late_everywhere(queue: str, *, since: datetime) -> int:
+    """Count what `count_late` does in every tenant."""
+    return _late(Job.unscoped.all(), queue, since).count()
+
+
+def _late(jobs: QuerySet[Job], queue: str, since: datetime) -> QuerySet[Job]:
+    is_open = Q(queue=queue, state__in=[JobState.READY, JobState.LEASED])
+    return jobs.filter(is_open, Q(run_at__lt=since) | Q(created_at__lt=since) & ~Q(last_error=""))

@@ -8,6 +8,7 @@ is an entry in the log. It promises nothing about reading.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable
 from typing import Final
 from uuid import UUID
@@ -22,6 +23,8 @@ from kernel.queue import MAIL, enqueue
 from keys import access, mailbox
 from tenants import access as tenants
 from tenants import mails
+
+log = logging.getLogger("holdfast.mails")
 
 NOTICE_JOB: Final = "keys.notice"
 MAX_ATTEMPTS: Final = 8  # in growing steps, about four minutes
@@ -75,6 +78,8 @@ def fail(*, job: Job, actor: Actor) -> None:
 
 def _log(verb: str, job: Job, actor: Actor) -> None:
     person_id, event = job.payload["person"], job.payload["event"]
+    if verb == "fail":
+        log.critical("tenant %s: a notice %s could not be delivered", job.tenant_id, event)
     audit.append(tag=f"keys:notice:{verb}", actor=actor, subject=person_id, body={"kind": event})
 
 

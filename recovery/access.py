@@ -41,7 +41,7 @@ from recovery.models import (
     Shredding,
     Veto,
 )
-from recovery.states import APPROVABLE, COLLECTABLE, HAD, TERMINAL, UNDECIDED, UNRELEASED, CaseState
+from recovery.states import APPROVABLE, COLLECTABLE, HAD, TERMINAL, UNDECIDED, UNRELEASED, CaseState, NoticeState
 from tenants import access as people
 from tenants.permissions import PermissionName
 from tenants.states import CredentialState, PersonState
@@ -399,6 +399,13 @@ def approved_by(person_id: UUID, *, states: Iterable[str]) -> QuerySet[Approval,
 def notice_of_opening(case: Case) -> Notice | None:
     """Return the notice that the subject is owed about the opening."""
     return Notice.objects.filter(case_id=case.id, person_id=case.subject_id, kind=OPENED).first()
+
+
+def count_late_notices(reader: Actor, *, since: datetime) -> int:
+    """Count the notices that are tried in vain, or were due before `since`, of cases that the reader may know of."""
+    waiting = Notice.objects.filter(Q(due_at__lt=since) | Q(attempts__gt=0), state=NoticeState.PENDING)
+    early = Case.objects.filter(_early(reader, timezone.now()))
+    return int(waiting.exclude(case_id__in=early.values("id")).count())
 
 
 def share_notices(case: Case) -> int:

@@ -123,7 +123,7 @@ def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Acto
     if "content-digest" in components(method):
         _check_body(request, digest, max_body)
     expires_at = datetime.fromtimestamp(parameters.created + NONCE_SECONDS + 1, UTC)
-    _, turned = follow(known.turn, turn) if turn else (None, known.turn)
+    _, turned = follow(known.turn, turn, int(now))
     moved = Moved(known.turn, turned) if turned != known.turn else None
     if not spend(known.actor, parameters.nonce, expires_at=expires_at, source=source_of(request), moved=moved):
         raise Unauthenticated

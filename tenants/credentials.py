@@ -37,7 +37,7 @@ _MAX_NAMESAKES: Final = 8
 _LOOK_UP: Final = (
     "SELECT c.tenant_id, c.kind, c.public_key, c.state, c.person_id, t.state, p.role, p.state,"  # noqa: S608 — our own tables' names
     # By the database's clock, as the day is written: clocks that differ around midnight would write by turns.
-    " c.last_used_on = CURRENT_DATE, c.turn_mark, c.turn_before, c.turn_breaks, c.turn_is_break"
+    " c.last_used_on = CURRENT_DATE, c.turn_mark, c.turn_before, c.turn_breaks, c.turn_is_break, c.turn_since"
     f" FROM {_CREDENTIAL} c JOIN {_TENANT} t ON t.id = c.tenant_id"
     # The tenant stands in the join as well: a row forged with another tenant's person finds nobody.
     f" LEFT JOIN {_PERSON} p ON p.id = c.person_id AND p.tenant_id = c.tenant_id WHERE c.id = %s"
@@ -75,7 +75,8 @@ _MARK_USE: Final = (
 )
 # Only over what was read: of two requests that begin one opening, or two copies' at once, one moves it.
 _MOVE: Final = (
-    f"UPDATE {_CREDENTIAL} SET turn_mark = %s, turn_before = %s, turn_breaks = %s, turn_is_break = %s"  # noqa: S608 — as above
+    f"UPDATE {_CREDENTIAL}"  # noqa: S608 — as above
+    " SET turn_mark = %s, turn_before = %s, turn_breaks = %s, turn_is_break = %s, turn_since = %s"
     " WHERE tenant_id = %s AND id = %s AND turn_mark = %s"
 )
 _REFUSED: Final = {
@@ -154,8 +155,8 @@ def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> K
         credential_state=state,
         is_suspended=is_suspended,
     )
-    mark, before, breaks, is_break = turn
-    kept = Kept(bytes(mark), bytes(before), breaks, bool(is_break))
+    mark, before, breaks, is_break, since = turn
+    kept = Kept(bytes(mark), bytes(before), breaks, bool(is_break), since)
     return Known(actor, bytes(public_key), bool(is_used_today), kept)
 
 
@@ -216,6 +217,7 @@ def _move_values(tenant_id: UUID, credential_id: UUID, moved: Moved) -> list[Any
         _mark_parameter(kept.before),
         kept.breaks,
         kept.is_break,
+        kept.since,
         _uuid_parameter(tenant_id),
         _uuid_parameter(credential_id),
         _mark_parameter(moved.read.mark),

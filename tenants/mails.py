@@ -31,7 +31,7 @@ from holdfast.core.base.text import written_out
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.queue import MAIL as MAIL_QUEUE
-from kernel.queue import RunLater, enqueue, enqueue_each
+from kernel.queue import RunLater, count_late_everywhere, enqueue, enqueue_each
 from kernel.retries import pause_seconds
 from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
@@ -46,6 +46,8 @@ MAIL_JOB: Final = "tenants.mail"
 MAX_ATTEMPTS: Final = 150
 FIRST_PAUSE_SECONDS: Final = 20
 LONGEST_PAUSE_SECONDS: Final = 600
+# A mail server that starts again, or has whoever is new to it come again, takes mails by then.
+LATE: Final = timedelta(minutes=10)
 KEPT: Final = timedelta(days=30)  # after it was settled; the log says for ever that it was
 MAX_VALUE: Final = 300  # characters of one value: a mail is no place for more
 MOST_OF_AN_ACT: Final = 100  # mails of one act that are shown
@@ -185,12 +187,12 @@ def _give(mail: Mail, actor: Actor) -> Outcome | None:
         return None  # its link would be void with the newer one's
     connection = get_connection(fail_silently=False)
     try:
-        # Before a link is made: while nobody takes it, the one before stays good.
-        connection.open()
-    except (OSError, smtplib.SMTPException) as error:
-        log.warning("mail %s waits: %s", mail.pk, type(error).__name__)
-        return Outcome.AWAY
-    try:
+        try:
+            # Before a link is made: while nobody takes it, the one before stays good.
+            connection.open()
+        except (OSError, smtplib.SMTPException) as error:
+            log.warning("mail %s waits: %s", mail.pk, type(error).__name__)
+            return Outcome.AWAY
         shown: dict[str, Any] = {name: written_out(value) for name, value in mail.values.items()}
         link = f"{settings.HOLDFAST_PUBLIC_URL}{shown['page']}" if "page" in shown else ""
         if mail.kind in WITH_SECRET:
@@ -231,15 +233,15 @@ def _settle(mail: Mail, state: MailState, verb: str, why: str, actor: Actor) -> 
         )
 
 
-def send(
+def message(
     *,
     template: str,
     context: Mapping[str, Any],
     to: str,
     link: str = "",
     connection: BaseEmailBackend | None = None,
-) -> Outcome:
-    """Hand one mail to the mail system, as text and as HTML of the same words, and return what it said.
+) -> EmailMultiAlternatives:
+    """Return one mail, as text and as HTML of the same words, that its own `send` hands over.
 
     template: a file's name in templates/email, where a hyphen is written as `_`. Its first line is the subject; its
     body may show `link` in a line of its own, which becomes the button. No value makes a header: a subject is one line.
@@ -248,7 +250,7 @@ def send(
     head, _, body = text.partition("\n\n")
     subject = written_out(head.removeprefix("Subject: ").strip())
     shown = {"subject": subject, "blocks": _blocks(body, link), "button": _BUTTONS.get(template, "Open")}
-    message = EmailMultiAlternatives(
+    made = EmailMultiAlternatives(
         subject=subject,
         body=body,
         to=[to],
@@ -256,14 +258,31 @@ def send(
         headers={"Auto-Submitted": "auto-generated"},
         connection=connection,
     )
-    message.attach_alternative(render_to_string("email/page.html", shown), "text/html")
+    made.attach_alternative(render_to_string("email/page.html", shown), "text/html")
+    return made
+
+
+def send(
+    *,
+    template: str,
+    context: Mapping[str, Any],
+    to: str,
+    link: str = "",
+    connection: BaseEmailBackend | None = None,
+) -> Outcome:
+    """Hand one mail, made as `message` says, to the mail system, and return what it said."""
+    used = connection or get_connection(fail_silently=False)
+    made = message(template=template, context=context, to=to, link=link, connection=used)
     try:
-        return Outcome.TAKEN if message.send(fail_silently=False) == 1 else Outcome.REFUSED
+        return Outcome.TAKEN if made.send(fail_silently=False) == 1 else Outcome.REFUSED
     except (OSError, smtplib.SMTPException, ValueError) as error:
         # ValueError: an address that cannot be written as one.
         outcome = Outcome.REFUSED if isinstance(error, ValueError) or _is_final(error) else Outcome.AWAY
         log.warning("a mail of %s was not taken: %s", template, type(error).__name__)
         return outcome
+    finally:
+        if connection is None:
+            used.close()  # what was opened in part as well, where it was refused
 
 
 def tell(
@@ -342,6 +361,14 @@ def of_act(act: str) -> list[Mail]:
     """Return the mails that tell of an act, oldest first, at most a hundred. One query."""
     rows = Mail.objects.filter(act=act).exclude(act="").select_related("person")
     return list(rows.order_by("created_at", "pk")[:MOST_OF_AN_ACT])
+
+
+def raise_alarm() -> int:
+    """Say in the process's log how many mails of any kind, in every tenant, have waited too long; return how many."""
+    late = count_late_everywhere(MAIL_QUEUE, since=database_now() - LATE)
+    if late:
+        log.critical("mail is not taken: %d mails wait. manage.py sendtestmail says what is wrong", late)
+    return late
 
 
 def sweep() -> int:

@@ -151,11 +151,12 @@ class Credential(ChosenId, TenantOwned):
     created_at = models.DateTimeField(auto_now_add=True)
     # The day, in UTC, of the last request that it signed. To the hour it would say when somebody works and sleeps.
     last_used_on = models.DateField(null=True)
-    # Whose turn it is (`holdfast.core.signed.turns.Kept`): 8 random bytes each, which say nothing of when.
+    # Whose turn it is (`holdfast.core.signed.turns.Kept`): 8 random bytes each.
     turn_mark = models.BinaryField(max_length=8, default=b"")
     turn_before = models.BinaryField(max_length=8, default=b"")
     turn_breaks = models.PositiveIntegerField(default=0)
     turn_is_break = models.BooleanField(default=False)
+    turn_since = models.BigIntegerField(default=0)
 
     class Meta(TenantOwned.Meta):
         abstract = False

@@ -93,6 +93,12 @@ def sweep_imports() -> None:
     imports.sweep()
 
 
+@every(60)
+def raise_mail_alarm() -> None:
+    """Say that mails wait which the mail server does not take."""
+    mails.raise_alarm()
+
+
 @every(3600, by_age=True)
 def sweep_mails() -> None:
     """Delete, once an hour, the mails that were settled a month ago."""

@@ -23,7 +23,8 @@ GOOD = {
     "HOLDFAST_HSM_MODULE": "/opt/vendor/libpkcs11.so",
     "HOLDFAST_HSM_SOFTHSM": "false",
     "HOLDFAST_TRUSTED_PROXIES": "unix",
-    "HOLDFAST_EMAIL_URL": "smtp://holdfast@mail.example:587",
+    "HOLDFAST_EMAIL_URL": "smtp://mail.example:587",
+    "HOLDFAST_EMAIL_FROM": "Holdfast <holdfast@mail.example>",
 }
 
 

@@ -91,7 +91,8 @@ _RACES: Final = frozenset(
 class Problem(ClientError):
     """The server refused a request and said why (RFC 9457).
 
-    status: the HTTP status. code: stable, listed in docs/problems.md. errors: (field, detail) pairs.
+    status: the HTTP status. code: stable, listed in docs/problems.md. errors: (field, detail) pairs. retry_after: the
+    seconds that the server asks to wait, 0 when it asks for none.
     """
 
     def __init__(
@@ -102,11 +103,13 @@ class Problem(ClientError):
         detail: str,
         errors: Sequence[tuple[str, str]] = (),
         way_out: str = "",
+        retry_after: float = 0,
     ) -> None:
         super().__init__(detail, way_out=way_out or _WAYS_OUT.get(code, _AGAIN if code in _RACES else ""))
         self.status = status
         self.code = code
         self.errors = tuple(errors)
+        self.retry_after = retry_after
 
     @property
     def field(self) -> str:

@@ -7,6 +7,7 @@ mail system took it.
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -26,6 +27,8 @@ from recovery.models import Case, Notice
 from recovery.states import NOTICE, NoticeState
 from tenants import access as tenants
 from tenants import mails
+
+log = logging.getLogger("holdfast.mails")
 
 NOTICE_JOB = "recovery.notice"
 MAX_ATTEMPTS = 5
@@ -73,6 +76,10 @@ def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
         now = database_now()
         advance(notice, NOTICE, state, settled_at=now)
         verb = "hand-over" if state == NoticeState.HANDED_OVER else "fail"
+        if state == NoticeState.FAILED:
+            log.critical(
+                "tenant %s: the notice %s of case %s could not be delivered", case.tenant_id, notice.kind, case.id
+            )
         audit.append(
             tag=f"recovery:notice:{verb}",
             actor=actor,

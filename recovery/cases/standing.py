@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -17,11 +17,11 @@ from escrow import access as escrow
 from escrow.states import OfficerState
 from holdfast.core.escrow.approvals import Excluded
 from kernel.clock import database_now
-from kernel.fields import rfc3339
 from kernel.queue import apart
 from recovery import access
 from recovery.cases.counting import LongDelay, count_approvals, why_long
 from recovery.cases.endings import REQUESTER_LEFT, SHREDDED
+from recovery.cases.notices import MAX_ATTEMPTS
 from recovery.states import FAILED, CaseState, NoticeState
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ STUCK: Final = {
     "vetoed-in-log": "The log has a veto of it that its rows lack. Ask anew.",
     "voided": "It was under way beside a wrong entry of the log, or a log that nobody watched. Ask anew.",
 }
-LONG: Final = {
-    LongDelay.UNHEARD: "The subject cannot object: they are or were suspended, gone or without a device. "
-    "The long delay applies.",
-    LongDelay.OBJECTED: "A device of the subject that officers had suspended objects. The long delay applies.",
-    LongDelay.NOT_TOLD: "The subject could not be told. The long delay applies.",
+_SINCE: Final = {
+    LongDelay.UNHEARD: "the subject cannot object: they are or were suspended, gone or without a device",
+    LongDelay.OBJECTED: "a device of the subject that officers had suspended objects",
+    LongDelay.NOT_TOLD: "the notice to its subject could not be delivered",
 }
+LONG: Final = {long: f"{why[0].upper()}{why[1:]}. The long delay applies." for long, why in _SINCE.items()}
 # Said of whoever was suspended, or off the roster, since they approved, and of whoever handed over no right share.
 APPROVE_ANEW: Final = "is asked to approve anew"
 # Of a case that ended after its recipient had collected, by whatever they said of it then.
@@ -164,7 +164,7 @@ def waiting_for(case: Case, now: datetime) -> Waiting | None:
         case CaseState.REQUESTED:
             return _for_officers(case, now)
         case CaseState.QUORATE:
-            return _for_the_notice(case)
+            return _for_the_notice(case, now)
         case CaseState.WAITING | CaseState.RELEASING:
             return _for_the_release(case, now)
         case CaseState.AWAITING_SHARE:
@@ -243,10 +243,16 @@ def _for_a_share(case: Case, now: datetime) -> Waiting:
     return Waiting("share", text, since, is_stuck)
 
 
-def _for_the_notice(case: Case) -> Waiting:
+def _for_the_notice(case: Case, now: datetime) -> Waiting:
     notice, since = access.notice_of_opening(case), case.quorate_at or case.opened_at
     if notice is not None and notice.state == NoticeState.PENDING and notice.attempts:
-        text = f"The subject could not be told in {notice.attempts} tries: the mail server does not take the notice."
+        _, terms, _ = access.terms_of(case, now)
+        delay = timedelta(seconds=max(terms.delay_seconds, terms.undelivered_delay_seconds))
+        text = (
+            f"The mail server does not take the notice to its subject, in {_tries(notice.attempts)} of {MAX_ATTEMPTS}. "
+            f"After the last the long delay begins: until about {_written(max(case.not_before, since + delay))}, since "
+            "the notice could not be delivered. Tell your operator."
+        )
         return Waiting("notice-not-taken", text, since, is_stuck=True)
     is_told = notice is not None and notice.state != NoticeState.PENDING
     text = "The delay is being reckoned." if is_told else "The subject is being told. Then the delay begins."
@@ -267,10 +273,23 @@ def _for_the_release(case: Case, now: datetime) -> Waiting:
         return Waiting(case.why, STUCK[case.why], since, is_stuck=True)
     if case.state == CaseState.RELEASING:
         return Waiting("releasing", "The HSM re-wraps its half to the recipient.", since)
-    until = rfc3339(case.release_at) if case.release_at else "its end"
+    until = _written(case.release_at) if case.release_at else "its end"
     long = why_long(case, now)
-    text = f"{LONG[long]} It runs until {until}." if long else f"The delay runs until {until}. The subject may veto."
+    text = (
+        f"The long delay runs until {until}, since {_SINCE[long]}."
+        if long
+        else f"The delay runs until {until}. The subject may veto."
+    )
     return Waiting("delay", text, since)
+
+
+def _tries(number: int) -> str:
+    return "1 try" if number == 1 else f"{number} tries"
+
+
+def _written(at: datetime) -> str:
+    """Write a time as people say it: `13 December 2026, 09:05 UTC`."""
+    return f"{at.astimezone(UTC):%-d %B %Y, %H:%M} UTC"
 
 
 def raise_alarms() -> int:

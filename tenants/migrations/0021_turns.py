@@ -30,4 +30,9 @@ class Migration(migrations.Migration):
             name='turn_mark',
             field=models.BinaryField(default=b'', max_length=8),
         ),
+        migrations.AddField(
+            model_name='credential',
+            name='turn_since',
+            field=models.BigIntegerField(default=0),
+        ),
     ]

@@ -391,6 +391,7 @@ def test_message_of_several_lines_is_quoted_line_by_line() -> None:
         sent_at=1,
         received_at=2,
         is_last_resort=False,
+        _key=CAROL + b"m" * 16,
         _store=MemoryStore(tenant=TENANT, user=b"a" * 16),
     )
     assert [unstyled(line) for line in mail.lines_of(message, None)[1:]] == [

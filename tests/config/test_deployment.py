@@ -42,6 +42,10 @@ def test_check_takes_a_sound_installation(tmp_path: Path) -> None:
         ({"HOLDFAST_STATIC_ROOT": str(PROJECT / "var" / "static")}, "HOLDFAST_STATIC_ROOT"),
         ({"HOLDFAST_EMAIL_URL": ""}, "HOLDFAST_EMAIL_URL"),
         ({"HOLDFAST_EMAIL_URL": "smtp://holdfast:secret@mail.example"}, "HOLDFAST_EMAIL_PASSWORD_FILE"),
+        ({"HOLDFAST_ROLE": "worker", "HOLDFAST_EMAIL_URL": "smtp://ops@mail.example"}, "the password is missing"),
+        ({"HOLDFAST_ROLE": "worker", "HOLDFAST_EMAIL_PASSWORD_FILE": "/etc/hostname"}, "the user is missing"),
+        ({"HOLDFAST_EMAIL_FROM": ""}, "HOLDFAST_EMAIL_FROM"),
+        ({"HOLDFAST_EMAIL_FROM": "Holdfast <ops@localhost>"}, "HOLDFAST_EMAIL_FROM"),
         ({"HOLDFAST_SECRET_KEY_FILE": "/nowhere"}, "HOLDFAST_SECRET_KEY_FILE"),
         ({"HOLDFAST_SECRET_KEY_FILE": ""}, "HOLDFAST_SECRET_KEY_FILE is not set"),
         ({"HOLDFAST_SECRET_KEY_FILE": "/etc/hostname"}, "fewer than 50 characters"),
@@ -113,6 +117,20 @@ def directives(path: Path) -> list[tuple[str, str]]:
     """Return a unit file's settings in order; a name may stand more than once."""
     lines = [line for line in path.read_text().splitlines() if "=" in line and not line.startswith("#")]
     return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
+
+
+def test_how_often_a_wrong_pin_is_tried_on_a_token_is_said_as_the_units_have_it() -> None:
+    # Each service's marks lie in a directory that no other enters, so that a token's bound is the number of services.
+    shared = directives(SYSTEMD / "holdfast-.service.d" / "hardening.conf")
+    assert ("Environment", "HOLDFAST_REFUSED_PINS_DIR=/var/lib/holdfast-%j/refused-pins") in shared
+    units = {path.stem.removeprefix("holdfast-"): path.read_text() for path in SYSTEMD.glob("*.service")}
+    readme = " ".join((PROJECT / "deploy" / "README.md").read_text().split())
+    for token, times in (("root", "three times"), ("log", "once"), ("escrow", "once")):
+        holders = [name for name, text in units.items() if f"LoadCredential={token}.pin:" in text]
+        assert len(holders) == {"once": 1, "three times": 3}[times]
+        said, _, after = readme.partition(f"`{token}` {times} (")
+        assert said != readme
+        assert sorted(after.partition(")")[0].split(", ")) == sorted(holders)
 
 
 @pytest.mark.parametrize("role", ["web", "worker", "sequencer", "release"])

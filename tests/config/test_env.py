@@ -193,6 +193,21 @@ def test_mail_is_encrypted_on_its_way_to_another_machine(tmp_path: Path) -> None
     assert not mail("smtp://127.0.0.1:25", password_file=None)["EMAIL_USE_TLS"]
 
 
+@pytest.mark.parametrize(("user", "password"), [("holdfast", "Größe"), ("h%C3%B6ld", "secret"), ("ops", "a\u2009b")])
+def test_mail_server_that_cannot_be_signed_in_to_with_these_letters_is_named_at_the_start(
+    user: str, password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "password").write_text(password)
+    monkeypatch.setenv("HOLDFAST_EMAIL_URL", f"smtp://{user}@mail.example")
+    monkeypatch.setenv("HOLDFAST_EMAIL_PASSWORD_FILE", str(tmp_path / "password"))
+    with pytest.raises(SystemExit):
+        env.read()
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("HOLDFAST_EMAIL_URL: " if password == "secret" else "HOLDFAST_EMAIL_PASSWORD_FILE: ")
+    assert "ASCII" in sentence
+    assert password not in sentence
+
+
 def test_mail_server_that_says_nothing_is_left_after_the_time_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("config.mail.TIMEOUT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:

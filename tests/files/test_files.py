@@ -206,6 +206,18 @@ def test_part_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
     assert "Delete" in refused.value.way_out
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EINVAL, errno.EIO, errno.EROFS])
+def test_file_whose_first_name_cannot_be_removed_is_said_to_be_written(number: int, tmp_path: Path) -> None:
+    target = tmp_path / "letter {why} of PART"
+    with pytest.raises(FileFailed, match="was written") as refused:
+        under({"renameat2": errno.EINVAL, "unlink": number}, lambda: write_whole(target, BODY))
+    (left,) = set(tmp_path.iterdir()) - {target}
+    assert target.read_bytes() == BODY
+    refused_in_words(refused.value, target, str(left))
+    assert not isinstance(refused.value, NameTaken)
+    assert "Delete" in refused.value.way_out
+
+
 def test_directory_that_cannot_be_flushed_by_itself_is_flushed_with_everything(tmp_path: Path) -> None:
     for number in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
         under({"fsync": number}, lambda: flush_directory(tmp_path))

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from holdfast.core.signed.turns import Answered, Turn
+from holdfast.core.signed.turns import LATE_SECONDS, Answered, Turn
 from tenants.models import Credential
 from tests.cast.tenants import Cast, Signer, changed, make_device
 
@@ -53,12 +54,29 @@ def test_turn_is_written_with_the_nonce_and_only_when_it_moves(world: Cast, clie
     assert words(B, A) == ["SELECT", *spending]
 
 
-def test_request_without_a_turn_moves_and_answers_none(world: Cast, client: Client) -> None:
+def test_request_without_a_turn_is_let_in_and_told_to_whoever_says_one(world: Cast, client: Client) -> None:
+    device = make_device(world.alice)
+
+    def say_none() -> None:
+        answer = device.send(client, "GET", PROBE)
+        assert (answer.status_code, "holdfast-turn" in answer.headers) == (200, False)
+
+    say_none()  # a client of before: nobody has said a turn yet
+    assert ask(client, device, A) == Answered(A).text
+    for _ in range(2):
+        say_none()
+    assert [ask(client, device, B, A) for _ in range(2)] == [Answered(B, 2).text] * 2
+    assert ask(client, device, C, B) == Answered(C).text
+
+
+def test_opening_that_stays_is_told_of_one_that_followed_it(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     ask(client, device, A)
-    answer = device.send(client, "GET", PROBE)
-    assert (answer.status_code, "holdfast-turn" in answer.headers) == (200, False)
     assert ask(client, device, B, A) == Answered(B).text
+    assert ask(client, device, A) == Answered(A).text
+    Credential.unscoped.filter(id=device.id).update(turn_since=F("turn_since") - LATE_SECONDS - 1)
+    assert ask(client, device, A) == Answered(A, 1).text
+    assert ask(client, device, B, A) == Answered(B, 2).text
 
 
 def test_turns_of_two_devices_are_apart(world: Cast, client: Client) -> None:

@@ -66,6 +66,11 @@ _SENT_AGAIN: Final = (
 )
 
 
+def comes_no_more(account: Account, sender: Address) -> None:
+    """Say in what was refused of a device that it does not come again, in the caller's transaction: it is gone."""
+    reports.change_way_out(account, sender.user, sender.device, _SENT_AGAIN, _ASK_AGAIN)
+
+
 def collect(account: Account) -> None:
     """Fetch what waits for this device, open and keep all of it, and acknowledge it.
 
@@ -315,8 +320,8 @@ def _keep(account: Account, envelope: Envelope, session: Session, plaintext: byt
         peers.expect(account, envelope.sender.user, said.body)
     if said.kind is ContentKind.GREETING:
         renewals.note_greeted(account, envelope.sender)
-    if said.kind is ContentKind.ACKNOWLEDGEMENT and sent.acknowledge(account, envelope.sender, said.acknowledged):
-        renewals.note_again(account, envelope.sender)
+    if said.kind is ContentKind.ACKNOWLEDGEMENT:
+        sent.acknowledge(account, envelope.sender, said.acknowledged)
     if said.kind in (ContentKind.BYTES, ContentKind.LARGE) and not _was_heard(account, envelope, said):
         _deliver(account, envelope, session, said, conversation)
 
@@ -332,13 +337,16 @@ def _conversation(account: Account, envelope: Envelope, said: Content) -> bytes:
 
 def _was_heard(account: Account, envelope: Envelope, said: Content) -> bool:
     """Whether the same content came already: sent again, it is delivered once."""
-    key = envelope.sender.user + said.message_id
-    if account.store.get(HEARD, key) is None:
-        return False
-    if account.store.get(INBOX, key) is None:
-        # The app has it, and what told the sender so was lost.
-        renewals.owe(account.store, envelope.sender, said.message_id)
-    return True
+    # Earlier versions kept copies under their id alone.
+    for name in (said.name, said.message_id):
+        key = envelope.sender.user + name
+        if account.store.get(HEARD, key) is None:
+            continue
+        if account.store.get(INBOX, key) is None:
+            # The app has it, and what told the sender so was lost.
+            renewals.owe(account.store, envelope.sender, said.name)
+        return True
+    return False
 
 
 def _deliver(account: Account, envelope: Envelope, session: Session, said: Content, conversation: bytes) -> None:
@@ -363,7 +371,7 @@ def _deliver(account: Account, envelope: Envelope, session: Session, said: Conte
         body=body,
         reference=reference,
     )
-    key = envelope.sender.user + said.message_id
+    key = envelope.sender.user + said.name
     account.store.put(INBOX, key, kept.to_secret())
     account.store.put(HEARD, key, _until(account))
 

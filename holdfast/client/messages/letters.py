@@ -224,7 +224,10 @@ def put_away(account: Account, letters: Iterable[Letter | Notice]) -> None:
 
 def hold(account: Account, letter: Letter, error: ClientError) -> None:
     """Let a letter wait, since what stands against it may pass, and say so once for each reason."""
-    what = "A recovery share" if letter.kind is LetterKind.SHARE else "A letter of another device of yours"
+    if letter.kind is LetterKind.SHARE:
+        what = "A recovery share"
+    else:
+        what = f"A letter of your device {UUID(bytes=letter.sender_device)}"
     text = f"{what} is held here unread; nothing of it is lost. {error}"
     kind = ReportKind.WAITING if isinstance(error, PeerChanged) else ReportKind.IN_DOUBT
     reports.add_once(account, letter.id, kind, text, way_out=error.way_out, user=letter.sender_user)

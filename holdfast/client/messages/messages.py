@@ -14,7 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, ProfileError, WrongInput
 from holdfast.client.identity import chains, peers
-from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling
+from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling, unsent
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
@@ -95,6 +95,7 @@ class Received:
     sent_at: int
     received_at: int
     is_last_resort: bool
+    _key: bytes = field(repr=False, compare=False)
     _store: Store = field(repr=False, compare=False)
 
     @property
@@ -113,9 +114,9 @@ class Received:
         Until then every `receive` hands it out again.
         """
         with self._store.transaction():
-            if self._store.get(inbox.INBOX, self.sender + self.id) is not None:
-                self._store.delete(inbox.INBOX, self.sender + self.id)
-                renewals.owe(self._store, Address(self.sender, self.device.bytes), self.id)
+            if self._store.get(inbox.INBOX, self._key) is not None:
+                self._store.delete(inbox.INBOX, self._key)
+                renewals.owe(self._store, Address(self.sender, self.device.bytes), self._key[len(self.sender) :])
 
 
 def send(account: Account, user: bytes, content: bytes, *, message_id: bytes | None = None) -> Sent:
@@ -235,6 +236,7 @@ def waiting(account: Account) -> list[Received]:
                 sent_at=kept.sent_at,
                 received_at=kept.received_at,
                 is_last_resort=kept.is_last_resort,
+                _key=key,
                 _store=account.store,
             )
         )
@@ -252,7 +254,7 @@ def flush(account: Account) -> Flushed:
     Returns what became of each message that waited.
     """
     flushed = outbox.flush(account)
-    if not flushed.waiting:
+    if not flushed.is_cut_off:
         settling.settle(account)
     return flushed
 
@@ -328,4 +330,4 @@ def prune(account: Account) -> int:
         TOLD: TOLD_SECONDS,
     }
     recognised = sum(sessions.prune(account.store, kind, now=since, life=life) for kind, life in lives.items())
-    return recognised + sent.expire(account) + renewals.prune(account)
+    return recognised + sent.expire(account) + renewals.prune(account) + unsent.prune(account)

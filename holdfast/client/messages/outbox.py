@@ -31,10 +31,10 @@ from holdfast.core.messages.session import Session
 OUTBOX: Final = "outbox"
 _MAX_ROW: Final = 2 * 1024 * 1024  # bytes: large content and an envelope for each of 64 devices
 # What the server says of the message's own bytes, and would say again: anything else may pass.
-_FINAL: Final = frozenset({"invalid", "invalid-json", "malformed", "malformed-request", "out-of-bounds", "too-large"})
+FINAL: Final = frozenset({"invalid", "invalid-json", "malformed", "malformed-request", "out-of-bounds", "too-large"})
 # Refused otherwise, by what should pass: an account that is put back, a server that is older or newer. Not for ever.
 _REFUSED_SECONDS: Final = 30 * 86_400
-_REFUSED: Final = frozenset({400, 404, 413, 422})
+REFUSED: Final = frozenset({400, 404, 413, 422})
 
 
 @dataclass
@@ -102,11 +102,13 @@ class Flushed:
     """What became of the outbox, by the rows' keys. sent: with the devices (16 bytes each) that it went to in the end.
 
     waiting: what the next flush sends. refused: what is never sent, or not before a person acts (that waits as well).
+    is_cut_off: the server did not answer.
     """
 
     sent: dict[bytes, list[bytes]] = field(default_factory=dict)
     waiting: list[bytes] = field(default_factory=list)
     refused: dict[bytes, ClientError] = field(default_factory=dict)
+    is_cut_off: bool = False
 
 
 def prepare(account: Account, user: bytes, *, anew: bool = False) -> Ready:
@@ -214,13 +216,14 @@ def flush(account: Account) -> Flushed:
             done.sent[key] = _send(account, Row.load(account, key))
         except Unreachable:
             done.waiting += keys[at:]
+            done.is_cut_off = True
             break
         except _RefusedForGood as error:
             _give_up(account, key, error.problem)
             done.refused[key] = error.problem
         except Problem as problem:
             done.waiting.append(key)
-            if problem.status in _REFUSED or problem.status in (401, 403):
+            if problem.status in REFUSED or problem.status in (401, 403):
                 done.refused[key] = problem
         except ClientError as error:
             done.waiting.append(key)
@@ -262,7 +265,7 @@ def _require_passing(account: Account, row: Row, problem: Problem) -> None:
     # By a confirmed time: a clock that jumps gives no message up.
     now = account.api.clock.confirmed()
     waited = now - row.queued_at if now is not None else 0
-    if problem.code in _FINAL or (problem.status in _REFUSED and waited >= _REFUSED_SECONDS):
+    if problem.code in FINAL or (problem.status in REFUSED and waited >= _REFUSED_SECONDS):
         raise _RefusedForGood(problem) from problem
 
 
@@ -298,7 +301,7 @@ def _give_up(account: Account, key: bytes, problem: Problem) -> None:
     row = Row.load(account, key)
     with account.store.transaction():
         account.store.delete(OUTBOX, key)
-        sent.forget(account.store, row.user, Content.decode(row.plaintext).message_id)
+        sent.forget(account.store, row.user, Content.decode(row.plaintext).name)
         add(
             account,
             ReportKind.NOT_SENT,

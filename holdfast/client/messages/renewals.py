@@ -7,11 +7,12 @@ Sends nothing; `settling` does, once what came is safe.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final
 
-from holdfast.client.messages import quotas
+from holdfast.client.messages import quotas, unsent
 from holdfast.client.messages.quotas import Quota
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
@@ -34,7 +35,7 @@ _OWED_QUOTA: Final = Quota(of_one=2000, of_all=10_000)
 
 @dataclass(frozen=True)
 class Renewal:
-    """What is owed to one device. begun: when sessions were begun anew with it, answered: its greetings, UTC seconds.
+    """What is owed to one device. begun: when a session with it was tried, answered: its greetings, UTC seconds.
 
     is_unread: something of it did not open. session: the 16-byte id of the session begun last, or b"". greeting: that
     session's first message while the server has not taken it, or b"". is_greeted: it has begun anew, and awaits an
@@ -106,24 +107,33 @@ def note_again(account: Account, peer: Address) -> None:
     save(account, replace(load(account.store, peer), is_again=True))
 
 
+def note_tried(account: Account, peer: Address) -> None:
+    """Note that a key of a device is about to be claimed: it is used up also where no session comes of it."""
+    row = load(account.store, peer)
+    save(account, replace(row, begun=(*row.begun, account.api.clock.now())))
+
+
 def note_begun(account: Account, peer: Address, place: Place, greeting: bytes) -> Renewal:
     """Note the session that was begun anew with a device, and its first message, until the server has taken that."""
-    row, now = load(account.store, peer), account.api.clock.now()
-    row = replace(row, is_unread=False, session=place.id, greeting=greeting, begun=(*row.begun, now), is_again=True)
+    row = replace(load(account.store, peer), is_unread=False, session=place.id, greeting=greeting, is_again=True)
     save(account, row)
     return row
 
 
-def begun_of_all(account: Account) -> int:
-    """Count the sessions begun anew within a day."""
-    now, store = account.api.clock.now(), account.store
-    rows = (load(store, _address(key)) for key in store.keys(_RENEWAL))
-    return sum(len(repeats.of_the_day(row.begun, now)) for row in rows)
+def begun_of_all(account: Account) -> Counter[bytes]:
+    """Count the sessions that were tried within a day, by the users (16 bytes each) of the devices."""
+    now, store, found = account.api.clock.now(), account.store, Counter[bytes]()
+    for key in store.keys(_RENEWAL):
+        row = load(store, _address(key))
+        found[row.peer.user] += len(repeats.of_the_day(row.begun, now))
+    return found
 
 
 def forget(store: Store, peer: Address) -> None:
     """Owe a device nothing more, in the caller's transaction."""
     store.delete(_RENEWAL, peer.user + peer.device)
+    unsent.forget(store, peer, b"")
+    unsent.forget_others(store, peer, ())
     settle(store, peer, owed(store, peer))
 
 

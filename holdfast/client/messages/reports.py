@@ -8,7 +8,7 @@ Decides nothing: whoever reports has refused already.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final
 from uuid import UUID
@@ -145,6 +145,13 @@ def forget_told(account: Account, about: bytes) -> None:
 
 def _told(account: Account, about: bytes) -> list[bytes]:
     return [name for name in account.store.keys(TOLD) if name.startswith(about)]
+
+
+def change_way_out(account: Account, user: bytes, device: bytes, before: str, after: str) -> None:
+    """Say another way out in the reports about a device that say this one, in the caller's transaction."""
+    for report in list_reports(account):
+        if (report.user, report.device, report.way_out) == (user, device, before):
+            account.store.put(_row_kind(report.kind), report.id, seal_row(replace(report, way_out=after)))
 
 
 def list_reports(account: Account) -> list[Report]:

@@ -33,11 +33,11 @@ _USER: Final = 16  # octets at the beginning of a key: to whom
 
 @dataclass(frozen=True)
 class Sent:
-    """One message to the devices of one user. key: that user, and the message's id, 16 bytes each.
+    """One message to the devices of one user. key: that user, and the message's name (`Content.name`), 16 bytes each.
 
     sent_at: when it was written, tried_at: when it was last sent again, UTC seconds. octets: what it counts as.
     is_acknowledged: by at least one device. waiting: each device that has not, with the session it went in; without
-    one where it is still to be sent.
+    one where it is still to be sent. overtaken: those of them that have acknowledged a later message. id: of it.
     """
 
     key: bytes
@@ -46,6 +46,8 @@ class Sent:
     octets: Annotated[int, uint()]
     is_acknowledged: Annotated[bool, flag()]
     waiting: Annotated[tuple[tuple[bytes, bytes], ...], several(pair(octets(16), octets(0, 16)), of=tuple)]
+    overtaken: Annotated[tuple[bytes, ...], several(octets(16), of=tuple)]
+    id: Annotated[bytes, octets(16)]
 
     @property
     def user(self) -> bytes:
@@ -95,9 +97,12 @@ def keep(account: Account, user: bytes, what: Body, *, at: int, places: Sequence
     said = Content.decode(what.plaintext)
     if said.kind not in (ContentKind.BYTES, ContentKind.LARGE):
         return
-    store, key = account.store, user + said.message_id
-    forget(store, user, said.message_id)
-    row = Sent(key, at, at, repeats.counted(len(what.plaintext) + len(what.content)), False, tuple(places))
+    store, key = account.store, user + said.name
+    if before := _load(store, key):
+        # Encrypted anew: it keeps its place among the others.
+        _count(store, -before.octets)
+    counted = repeats.counted(len(what.plaintext) + len(what.content))
+    row = Sent(key, at, at, counted, False, tuple(places), (), said.message_id)
     _save(store, row)
     store.put(_BODY, key, seal_row(what))
     _count(store, row.octets)
@@ -105,36 +110,47 @@ def keep(account: Account, user: bytes, what: Body, *, at: int, places: Sequence
         _trim(account)
 
 
-def forget(store: Store, user: bytes, message_id: bytes) -> None:
+def forget(store: Store, user: bytes, name: bytes) -> None:
     """Keep a message no longer, in the caller's transaction: it was never sent, or nobody is waited for."""
-    if row := _load(store, user + message_id):
+    if row := _load(store, user + name):
         _drop(store, row)
 
 
-def acknowledge(account: Account, sender: Address, message_ids: Collection[bytes]) -> bool:
+def acknowledge(account: Account, sender: Address, names: Collection[bytes]) -> None:
     """Take a device's word that it has messages of this one, in the caller's transaction.
 
-    An id that was not sent to its user changes nothing. Returns whether something is due to that device again: it has
-    a later message and not one that was sent a day before, so that one was lost.
+    names: `Content.name` of each; one of nothing that was sent to its user changes nothing. What was kept before one
+    that the device has, and is not among them, is noted as overtaken by it: told by the order of the rows, for a
+    second may have many.
     """
-    store, newest = account.store, 0
-    for message_id in message_ids:
-        row = _load(store, sender.user + message_id)
-        if row is None:
-            continue
-        newest = max(newest, row.sent_at)
-        left = tuple(place for place in row.waiting if place[0] != sender.device)
-        _save_or_drop(store, replace(row, is_acknowledged=True, waiting=left))
-    return newest > 0 and _find_overtaken(account, sender, newest)
+    store = account.store
+    keys = [key for key in store.keys(_SENT) if key[:_USER] == sender.user]
+    had = [at for at, key in enumerate(keys) if key[_USER:] in names]
+    for at, key in enumerate(keys[: had[-1] + 1] if had else []):
+        row = _load(store, key)
+        assert row is not None
+        if at in had:
+            left = tuple(place for place in row.waiting if place[0] != sender.device)
+            _save_or_drop(store, replace(row, is_acknowledged=True, waiting=left))
+        elif sender.device in row.devices and sender.device not in row.overtaken:
+            _save(store, replace(row, overtaken=(*row.overtaken, sender.device)))
 
 
-def _find_overtaken(account: Account, peer: Address, newest: int) -> bool:
-    now, found = account.api.clock.now(), False
-    for row in waiting_for(account, peer):
+def find_lost(account: Account) -> set[Address]:
+    """Have what was overtaken, and not sent again within a day, be due again, in the caller's transaction.
+
+    Returns the devices that it is due to.
+    """
+    now, found = account.api.clock.now(), set[Address]()
+    for row in list(_rows(account.store)):
         # One that was tried in the future, by a clock that was ahead, is due as well.
-        if row.sent_at < newest and abs(now - row.tried_at) >= _DAY:
-            _save(account.store, _placed(row, peer.device, b""))
-            found = True
+        is_due = abs(now - row.tried_at) >= _DAY
+        # Without a session it is due already, or waited for no longer.
+        lost = [device for device in row.overtaken if is_due and row.session_with(device)]
+        if lost:
+            waiting = tuple((device, b"" if device in lost else session) for device, session in row.waiting)
+            _save(account.store, replace(row, waiting=waiting))
+            found |= {Address(row.user, device) for device in lost}
     return found
 
 
@@ -183,11 +199,16 @@ def sent_again(account: Account, row: Sent, device: bytes, session: bytes) -> No
     _save(account.store, replace(_placed(row, device, session), tried_at=account.api.clock.now()))
 
 
+def give_up_on(store: Store, row: Sent, device: bytes) -> None:
+    """Wait for a device no more, in the caller's transaction: the server never takes this message for it."""
+    _save_or_drop(store, replace(row, waiting=tuple(place for place in row.waiting if place[0] != device)))
+
+
 def unconfirmed(account: Account) -> list[Unconfirmed]:
     """Return what is kept, oldest first."""
     return [
         Unconfirmed(
-            id=row.key[_USER:],
+            id=row.id,
             user=UUID(bytes=row.user),
             sent_at=datetime.fromtimestamp(row.sent_at, UTC),
             devices=tuple(UUID(bytes=device) for device in row.devices),
@@ -234,7 +255,7 @@ def _give_up(account: Account, row: Sent) -> None:
         account,
         ReportKind.NOT_CONFIRMED,
         f"Not confirmed: no device has said that it has the message that you wrote to {UUID(bytes=row.user)} on "
-        f"{written:%Y-%m-%d at %H:%M} UTC ({row.key[_USER:].hex()}).",
+        f"{written:%Y-%m-%d at %H:%M} UTC ({row.id.hex()}).",
         way_out="It is kept here no longer. Ask the person whether it came, and send it again if it still matters.",
         user=row.user,
     )

@@ -8,15 +8,18 @@ for one device. It answers no acknowledgement, and what it cannot send now is ow
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, Problem, Unreachable
 from holdfast.client.identity import key_log, peers
-from holdfast.client.messages import bundles, handshakes, outbox, prekeys, renewals, sent
+from holdfast.client.messages import bundles, handshakes, inbox, outbox, prekeys, renewals, reports, sent, unsent
 from holdfast.client.messages.renewals import Renewal
-from holdfast.client.messages.sent import Body
+from holdfast.client.messages.reports import ReportKind
+from holdfast.client.messages.sent import Sent
+from holdfast.client.messages.unsent import Unsent
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address, Place
@@ -34,6 +37,8 @@ from holdfast.core.messages.session import Session
 from holdfast.core.signed.payloads import ID_SIZE
 
 _NO_KEYS: Final = "That device has published no keys that a session could begin with."
+# Refusals of one message, by which nothing is said about those behind it.
+_OF_ITSELF: Final = outbox.REFUSED - {404}
 
 
 def compose(
@@ -61,11 +66,13 @@ def settle(account: Account) -> None:
     if not account.device.is_active:
         return
     _revise(account)
+    _look_for_lost(account)
     try:
         prekeys.publish_first(account)
     except ClientError:
         return
-    for peer in renewals.peers(account.store):
+    # One's own devices first, while something is left of what may be begun in a day.
+    for peer in sorted(renewals.peers(account.store), key=lambda peer: peer.user != account.user):
         try:
             _settle_with(account, peer)
         except Unreachable:
@@ -99,6 +106,12 @@ def _revise(account: Account) -> None:
                 renewals.note_again(account, Address(user, device))
 
 
+def _look_for_lost(account: Account) -> None:
+    with account.store.transaction():
+        for peer in sent.find_lost(account):
+            renewals.note_again(account, peer)
+
+
 def _settle_with(account: Account, peer: Address) -> None:
     try:
         state = peers.current(account, peer.user)
@@ -108,18 +121,24 @@ def _settle_with(account: Account, peer: Address) -> None:
             # Nobody has this name: it is the server's word for a sender, and was never anything else.
             with account.store.transaction():
                 renewals.forget(account.store, peer)
+                inbox.comes_no_more(account, peer)
         raise
     peers.require_shown(account, peer.user)
     if peer.device not in state.devices:
         _hand_over(account, state, peer)
         return
-    row = _begin_anew(account, state, renewals.load(account.store, peer))
-    if row.greeting:
-        _post(account, peer, row.greeting)
-        row = replace(row, greeting=b"")
-        renewals.save(account, row)
-    _acknowledge(account, peer)
-    _send_again(account, state, peer)
+    if unsent.is_paused(account, peer):
+        return
+    try:
+        _greet(account, peer, _begin_anew(account, state, renewals.load(account.store, peer)))
+        _acknowledge(account, peer)
+        _send_again(account, state, peer)
+    except Unreachable:
+        raise
+    except ClientError as error:
+        unsent.pause(account, peer, b"", error)
+        raise
+    unsent.resume(account.store, peer)
 
 
 def _hand_over(account: Account, state: ChainState, peer: Address) -> None:
@@ -127,6 +146,7 @@ def _hand_over(account: Account, state: ChainState, peer: Address) -> None:
     with account.store.transaction():
         ids = renewals.owed(account.store, peer)
         renewals.forget(account.store, peer)
+        inbox.comes_no_more(account, peer)
         for device in state.devices:
             for message_id in ids if device != account.device.id else []:
                 renewals.owe(account.store, Address(peer.user, device), message_id)
@@ -137,16 +157,47 @@ def _hand_over(account: Account, state: ChainState, peer: Address) -> None:
 
 def _begin_anew(account: Account, state: ChainState, row: Renewal) -> Renewal:
     """Begin a session with a device whose messages do not open, unless that was done lately."""
-    is_known = _is_confirmed(account, row)
-    if not row.is_unread or not repeats.may_begin(row.begun, account.api.clock.now(), is_confirmed=is_known):
-        return row
-    if renewals.begun_of_all(account) >= repeats.MOST_BEGUN_OF_ALL:
+    if not row.is_unread or not _may_begin(account, row):
         return row
     place, session = _begin(account, state, row.peer)
     with account.store.transaction():
         message = session.encrypt(compose(account, ContentKind.GREETING, b"").encode())
         sessions.put(account.store, place, session, was_received_on=False)
         return renewals.note_begun(account, row.peer, place, message)
+
+
+def _greet(account: Account, peer: Address, row: Renewal) -> None:
+    if not row.greeting:
+        return
+    try:
+        _post(account, peer, row.greeting)
+    except Problem as problem:
+        _require_final(problem)
+        _report(account, peer, problem)
+    renewals.save(account, replace(row, greeting=b""))
+
+
+def _may_begin(account: Account, row: Renewal) -> bool:
+    """Whether one more key of a device may be claimed today: no device, user or crowd of strangers uses up the rest."""
+    if not repeats.may_begin(row.begun, account.api.clock.now(), is_confirmed=_is_confirmed(account, row)):
+        return False
+    begun, user = renewals.begun_of_all(account), row.peer.user
+    if begun.total() >= repeats.MOST_BEGUN_OF_ALL:
+        return False
+    if user == account.user:
+        return True
+    if begun[user] >= repeats.MOST_BEGUN_OF_ONE:
+        return False
+    if _has_answered(account, user):
+        return True
+    with_strangers = sum(count for other, count in begun.items() if not _has_answered(account, other))
+    return with_strangers < repeats.MOST_BEGUN_OF_STRANGERS
+
+
+def _has_answered(account: Account, user: bytes) -> bool:
+    """Whether a user is no stranger: one's own, or a device of theirs is known to have a session with this one."""
+    found = (sessions.load(account.store, at, for_receiving=False) for at in sessions.places_of(account.store, user))
+    return user == account.user or any(session is not None and session.is_confirmed for session in found)
 
 
 def _is_confirmed(account: Account, row: Renewal) -> bool:
@@ -158,6 +209,7 @@ def _is_confirmed(account: Account, row: Renewal) -> bool:
 
 
 def _begin(account: Account, state: ChainState, peer: Address) -> tuple[Place, Session]:
+    renewals.note_tried(account, peer)
     newest, claimed = bundles.claim_devices(account, state, [peer.device])
     for bundle in claimed:
         if bundle.device.bytes == peer.device:
@@ -178,8 +230,15 @@ def _acknowledge(account: Account, peer: Address) -> None:
     found = sessions.newest(account, peer)
     if found is not None:
         said = compose(account, ContentKind.ACKNOWLEDGEMENT, acknowledgement_body(ids))
-        _send(account, *found, Body(said.encode(), b""))
+        kept = _encrypted(account, *found, b"", plaintext=said.encode(), ids=ids)
+        ids = list(kept.acknowledged)
+        try:
+            _post(account, peer, kept.message)
+        except Problem as problem:
+            _require_final(problem)
+            _report(account, peer, problem)
     with account.store.transaction():
+        unsent.forget(account.store, peer, b"")
         # Without a session there is nobody who waits: a device that has one sends again what is not acknowledged.
         renewals.settle(account.store, peer, ids)
         if is_answer:
@@ -194,24 +253,83 @@ def _send_again(account: Account, state: ChainState, peer: Address) -> None:
     row = renewals.load(account.store, peer)
     if not row.is_again:
         return
-    waiting = list(sent.waiting_for(account, peer))
+    waiting, is_through = list(sent.waiting_for(account, peer)), True
+    unsent.forget_others(account.store, peer, [one.key for one in waiting])
     if waiting:
         found = sessions.to_send(account, peer)
         if found and found[0].id == row.session and not found[1].is_confirmed:
             # Begun anew by this end, and not heard of yet: were it lost, so would be all that went in it.
             return
+        if found is None and not _may_begin(account, row):
+            return
         place, session = found or _begin(account, state, peer)
         for one in waiting:
             if one.session_with(peer.device) != place.id:
-                _send(account, place, session, sent.body(account.store, one))
-                sent.sent_again(account, one, peer.device, place.id)
-    renewals.save(account, replace(renewals.load(account.store, peer), is_again=False))
+                is_through &= _send_one_again(account, place, session, one)
+    if is_through:
+        renewals.save(account, replace(renewals.load(account.store, peer), is_again=False))
 
 
-def _send(account: Account, place: Place, session: Session, what: Body) -> None:
-    message = session.encrypt(what.plaintext)
-    sessions.put(account.store, place, session, was_received_on=False)
-    _post(account, place.peer, message, what.content)
+def _send_one_again(account: Account, place: Place, session: Session, one: Sent) -> bool:
+    """Send one message again. False where the server refuses it for now; those behind it are sent all the same."""
+    peer, store = place.peer, account.store
+    if unsent.is_paused(account, peer, one.key):
+        return False
+    what = sent.body(store, one)
+    kept = _encrypted(account, place, session, one.key, plaintext=what.plaintext)
+    try:
+        _post(account, peer, kept.message, what.content)
+    except Problem as problem:
+        if problem.code not in outbox.FINAL:
+            if problem.status not in _OF_ITSELF:
+                raise
+            unsent.pause(account, peer, one.key, problem)
+            return False
+        with store.transaction():
+            sent.give_up_on(store, one, peer.device)
+            unsent.forget(store, peer, one.key)
+        _report(account, peer, problem, what.plaintext)
+        return True
+    with store.transaction():
+        sent.sent_again(account, one, peer.device, place.id)
+        unsent.forget(store, peer, one.key)
+    return True
+
+
+# One message to one device
+
+
+def _encrypted(
+    account: Account, place: Place, session: Session, what: bytes, *, plaintext: bytes, ids: Sequence[bytes] = ()
+) -> Unsent:
+    """Return a message as it was encrypted before, or encrypt it: once for each session, kept until it is taken."""
+    if kept := unsent.find(account.store, place, what):
+        return kept
+    with account.store.transaction():
+        row = Unsent(place.id, session.encrypt(plaintext), tuple(ids))
+        sessions.put(account.store, place, session, was_received_on=False)
+        unsent.keep(account.store, place.peer, what, row)
+    return row
+
+
+def _require_final(problem: Problem) -> None:
+    if problem.code not in outbox.FINAL:
+        raise problem
+
+
+def _report(account: Account, peer: Address, problem: Problem, plaintext: bytes = b"") -> None:
+    what = "A message" if plaintext else "A confirmation of what was received"
+    otherwise = "Send it again if it still matters." if plaintext else "If this goes on, tell your operator."
+    with account.store.transaction():
+        reports.add(
+            account,
+            ReportKind.NOT_SENT,
+            f"{what} could not be sent to device {UUID(bytes=peer.device)}: {problem}",
+            way_out=problem.way_out or otherwise,
+            user=peer.user,
+            device=peer.device,
+            evidence=(plaintext,) if plaintext else (),
+        )
 
 
 def _post(account: Account, peer: Address, message: bytes, content: bytes = b"") -> None:

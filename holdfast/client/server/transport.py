@@ -45,6 +45,9 @@ _WORTH_CORRECTING_SECONDS: Final = 20  # a signature is good for 60 s: below a t
 SET_THE_CLOCK: Final = "Whichever is wrong has to be set; then all goes on by itself. Nothing was lost by it."
 # Waited for by itself between two attempts; four of these are as long as a person waits for a command.
 _MAX_WAIT_SECONDS: Final = 30.0
+# A part of the server that is away, such as its database, is waited for as long as one that starts again takes. Then a
+# person is told, while they still look.
+_AWAY_SECONDS: Final = 8.0
 _MOST_RETRY_AFTER: Final = 86_400.0
 _MOST_PAGES: Final = 1000  # of a list: a hundred rows each, more than one person's device has any use for
 _UNAUTHENTICATED: Final = "unauthenticated"
@@ -294,7 +297,7 @@ class Api:
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], maximum: int, *, is_repeated: bool = True
     ) -> Reply:
         corrected = False
-        wait = 0.2
+        wait, slept = 0.2, 0.0
         self._pace.begin()  # once for all attempts: five slow answers are no more bearable than one
         for attempt in range(1, ATTEMPTS + 1):
             asked = 0.0
@@ -321,11 +324,13 @@ class Api:
                 if not (reply.status in _RETRIED_STATUS or _is_being_answered(problem)):
                     raise problem
                 # Whoever asks sooner than they were told to is refused again: a long wait is the person's to decide on.
-                if asked > _MAX_WAIT_SECONDS:
+                if asked > _MAX_WAIT_SECONDS or (reply.status >= 500 and slept + asked > _AWAY_SECONDS):
                     raise problem
             left = self._pace.left()
             spread = random.uniform(0.8, 1.2)  # noqa: S311 — spreads load
-            self._sleep(max(asked, min(wait, _MAX_WAIT_SECONDS) * spread))
+            pause = max(asked, min(wait, _MAX_WAIT_SECONDS) * spread)
+            self._sleep(pause)
+            slept += pause
             self._pace.begin(left)
             wait *= 2
         raise AssertionError("unreachable")
@@ -413,6 +418,7 @@ class Api:
                 detail=_told(document),
                 errors=errors,
                 way_out=way_out,
+                retry_after=_retry_after(reply),
             )
         except AnswerRefused:
             return AnswerRefused(f"The server answered {reply.status} without saying why.")

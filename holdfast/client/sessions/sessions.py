@@ -79,6 +79,11 @@ def places(store: Store, peer: Address) -> list[Place]:
     return [place for place in _index(store, peer.user) if place.peer == peer]
 
 
+def places_of(store: Store, user: bytes) -> list[Place]:
+    """Return the sessions with all devices of a user (16 bytes)."""
+    return _index(store, user)
+
+
 def peers(store: Store) -> list[bytes]:
     """Return the users (16 bytes each) with whom there are sessions."""
     return store.keys(_PEER)

@@ -167,6 +167,9 @@ def _read(
 
     Raises HoldfastError for one that is wrong by itself, HiddenChain for one that the server may show to be right yet.
     """
+    if letter.sender_user != account.user:
+        # Before anything that may pass: anybody could write one that rests on a chain of their own making.
+        raise Untrusted("it is from another person")
     opened, kind, nonce = _open_letter(account, letter, asked)
     sender = opened.header.device
     if (opened.header.tenant, opened.header.user) != (account.tenant, account.user):
@@ -339,7 +342,7 @@ def catch_up(account: Account) -> bool:
 
     A letter about an epoch that this device has passed changes nothing, so a replayed one does no harm. Letters from
     devices that the chain does not list any more are destroyed unread; one that rests on what the server does not show
-    waits.
+    waits, if an own device is its sender.
     """
     state = vault.chain_of(account)
     if account.device.id not in state.devices:

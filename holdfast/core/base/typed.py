@@ -124,10 +124,11 @@ def code(text: str, prefix: str, what: str) -> str:
     """
     _require_short(text, what)
     plain = unicodedata.normalize("NFKC", visible(text).translate(_TYPOGRAPHIC))
-    at = plain.lower().find(prefix.lower())
-    if at < 0:
+    # Not in small letters first: those of İ, for one, are two signs, and every place after it is another.
+    found = re.search(re.escape(prefix), plain, re.IGNORECASE | re.ASCII)
+    if found is None:
         raise Mistyped(f'{what}: does not begin with "{prefix}"')
-    return re.sub(r"[^A-Za-z0-9_-]", "", plain[at + len(prefix) :])
+    return re.sub(r"[^A-Za-z0-9_-]", "", plain[found.end() :])
 
 
 def _is_nothing(sign: str) -> bool:

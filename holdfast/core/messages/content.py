@@ -99,8 +99,8 @@ class Content:
     """One message's content.
 
     body: up to 4 KiB of anything for BYTES, a LargeReference for LARGE, the sender's new 32-byte chain head for MOVED,
-    nothing for GREETING, up to 256 ids of messages in ascending order for ACKNOWLEDGEMENT. message_id: 16 random bytes,
-    the same in every copy. sent_at: UTC seconds by the sender.
+    nothing for GREETING, up to 256 names of messages in ascending order for ACKNOWLEDGEMENT. message_id: 16 random
+    bytes, the same in every copy. sent_at: UTC seconds by the sender.
     conversation: the user it is with, only in copies to the sender's own devices. checkpoint: the sender's newest of
     the key log, to be compared. chain_head: the sender's, 32 bytes. Raises ValueError for what no message can be.
     """
@@ -125,8 +125,18 @@ class Content:
                 raise ValueError("the body of an acknowledgement is ids in ascending order, each once")
 
     @property
+    def name(self) -> bytes:
+        """What the message is kept, recognised and acknowledged under, 16 bytes: its id, in a copy with the user.
+
+        An app may give one id to what it writes to several people, whose copies all go to the same own devices.
+        """
+        if self.conversation is None:
+            return self.message_id
+        return hashlib.sha256(label("copy", self.message_id, self.conversation)).digest()[:ID_SIZE]
+
+    @property
     def acknowledged(self) -> tuple[bytes, ...]:
-        """The ids that an acknowledgement names, 16 bytes each; none for every other kind."""
+        """The names of the messages that an acknowledgement is of, 16 bytes each; none for every other kind."""
         if self.kind is not ContentKind.ACKNOWLEDGEMENT or not isinstance(self.body, bytes):
             return ()
         return _ids(self.body)

@@ -6,6 +6,7 @@ Implements "Acknowledged and sent again" of docs/formats/messages.md. Knows no s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -16,6 +17,10 @@ MOST_BEGUN: Final = 2
 # With all devices together. Whoever names senders, the server, makes a device claim so many one-time keys and no more;
 # a profile put back from a copy meets each of its contacts within days.
 MOST_BEGUN_OF_ALL: Final = 200
+# With the devices of one other user, and with those of all users together who have never answered this device: junk in
+# the name of a few accounts uses up nobody else's.
+MOST_BEGUN_OF_ONE: Final = 8
+MOST_BEGUN_OF_STRANGERS: Final = 50
 # Answers to one device's greetings: those of a day that `MOST_BEGUN` allows it, and as many by its rotations.
 MOST_ANSWERED: Final = 4
 # A message waits on the server for 30 days: who has not read it by then never will.
@@ -23,6 +28,12 @@ KEPT_SECONDS: Final = 30 * _DAY
 KEPT_OCTETS: Final = 64 * 1024 * 1024
 # Each message counts as so much at least, which bounds how many there are: 16,384.
 LEAST_OCTETS: Final = 4 * 1024
+# After a refusal, doubled by each further one: a mailbox that is full is full for hours, and `receive --follow` looks
+# every two seconds.
+_FIRST_PAUSE: Final = 60
+_MOST_DOUBLED: Final = 6 * 3600
+# What a server may ask for at most.
+MOST_PAUSED_SECONDS: Final = _DAY
 
 
 def of_the_day(times: Iterable[int], now: int) -> tuple[int, ...]:
@@ -31,7 +42,7 @@ def of_the_day(times: Iterable[int], now: int) -> tuple[int, ...]:
 
 
 def may_begin(begun: Iterable[int], now: int, *, is_confirmed: bool) -> bool:
-    """Whether another session may be begun anew with a device. begun: when such sessions were.
+    """Whether another session may be begun anew with a device. begun: when that was tried, whatever came of it.
 
     is_confirmed: whether the device is known to have the last of them. Until then it is waited for, a day at most: what
     did not open meanwhile was sent before the device heard of it.
@@ -43,6 +54,12 @@ def may_begin(begun: Iterable[int], now: int, *, is_confirmed: bool) -> bool:
 def may_answer(answered: Iterable[int], now: int) -> bool:
     """Whether one more of a device's greetings of this day is answered."""
     return len(of_the_day(answered, now)) < MOST_ANSWERED
+
+
+def pause_seconds(refused: int, asked: float) -> int:
+    """Return how long the server is left alone after so many refusals in a row. asked: seconds, by its own word."""
+    doubled = min(_FIRST_PAUSE << min(refused - 1, 16), _MOST_DOUBLED)
+    return min(max(doubled, math.ceil(asked)), MOST_PAUSED_SECONDS)
 
 
 def counted(octets: int) -> int:

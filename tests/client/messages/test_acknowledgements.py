@@ -6,14 +6,15 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
 from holdfast.client import standing
 from holdfast.client.errors import Problem
 from holdfast.client.identity import key_log, peers
-from holdfast.client.messages import messages, prekeys, renewals, sent
+from holdfast.client.messages import messages, prekeys, renewals, sent, unsent
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.server.transport import Clock
@@ -26,7 +27,7 @@ from holdfast.core.messages.content import Content, ContentKind
 from holdfast.core.messages.session import read_message
 from tests.cast.lying_server import text
 from tests.cast.malice import understood
-from tests.cast.members import ALICE, BOB, Members
+from tests.cast.members import ALICE, BOB, MALLORY, Members
 from tests.client import cuts
 from tests.client.cuts import Moments, Scene
 from tests.client.messages.test_messages import received, refusal
@@ -122,6 +123,25 @@ def test_many_messages_are_confirmed_in_few(world: Members) -> None:
     assert kept(alice) == 0
 
 
+@pytest.mark.parametrize("answer", [(403, "denied"), (404, "not-found"), (409, "mailbox-full"), (503, "away")])
+def test_message_that_waits_keeps_no_acknowledgement_here(world: Members, answer: tuple[int, str]) -> None:
+    """One that the server does not take for weeks is no reason to leave others unconfirmed as long."""
+    alice, bob = met(world)
+    mallory = world.published(MALLORY)
+    messages.send(alice, MALLORY, b"so that there is a session")
+    talk(mallory, alice)
+    alice.api._sleep = lambda _seconds: None
+    world.server.instead[f"POST users/{text(MALLORY)}/messages"] = lambda _body: refusal(*answer)
+    with contextlib.suppress(Problem):
+        messages.send(alice, MALLORY, b"waits")
+    messages.send(bob, ALICE, b"to be confirmed")
+    (found,) = messages.receive(alice)
+    found.done()
+    assert messages.care(alice).waiting
+    messages.receive(bob)
+    assert kept(bob) == 0
+
+
 # A session that died on one side
 
 
@@ -200,6 +220,62 @@ def test_what_was_fetched_and_not_taken_before_a_profile_was_put_back_comes_agai
     assert kept(alice) == 0
 
 
+@pytest.mark.parametrize("seconds", [0, 1, 3600])
+def test_what_was_lost_before_a_message_that_was_confirmed_comes_again_though_nothing_more_is_written(
+    world: Members, seconds: int
+) -> None:
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"lost")
+    box(world, bob).clear()
+    world.now += seconds
+    messages.send(alice, BOB, b"the next")
+    assert talk(bob, alice) == [b"the next"]
+    world.now += DAY - seconds - 1
+    assert talk(alice, bob) == [], "not within a day"
+    world.now += 1
+    assert talk(alice, bob) == [b"lost"]
+    assert kept(alice) == 0
+
+
+def test_what_is_lost_again_and_again_is_sent_once_a_day_until_it_is_confirmed(world: Members) -> None:
+    alice, bob = met(world)
+    phone = world.another(bob)
+    messages.send(alice, BOB, b"lost on its way to one device")
+    box(world, bob).clear()
+    messages.send(alice, BOB, b"the next")
+    assert talk(bob, phone, alice) == [b"the next", b"lost on its way to one device", b"the next"]
+    for _ in range(3):
+        world.now += DAY
+        before = control_messages(world)
+        for _ in range(3):
+            # As `holdfast maintain` does, without another word of bob's.
+            messages.care(alice)
+        assert control_messages(world) - before == 1
+        box(world, bob).clear()
+    world.now += DAY
+    messages.care(alice)
+    assert talk(bob, phone, alice) == [b"lost on its way to one device"]
+    assert kept(alice) == 0
+    before = control_messages(world)
+    world.now += DAY
+    messages.care(alice)
+    assert control_messages(world) == before
+
+
+def test_later_message_that_was_not_confirmed_is_not_taken_for_lost(world: Members) -> None:
+    """It may wait in the mailbox, unread: only what came after it tells."""
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"one")
+    assert talk(bob, alice) == [b"one"]
+    messages.send(alice, BOB, b"two")
+    before = control_messages(world)
+    for _ in range(3):
+        world.now += DAY
+        messages.care(alice)
+    assert control_messages(world) == before
+    assert talk(bob, alice) == [b"two"]
+
+
 def test_large_content_is_sent_again_whole(world: Members) -> None:
     alice, bob = met(world)
     copy = world.copied(bob)
@@ -229,6 +305,63 @@ def test_copies_for_own_devices_are_sent_again_as_well(world: Members) -> None:
     assert sorted(talk(phone, alice)) == [b"a copy of mine", b"a copy of mine too"]
     assert sorted(talk(bob, phone, alice)) == [b"a copy of mine", b"a copy of mine too"]
     assert [account for account in (alice, bob, phone) if talk(account)] == []
+
+
+@pytest.mark.parametrize("body", [b"to both", bytes(5000)])
+def test_one_id_for_two_people_and_a_note_is_three_copies_each_confirmed_for_itself(
+    world: Members, body: bytes
+) -> None:
+    alice, bob = met(world)
+    mallory, phone = world.published(MALLORY), world.another(alice)
+    name = secrets.token_bytes(16)
+    for user in (BOB, MALLORY):
+        messages.send(alice, user, body, message_id=name)
+    (_, lost) = box(world, phone)
+    box(world, phone).remove(lost)
+    messages.send(alice, ALICE, b"a note", message_id=name)
+    assert {(one.id, one.user.bytes) for one in messages.unconfirmed(alice)} == {
+        (name, BOB),
+        (name, MALLORY),
+        (name, ALICE),
+    }
+    copies = messages.receive(phone)
+    assert [(copy.id, copy.conversation, copy.body) for copy in copies] == [(name, BOB, body), (name, ALICE, b"a note")]
+    for copy in copies:
+        copy.done()
+    assert talk(phone, alice, bob, mallory) == [body, body]
+    (one,) = messages.unconfirmed(alice)
+    assert (one.id, one.user.bytes, one.is_confirmed) == (name, ALICE, False)
+    world.now += DAY
+    messages.care(alice)
+    (copy,) = messages.receive(phone)
+    assert (copy.id, copy.conversation, copy.body) == (name, MALLORY, body)
+    copy.done()
+    talk(phone, alice)
+    assert kept(alice) == 0
+
+
+def test_copy_that_was_taken_under_its_id_alone_is_not_handed_out_again(world: Members) -> None:
+    """As earlier versions kept what had come."""
+    alice, _ = met(world)
+    phone = world.another(alice)
+    one, other = [secrets.token_bytes(16) for _ in range(2)]
+    for name in (one, other):
+        messages.send(alice, BOB, b"taken by an earlier version", message_id=name)
+    messages.receive(phone)
+    for kind in ("inbox", "heard"):
+        for key, name in zip(phone.store.keys(kind)[-2:], (one, other), strict=True):
+            row = phone.store.get(kind, key)
+            assert row is not None
+            phone.store.delete(kind, key)
+            phone.store.put(kind, ALICE + name, row)
+    (taken, waiting) = messages.waiting(phone)
+    taken.done()
+    assert phone.store.keys("inbox") == [ALICE + other]
+    for name in (one, other):
+        messages.send(alice, BOB, b"taken by an earlier version", message_id=name)
+    assert [found.id for found in messages.receive(phone)] == [other]
+    waiting.done()
+    assert messages.waiting(phone) == []
 
 
 def test_four_devices_that_were_all_put_back_come_to_rest_with_sessions_that_are_alive(world: Members) -> None:
@@ -278,6 +411,44 @@ def test_recipient_is_told_what_was_not_read_and_that_it_comes_again(world: Memb
     assert "sends again" in report.way_out
 
 
+def test_recipient_is_told_to_ask_where_nobody_has_the_name_of_who_wrote(world: Members) -> None:
+    alice, bob = met(world)
+    world.server.deliver(alice.device_text, kind="message", message=b64u(b"x"), sender=bob.device_text)
+    junk(world, alice, bob)
+    for row in box(world, alice):
+        row["sender_user"] = text(b"nobody----------")
+    assert received(alice) == []
+    for report in messages.reports(alice):
+        understood(report)
+        assert report.way_out.startswith("Ask the sender to send it again.")
+    assert renewals.peers(alice.store) == []
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["as known here", "without a word of it here"])
+def test_recipient_is_told_to_ask_where_the_device_that_wrote_was_removed(world: Members, is_known: bool) -> None:
+    alice, bob = met(world)
+    tablet = world.another(bob)
+    messages.send(tablet, ALICE, b"hello")
+    talk(alice, tablet, bob)
+    for _ in range(2):
+        junk(world, alice, tablet)
+    revoke(bob, tablet.device.id)
+    if is_known:
+        peers.expire(alice, BOB)
+        peers.current(alice, BOB)
+    else:
+        world.now += 600
+    for _ in range(3):
+        assert received(alice) == []
+    told = messages.reports(alice)
+    assert [report.device for report in told] == [tablet.device.id] * 2
+    for report in told:
+        understood(report)
+        assert report.evidence
+        assert report.way_out.startswith("Ask the sender to send it again.")
+    assert renewals.peers(alice.store) == []
+
+
 # A device that is revoked before it has fetched
 
 
@@ -309,7 +480,7 @@ def test_confirmation_of_a_device_that_follows_another_counts(world: Members) ->
     alice, bob = met(world)
     messages.send(alice, BOB, b"one")
     (row,) = (row for row in sent.waiting_for(alice, at(bob)))
-    assert not sent.acknowledge(alice, Address(BOB, b"the successor id"), [row.key[16:]])
+    sent.acknowledge(alice, Address(BOB, b"the successor id"), [row.key[16:]])
     assert [one.is_confirmed for one in messages.unconfirmed(alice)] == [True]
     assert sent.revise(alice, BOB, [b"the successor id"]) == set()
     assert messages.unconfirmed(alice) == []
@@ -523,3 +694,158 @@ def test_recipient_is_told_of_whom_messages_were_dropped_with_a_device(world: Me
         told.said == f"3 messages by {text(BOB)} waited for device {lost}, which was revoked, and were deleted unread."
     )
     assert "sent again by itself" in told.way_out
+
+
+# What the server does not take
+
+
+def refused(world: Members, to: Account, answer: tuple[int, str]) -> list[str]:
+    """Have the server take no message for one device; returns what was posted to it, as it comes."""
+    posted: list[str] = []
+
+    def refuse(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        posted.append(body["message"])
+        return refusal(*answer)
+
+    world.server.instead[f"POST devices/{to.device_text}/messages"] = refuse
+    return posted
+
+
+def lost(world: Members, alice: Account, bob: Account, *contents: bytes) -> list[bytes]:
+    """Have alice write, lose all of it, and have it due to bob again; returns the ids."""
+    done = [messages.send(alice, BOB, content).id for content in contents]
+    box(world, bob).clear()
+    with alice.store.transaction():
+        renewals.note_again(alice, at(bob))
+        for row in list(sent.waiting_for(alice, at(bob))):
+            sent._save(alice.store, sent._placed(row, bob.device.id, b""))
+    return done
+
+
+@pytest.mark.parametrize("answer", [(404, "not-found"), (409, "mailbox-full"), (403, "denied"), (500, "internal")])
+@pytest.mark.parametrize("what", ["a confirmation", "what is sent again"])
+def test_message_that_is_refused_is_encrypted_once_and_tried_ever_more_seldom(
+    world: Members, answer: tuple[int, str], what: str
+) -> None:
+    """Each encryption takes a number of the session, and a session opens nothing after 1,000 that were lost."""
+    alice, bob = met(world)
+    if what == "a confirmation":
+        messages.send(bob, ALICE, b"to be confirmed")
+        (found,) = messages.receive(alice)
+        found.done()
+    else:
+        lost(world, alice, bob, b"lost")
+    posted, before = refused(world, bob, answer), claims(world)
+    for _ in range(200):
+        messages.confirm(alice)
+    assert len(posted) == 1
+    for _ in range(24 * 6):
+        world.now += 600
+        messages.confirm(alice)
+    assert 5 < len(posted) < 15
+    assert len(set(posted)) == 1
+    assert claims(world) == before
+    world.server.instead.clear()
+    world.now += DAY
+    assert talk(alice, bob) == ([] if what == "a confirmation" else [b"lost"])
+    assert kept(alice) == kept(bob) == 0
+    for account in (alice, bob):
+        assert account.store.keys("unsent") == account.store.keys("pause") == []
+        assert messages.reports(account) == []
+
+
+def test_kept_message_is_encrypted_anew_where_another_session_is_the_newest(world: Members) -> None:
+    alice, bob = met(world)
+    lost(world, alice, bob, b"lost")
+    posted = refused(world, bob, (409, "mailbox-full"))
+    messages.confirm(alice)
+    messages.greet(bob, [ALICE])
+    messages.receive(alice)
+    world.now += DAY
+    messages.confirm(alice)
+    assert len(set(posted)) > 1
+    world.server.instead.clear()
+    world.now += DAY
+    assert talk(alice, bob) == [b"lost"]
+    assert kept(alice) == 0
+
+
+def test_server_that_asks_for_a_longer_wait_gets_it_and_a_clock_that_was_ahead_holds_up_nothing(world: Members) -> None:
+    alice, bob = met(world)
+    lost(world, alice, bob, b"lost")
+    asked = Problem(status=429, code="message-limit", detail="Later.", retry_after=7200)
+    unsent.pause(alice, at(bob), b"", asked)
+    world.now += 7199
+    messages.confirm(alice)
+    assert box(world, bob) == []
+    world.now += 1
+    messages.confirm(alice)
+    assert len(box(world, bob)) == 1
+    lost(world, alice, bob, b"lost too")
+    unsent.pause(alice, at(bob), b"", asked)
+    world.now -= 3 * DAY
+    messages.confirm(alice)
+    assert len(box(world, bob)) == 2
+
+
+@pytest.mark.parametrize("answer", [(422, "invalid"), (413, "too-large"), (422, "another"), (400, "another")])
+def test_message_that_is_refused_blocks_none_behind_it(world: Members, answer: tuple[int, str]) -> None:
+    alice, bob = met(world)
+    first, _ = lost(world, alice, bob, b"large" * 1000, b"short")
+    path = f"POST devices/{bob.device_text}/messages"
+
+    def refuse(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if body.get("content"):
+            return refusal(*answer)
+        world.server.deliver(bob.device_text, kind="message", message=body["message"], sender=alice.device_text)
+        return 201, {"message_id": str(uuid4()), "device_id": bob.device_text}
+
+    world.server.instead[path] = refuse
+    messages.send(bob, ALICE, b"to be confirmed")
+    assert talk(alice, bob) == [b"to be confirmed", b"short"]
+    assert kept(bob) == 0, "neither is a confirmation held up"
+    if answer[1] == "another":
+        # It may pass, so it is tried again.
+        assert [one.id for one in messages.unconfirmed(alice)] == [first]
+        assert messages.reports(alice) == []
+        world.server.instead.clear()
+        world.now += DAY
+        assert talk(alice, bob) == [b"large" * 1000]
+        assert alice.store.keys("unsent") == alice.store.keys("pause") == []
+    else:
+        (report,) = messages.reports(alice)
+        understood(report)
+        assert report.kind is ReportKind.NOT_SENT
+        assert Content.decode(report.evidence[0]).message_id == first
+    assert kept(alice) == 0
+
+
+@pytest.mark.parametrize("what", ["a confirmation", "a greeting"])
+def test_what_is_owed_and_refused_for_good_is_told_and_blocks_nothing(world: Members, what: str) -> None:
+    alice, bob = met(world)
+    if what == "a greeting":
+        junk(world, alice, bob)
+    else:
+        messages.send(bob, ALICE, b"to be confirmed")
+    posted = refused(world, bob, (422, "invalid"))
+    received(alice)
+    messages.confirm(alice)
+    messages.confirm(alice)
+    assert len(posted) == 1
+    told = [report for report in messages.reports(alice) if report.kind is ReportKind.NOT_SENT]
+    assert len(told) == 1
+    understood(told[0])
+
+
+def test_what_is_kept_for_a_device_goes_with_it(world: Members) -> None:
+    alice, bob = met(world)
+    tablet = world.another(bob)
+    lost(world, alice, bob, b"lost")
+    refused(world, bob, (409, "mailbox-full"))
+    messages.confirm(alice)
+    assert alice.store.keys("unsent")
+    tablet.state.identity_seed = bob.state.identity_seed
+    revoke(tablet, bob.device.id)
+    peers.expire(alice, BOB)
+    messages.confirm(alice)
+    assert alice.store.keys("unsent") == alice.store.keys("pause") == []

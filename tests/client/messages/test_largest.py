@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.client.identity import peers
 from holdfast.client.messages import bundles, handshakes, inbox_rows, messages
+from holdfast.client.messages.reports import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
 from tests.cast.members import ALICE, BOB, MALLORY, Members
@@ -50,6 +51,8 @@ def test_largest_message_in_doubt_waits_and_stands_in_nobodys_way(world: Members
     messages.send(alice, BOB, b"an honest message")
     for _ in range(2):
         assert [one.body for one in messages.receive(bob)] == [b"an honest message"]
+    assert len(bob.store.keys("held")) == 1
+    assert [one.kind for one in messages.reports(bob)] == [ReportKind.IN_DOUBT]
 
 
 def test_what_cannot_be_kept_stands_in_nobodys_way(world: Members, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from holdfast.client.messages import messages, settling
+from holdfast.client.messages import messages, renewals, settling
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
@@ -203,6 +203,7 @@ def test_server_that_takes_no_acknowledgement_holds_up_nothing(
     assert messages.send(bob, ALICE, b"mine goes out").is_sent
     assert received(alice) == [b"mine goes out"]
     world.server.instead.clear()
+    world.now += DAY
     talk(bob, alice)
     assert kept(alice) == kept(bob) == 0
 
@@ -246,3 +247,69 @@ def test_junk_in_the_name_of_many_devices_begins_a_bounded_number_of_sessions(
     before = len(bob.store.keys("session"))
     messages.receive(bob)
     assert len(bob.store.keys("session")) == before + 2
+
+
+@pytest.mark.parametrize("wrong", ["a bundle not to be believed", "a bundle that has expired", "no bundle", "refused"])
+@pytest.mark.parametrize("why", ["it does not open", "it is sent again"])
+def test_claim_of_which_nothing_comes_counts_as_one(world: Members, wrong: str, why: str) -> None:
+    alice, bob = met(world)
+    bob.api._sleep = alice.api._sleep = lambda _seconds: None
+    path = f"POST devices/{bob.device_text}/claim"
+    if why == "it does not open":
+        junk(world, alice, bob)
+    else:
+        messages.send(alice, BOB, b"lost")
+        box(world, bob).clear()
+    if why == "it is sent again" or wrong == "a bundle that has expired":
+        # Sessions are too old to send on, and so is what bob has published.
+        world.now += 31 * DAY if wrong == "a bundle that has expired" else 8 * DAY
+    if why == "it is sent again":
+        with alice.store.transaction():
+            renewals.note_again(alice, at(bob))
+    if wrong == "a bundle not to be believed":
+        world.server.lies[path] = lambda answer: {**answer, "suite": 1}
+    elif wrong != "a bundle that has expired":
+        world.server.instead[path] = lambda _body: refusal(
+            *((404, "not-found") if wrong == "no bundle" else (403, "no"))
+        )
+    before = claims(world)
+    for day in (1, 2):
+        for _ in range(20):
+            messages.receive(alice)
+            world.now += 3600
+        assert claims(world) - before == day * repeats.MOST_BEGUN
+        world.now += DAY
+
+
+def test_strangers_use_up_nobody_elses_sessions_begun_anew(world: Members, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "MOST_BEGUN_OF_ALL", 8)
+    monkeypatch.setattr(repeats, "MOST_BEGUN_OF_STRANGERS", 2)
+    alice, bob = met(world)
+    phone = world.another(alice)
+    messages.send(alice, BOB, b"so that there is a session with the phone")
+    talk(phone, alice, bob)
+    mallory = world.published(MALLORY)
+    theirs = [mallory, *(world.another(mallory, f"device {number}") for number in range(4))]
+    for number, one in enumerate(theirs):
+        stray = b64u(b"\x01\x02\x02\x00" + bytes([number]) * 300)
+        world.server.deliver(alice.device_text, kind="message", message=stray, sender=one.device_text)
+    messages.receive(alice)
+    assert renewals.begun_of_all(alice)[MALLORY] == 2
+    for one in (bob, phone):
+        junk(world, alice, one)
+    messages.receive(alice)
+    assert renewals.begun_of_all(alice) == {MALLORY: 2, BOB: 1, ALICE: 1}
+
+
+def test_one_user_with_many_devices_uses_up_nobody_elses(world: Members, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contact, whose devices all talk to this one, is bounded as a user."""
+    monkeypatch.setattr(repeats, "MOST_BEGUN_OF_ONE", 2)
+    alice, bob = met(world)
+    mallory = world.published(MALLORY)
+    theirs = [mallory, *(world.another(mallory, f"device {number}") for number in range(3))]
+    messages.send(alice, MALLORY, b"to all")
+    talk(*theirs, alice)
+    for one in (*theirs, bob):
+        junk(world, alice, one)
+    messages.receive(alice)
+    assert renewals.begun_of_all(alice) == {MALLORY: 2, BOB: 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -14,9 +15,9 @@ from holdfast.client.errors import Problem, Unreachable
 from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.transport import Api, Clock, Credential
 from holdfast.core.signed.requests import TURN
-from holdfast.core.signed.turns import Answered, Kept, Turn, follow
+from holdfast.core.signed.turns import LATE_SECONDS, Answered, Kept, Turn, follow
 from tests.cast.lying_server import NOW, URL, LyingServer, Tenant
 from tests.cast.members import ALICE, Members
 
@@ -30,6 +31,7 @@ class Counting:
         self.lie: Callable[[Answered], str] = lambda answered: answered.text
         self.is_lost = False
         self.is_away = False
+        self.now = NOW
 
     def transport(self) -> httpx2.MockTransport:
         return httpx2.MockTransport(self._answer)
@@ -38,13 +40,13 @@ class Counting:
         if self.is_away:
             raise httpx2.ConnectError("nobody there")
         answer = self._inner.handle_request(request)
-        if TURN not in request.headers:
+        if "signature-input" not in request.headers:
             return answer
-        said, device = (
-            Turn.parse(request.headers[TURN]),
-            request.headers["signature-input"].partition('keyid="')[2][:36],
-        )
-        _, self.kept[device] = follow(self.kept.get(device, Kept()), said)
+        said = Turn.parse(request.headers[TURN]) if TURN in request.headers else None
+        device = request.headers["signature-input"].partition('keyid="')[2][:36]
+        _, self.kept[device] = follow(self.kept.get(device, Kept()), said, self.now)
+        if said is None:
+            return answer
         if self.is_lost:
             raise httpx2.ReadTimeout("lost")
         kept = self.kept[device]
@@ -117,6 +119,27 @@ def test_copy_used_on_two_machines_is_told_to_both(store: MemoryStore, counting:
     assert "2 times" in turns.words_of(opened(theirs, counting).turn)[0]
     (told,) = [one for one in maintenance.maintain(first) if one.item == "profile"]
     assert "another machine" in told.said
+
+
+def test_app_that_stays_open_is_told_of_a_copy_that_opened_after_it(store: MemoryStore, counting: Counting) -> None:
+    app = opened(store, counting)
+    theirs = opened(copied(store), counting)
+    counting.now += LATE_SECONDS + 1
+    for account in (app, theirs):
+        account.api.get("devices")
+        assert account.is_copy_found
+
+
+def test_key_used_without_a_turn_is_told_to_the_profile(store: MemoryStore, counting: Counting) -> None:
+    app = opened(store, counting)
+    thief = Api(URL, credential=Credential(UUID(app.device_text), app.signing_key), transport=counting.transport())
+    thief.clock = app.clock
+    thief.get("devices")
+    app.api.get("devices")
+    assert app.is_copy_found
+    assert not opened(store, counting).is_copy_found
+    thief.get("devices")
+    assert opened(store, counting).is_copy_found
 
 
 def test_profile_that_was_put_back_is_told_once_and_goes_on(store: MemoryStore, counting: Counting) -> None:

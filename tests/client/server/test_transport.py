@@ -135,6 +135,19 @@ def test_wait_that_the_server_asks_for_is_kept_and_never_cut_short(asked: int) -
     assert all(asked <= one <= 36 for one in slept)
 
 
+@pytest.mark.parametrize(("status", "code"), [(503, "unavailable"), (503, "hsm-unavailable"), (502, "x"), (504, "x")])
+@pytest.mark.parametrize("asked", ["", "1", "3", "5", "8", "9"])
+def test_part_of_the_server_that_is_away_is_told_within_ten_seconds(status: int, code: str, asked: str) -> None:
+    answers = [problem(status, code=code) for _ in range(9)]
+    for answer in answers:
+        answer.headers |= {"retry-after": asked} if asked else {}
+    connection, slept = waiting(Server(*answers))
+    with pytest.raises(Problem):
+        connection.get("cases")
+    assert sum(slept) < 10
+    assert bool(slept) == (asked != "9"), "one that starts again is waited for"
+
+
 def test_wait_that_is_too_long_is_told_and_not_tried_again_meanwhile() -> None:
     for seconds, said in ((31, "31 seconds"), (700, "12 minutes"), (7200, "2 hours"), (10**9, "24 hours")):
         server = Server(*(busy(seconds) for _ in range(9)))
@@ -142,6 +155,7 @@ def test_wait_that_is_too_long_is_told_and_not_tried_again_meanwhile() -> None:
         with pytest.raises(Problem, match="Too many") as caught:
             connection.get("cases")
         assert (len(server.requests), slept, caught.value.way_out) == (1, [], f"Try again in {said}.")
+        assert caught.value.retry_after == min(seconds, 86_400)
 
 
 def test_server_that_is_always_busy_is_given_up_after_five_attempts_each_after_its_wait() -> None:

@@ -13,7 +13,7 @@ from holdfast.client.errors import NotPossible, NotYet, TrustRefused, WrongInput
 from holdfast.client.escrow import archive
 from holdfast.client.identity import device, evidence, key_log
 from holdfast.client.identity.peers import HiddenChain
-from holdfast.client.messages import letters
+from holdfast.client.messages import letters, messages
 from holdfast.client.messages.letters import LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
@@ -21,10 +21,13 @@ from holdfast.client.vault import pairing, vault
 from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.identity.entries import Reason
 from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.statements import SyncKind
 from holdfast.core.vault.blob import new_vault_key
 from holdfast.core.vault.pairing import PairingRequest
+from holdfast.core.vault.sync_letter import DeviceSync, seal_sync
 from tests.cast.lying_log import KeysLog
 from tests.cast.lying_server import text
+from tests.cast.malice import understood
 from tests.cast.members import ALICE, MALLORY, Members
 
 
@@ -275,6 +278,53 @@ def test_letter_from_a_stranger_does_not_bring_a_device_in(world: Members) -> No
     assert not len(second.state.identity_seed)
     with pytest.raises(NotYet):
         pairing.complete(second)
+
+
+@pytest.mark.parametrize("name", ["their own", "the person's"])
+def test_letter_of_a_stranger_that_rests_on_a_made_up_chain_is_destroyed_and_never_held(
+    world: Members, name: str
+) -> None:
+    """Anybody in the tenant may write a letter, and would otherwise have the person go to their officers."""
+    first = holder(world)
+    mallory = world.enrolled(MALLORY)
+    own = Sign1.parse(first.device.statement)
+    letter = seal_sync(
+        DeviceSync(new_vault_key(), 2, 1, "", own.payload_hash[:16]),
+        header=mallory.header() if name == "their own" else first.header(),
+        kind=SyncKind.DEVICE_TO_DEVICE,
+        key=mallory.signing_key,
+        to=first.device_statement.sealing_key,
+        request_hash=own.payload_hash,
+        head=bytes(32),
+    )
+    letters.send(mallory, first.device.id, LetterKind.SYNC, letter)
+    letters.fetch(first)
+    assert not pairing.catch_up(first)
+    assert messages.reports(first) == []
+    assert letters.waiting(first, LetterKind.SYNC) == []
+
+
+def test_report_of_a_letter_that_is_held_names_the_device_that_it_is_of(world: Members) -> None:
+    first = holder(world)
+    second = paired(world, first)
+    own = Sign1.parse(first.device.statement)
+    pairing.sync(second)
+    letter = seal_sync(
+        DeviceSync(new_vault_key(), 2, 1, "", own.payload_hash[:16]),
+        header=second.header(),
+        kind=SyncKind.DEVICE_TO_DEVICE,
+        key=second.signing_key,
+        to=first.device_statement.sealing_key,
+        request_hash=own.payload_hash,
+        head=bytes(32),
+    )
+    letters.send(second, first.device.id, LetterKind.SYNC, letter)
+    letters.fetch(first)
+    assert not pairing.catch_up(first)
+    (report,) = messages.reports(first)
+    understood(report)
+    assert second.device_text in report.text
+    assert len(letters.waiting(first, LetterKind.SYNC)) == 1
 
 
 def test_letter_of_a_pending_device_of_the_same_person_is_refused(world: Members) -> None:

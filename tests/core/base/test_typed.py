@@ -125,6 +125,8 @@ COPIED: dict[str, Callable[[str], str]] = {
     "a comma after it": lambda text: f"{text},",
     "its name before it": lambda text: f"Your code: {text}",
     "its name on the line before": lambda text: f"The code\nof your device\n\n{text}\n",
+    "Turkish capitals before it": lambda text: f"İYİ GÜNLER, İŞTE KODUNUZ: {text}",
+    "signs that grow in small or capital letters before it": lambda text: f"ẞ ŉ ǰ ΐ ﬀ Ω İ̇: {text}",
     "a capital in front, as phones put it": lambda text: text[0].upper() + text[1:],
     "no-break hyphens": lambda text: text.replace("-", "\u2011"),
     "minus signs": lambda text: text.replace("-", "\u2212"),

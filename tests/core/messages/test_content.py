@@ -121,6 +121,14 @@ def test_content_refuses_a_missing_field(missing: int) -> None:
         Content.decode(encode(fields))
 
 
+def test_copies_under_one_id_have_a_name_for_each_user_and_everything_else_its_id() -> None:
+    one = Content(ContentKind.BYTES, IDS[0], 1)
+    copies = [replace(one, conversation=user) for user in IDS]
+    expected = [hashlib.sha256(encode(["holdfast/v1/copy", IDS[0], user])).digest()[:16] for user in IDS]
+    assert [one.name, *(copy.name for copy in copies)] == [IDS[0], *expected]
+    assert len({one.name, *expected}) == 1 + len(set(IDS))
+
+
 @given(st.binary(max_size=200))
 def test_content_of_any_bytes_is_refused_or_reads_back(data: bytes) -> None:
     try:

@@ -66,3 +66,12 @@ def test_message_waits_for_listed_devices_alone_and_is_never_given_up_while_nobo
         assert not is_acknowledged, "a device that came later gets nothing that another one has"
         assert not waiting & listed
         assert still == listed
+
+
+def test_pause_doubles_to_an_end_and_is_never_shorter_than_was_asked() -> None:
+    waits = [repeats.pause_seconds(refused, 0) for refused in range(1, 40)]
+    assert waits[:4] == [60, 120, 240, 480]
+    assert set(waits[9:]) == {6 * 3600}
+    assert repeats.pause_seconds(10**6, 0) == 6 * 3600
+    assert repeats.pause_seconds(1, 90.5) == 91
+    assert repeats.pause_seconds(1, 10**9) == repeats.MOST_PAUSED_SECONDS

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from holdfast.core.base.errors import Malformed
-from holdfast.core.signed.turns import Answered, Kept, Turn, Verdict, follow
+from holdfast.core.signed.turns import LATE_SECONDS, Answered, Kept, Turn, Verdict, follow
 
 
 @dataclass
@@ -35,9 +35,10 @@ class Profile:
 class Server:
     def __init__(self) -> None:
         self.kept = Kept()
+        self.now = 1_000
 
-    def request(self, said: Turn) -> Verdict:
-        verdict, self.kept = follow(self.kept, said)
+    def request(self, said: Turn | None) -> Verdict:
+        verdict, self.kept = follow(self.kept, said, self.now)
         return verdict
 
     def opening(self, profile: Profile) -> Verdict:
@@ -83,6 +84,41 @@ def test_request_that_comes_late_breaks_nothing() -> None:
     assert server.opening(profile) is Verdict.NEXT
     assert server.request(late) is Verdict.LATE
     assert server.opening(profile) is Verdict.NEXT
+
+
+def test_copy_that_follows_is_told_from_an_original_that_stays_open() -> None:
+    server, profile = used(2)
+    staying = profile.opened()
+    server.request(staying)
+    profile.heard()
+    its = profile.copy("b").opened()
+    assert server.request(its) is Verdict.NEXT
+    assert [server.request(said) for said in (staying, its)] == [Verdict.LATE, Verdict.SAME]
+    server.now += LATE_SECONDS
+    assert server.request(staying) is Verdict.LATE
+    server.now += 1
+    assert [server.request(said) for said in (staying, its)] == [Verdict.BROKEN] * 2
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_request_without_a_turn_is_a_break_once_there_is_a_mark(is_open: bool) -> None:
+    server, profile = used(2)
+    said = profile.opened()
+    if is_open:
+        server.request(said)
+    assert [server.request(None) for _ in range(2)] == [Verdict.BROKEN, Verdict.SAME]
+    assert [server.request(said) for _ in range(2)] == [Verdict.BROKEN, Verdict.SAME]
+    assert server.kept.is_break
+    profile.heard()
+    assert server.opening(profile) is Verdict.NEXT
+    assert server.request(None) is Verdict.BROKEN
+
+
+def test_client_that_never_says_a_turn_breaks_nothing() -> None:
+    server = Server()
+    assert [server.request(None) for _ in range(2)] == [Verdict.SAME] * 2
+    assert server.kept == Kept()
+    assert server.opening(Profile("a")) is Verdict.NEXT
 
 
 @pytest.mark.parametrize("by_first", [0, 1, 5])

@@ -6,16 +6,21 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
 from holdfast.core.escrow.approvals import Approver
 from holdfast.core.identity import cases
 from holdfast.core.identity.acts import Standing
 from holdfast.core.signed.payloads import Header
+from kernel import queue
+from kernel.models import Job
 from kernel.scope import tenant_scope
 from recovery.cases import standing
 from recovery.cases.counting import settle_case
@@ -95,6 +100,34 @@ def test_case_that_is_stuck_for_ten_minutes_is_an_alarm(
     Case.unscoped.filter(id=case.id).update(why_since=row.opened_at)
     assert standing.raise_alarms() == 0
     assert "The HSM is away." in str(asked(world, case)["waiting_for"])
+
+
+def test_case_whose_notice_is_not_taken_says_until_when_it_waits_and_why(
+    found: Callable[..., World], settings: Any
+) -> None:
+    world = found(undelivered_delay_seconds=13 * 86_400)
+    deposit = world.deposit()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # nothing listens there
+    case = world.opened(deposit)
+    for name in ("carol", "dan"):
+        assert world.approve(case, name, deposit).status_code == 201
+    begun = world.row(case).quorate_at
+    assert begun is not None
+    day = f"{begun + timedelta(days=13):%-d %B %Y, %H:%M} UTC"
+    for tries in range(1, 5):
+        said = asked(world, case)["waiting_for"]
+        assert isinstance(said, dict)
+        assert (said["code"], said["stuck"]) == ("notice-not-taken", True)
+        assert f"in {tries} {'try' if tries == 1 else 'tries'} of 5." in said["text"]
+        assert f"until about {day}, since the notice could not be delivered" in said["text"]
+        Job.unscoped.filter(kind="recovery.notice").update(run_at=timezone.now())
+        queue.run_due(queue.MAIL)
+    said = asked(world, case)["waiting_for"]
+    assert isinstance(said, dict)
+    until = f"{world.row(case).release_at:%-d %B %Y, %H:%M} UTC"
+    assert said["text"] == f"The long delay runs until {until}, since the notice to its subject could not be delivered."
+    assert said["text"] in text_of(signed_in(world.cast.people["erin"]).get(f"/console/cases/{case.id}/"))
 
 
 def test_officer_with_other_keys_sends_a_case_back_and_holds_it_not(world: World, hsm: Hsm) -> None:
