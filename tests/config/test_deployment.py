@@ -257,7 +257,11 @@ def test_what_is_for_development_does_not_run_under_production_settings(tmp_path
 
 @pytest.mark.parametrize("what", ["nothing", "an empty database", "the mark of a demo"])
 def test_members_of_a_demo_that_is_elsewhere_are_refused_in_one_sentence(tmp_path: Path, what: str) -> None:
-    environment = {"HOLDFAST_STATE_DIR": str(tmp_path / "state"), "HOLDFAST_ROLE": "ceremony"}
+    environment = {
+        "HOLDFAST_STATE_DIR": str(tmp_path / "state"),
+        "HOLDFAST_ROLE": "ceremony",
+        "DJANGO_SETTINGS_MODULE": "config.settings.development",
+    }
     if what != "nothing":
         (tmp_path / "state").mkdir(mode=0o700)
     if what == "an empty database":

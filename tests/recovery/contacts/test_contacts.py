@@ -30,6 +30,7 @@ from recovery.contacts.services import MAX_OPEN
 from recovery.models import ContactAnswer, ContactRequest
 from tests.cast.contacts import LIFE, PATH, Asking, TrustedContacts
 from tests.cast.phones import Directory, Phone, issue, new_phone, post_enrolment
+from tests.cast.unread import unread
 from tests.keys.mail import events_of, fetched
 from tests.keys.test_claim_storms import storm
 
@@ -129,7 +130,7 @@ def test_manifest_is_refused_unless_the_owner_signed_it_for_people_of_their_tena
     assert [refused.json()["code"] for refused in refusals] == ["contacts-refused"] * 2
     assert refusals[0].content == refusals[1].content
     theirs = replace(trusted.prepared.manifest, header=directory.phone("bob").header())
-    signed = sign(theirs.to_payload(), purpose=Purpose.SHARE_MANIFEST, key=directory.account("alice").aik)
+    signed = sign(unread(theirs), purpose=Purpose.SHARE_MANIFEST, key=directory.account("alice").aik)
     assert act.with_field("manifest", b64u(signed.encode())).send().status_code == 422
     assert alice.send("GET", PATH).json()["version"] == 1
 
