@@ -18,6 +18,7 @@ from holdfast.core.vault.contact_shares import ContactShare, Prepared
 from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import ShareRequest
 from tests.cast.phones import Directory, Phone, now
+from tests.cast.unread import unread
 from tests.faults.acts import Act
 
 PATH = "/api/v1/recovery/contacts"
@@ -64,7 +65,7 @@ class TrustedContacts:
     def storing(self, version: int) -> Act:
         """The request that stores the manifest over a version."""
         account, phone = self.directory.account(self.owner), self.directory.phone(self.owner)
-        signed = sign(self.prepared.manifest.to_payload(), purpose=Purpose.SHARE_MANIFEST, key=account.aik)
+        signed = sign(unread(self.prepared.manifest), purpose=Purpose.SHARE_MANIFEST, key=account.aik)
         return Act(phone.signer, "PUT", PATH, {"manifest": b64u(signed.encode())}, {"If-Match": f'"{version}"'})
 
     def made(self, phone: Phone, *, lasts: int = LIFE) -> tuple[ShareRequest, SealingKey]:
@@ -76,11 +77,11 @@ class TrustedContacts:
 
     def asking(self, phone: Phone) -> Act:
         request, _ = self.made(phone)
-        return Act(phone.signer, "POST", f"{PATH}/requests", {"request": b64u(request.to_payload())})
+        return Act(phone.signer, "POST", f"{PATH}/requests", {"request": b64u(unread(request))})
 
     def ask(self, phone: Phone, *, lasts: int = LIFE) -> Asking:
         request, key = self.made(phone, lasts=lasts)
-        answer = phone.send("POST", f"{PATH}/requests", {"request": b64u(request.to_payload())})
+        answer = phone.send("POST", f"{PATH}/requests", {"request": b64u(unread(request))})
         assert answer.status_code == 201, answer.content
         return Asking(UUID(answer.json()["request_id"]), phone, request, key)
 

@@ -49,6 +49,7 @@ from tenants import services as tenants
 from tenants.models import Person
 from tenants.permissions import device_permissions
 from tests.cast.tenants import Cast, Signer, build_world
+from tests.cast.unread import unread
 
 DAY = 86_400
 _CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
@@ -131,7 +132,7 @@ class Phone:
         _, public = PrivatePreKey.generate(key_id, self.suite)
         header = self.header(lasts=7 * DAY, issued_at=issued_at)
         statement = SignedPreKey(header, self.suite, key_id, public.dh, public.kem)
-        return cose.sign(statement.to_payload(), purpose=Purpose.PREKEY, key=signer or self.isk).encode()
+        return cose.sign(unread(statement), purpose=Purpose.PREKEY, key=signer or self.isk).encode()
 
     def batch(self, size: int = 5, *, first: int | None = None, header: Header | None = None) -> BuiltBatch:
         start = self.next_key_id if first is None else first
@@ -195,7 +196,7 @@ def new_phone(
         name="phone",
         enrolment_hash=code.hash if enrolment_hash is None else enrolment_hash,
     )
-    signed = cose.sign(statement.to_payload(), purpose=Purpose.DEVICE, key=isk)
+    signed = cose.sign(unread(statement), purpose=Purpose.DEVICE, key=isk)
     return Phone(person, device_id, isk, suite, code, signed)
 
 
@@ -337,7 +338,7 @@ class Account:
         header = VaultHeader(tenant, user, 1, version)
         blob = seal_vault(SecretBytes(b"keyring"), vault_key=new_vault_key(), header=header)
         sync = Sync(phone.header(), SyncKind.VAULT, hashlib.sha256(blob).digest(), signed or version)
-        statement = cose.sign(sync.to_payload(), purpose=Purpose.SYNC, key=key or self.aik)
+        statement = cose.sign(unread(sync), purpose=Purpose.SYNC, key=key or self.aik)
         return {"statement": b64u(statement.encode()), "blob": b64u(blob)}
 
     def officers_section(
@@ -353,7 +354,7 @@ class Account:
         header = VaultHeader(self.person.tenant_id.bytes, self.person.pk.bytes, epoch, version, section)
         blob = seal_vault(SecretBytes(b"seeds"), vault_key=new_vault_key(), header=header)
         sync = Sync(phone.header(), kind, hashlib.sha256(blob).digest(), version)
-        statement = cose.sign(sync.to_payload(), purpose=Purpose.SYNC, key=self.aik)
+        statement = cose.sign(unread(sync), purpose=Purpose.SYNC, key=self.aik)
         return {"statement": b64u(statement.encode()), "blob": b64u(blob)}
 
     def officers_door(
@@ -376,14 +377,14 @@ class Account:
         """Prove a door."""
         header = phone.header(issued_at=changes.pop("issued_at", None))
         proof = replace(DoorProof(header, of, hashlib.sha256(blob).digest()), **changes)
-        return b64u(cose.sign(proof.to_payload(), purpose=Purpose.DOOR_PROOF, key=key or self.aik).encode())
+        return b64u(cose.sign(unread(proof), purpose=Purpose.DOOR_PROOF, key=key or self.aik).encode())
 
     def officer_keys(self, phone: Phone, *, key: SigningKey | None = None, **changes: Any) -> Sign1:
         """State fresh keys as an officer."""
         said = OfficerStatement(
             phone.header(), self.person.pk.bytes, SigningKey.generate().public, SealingKey.generate().public
         )
-        return cose.sign(replace(said, **changes).to_payload(), purpose=Purpose.OFFICER, key=key or self.aik)
+        return cose.sign(unread(replace(said, **changes)), purpose=Purpose.OFFICER, key=key or self.aik)
 
     def keep_officers_section(self, phone: Phone, doors: Sequence[str] = ("phrase", "passkey")) -> None:
         """Store an officers' section and doors to it, over HTTP."""

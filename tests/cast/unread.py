@@ -8,4 +8,5 @@ from typing import Any
 
 def unread(made: Any, writer: str = "to_payload") -> Any:
     """Return what a writing method writes before its reader has seen it."""
-    return getattr(type(made), writer).__wrapped__(made)
+    method = getattr(type(made), writer)
+    return getattr(method, "__wrapped__", method)(made)

@@ -52,6 +52,7 @@ from tenants import services as tenants
 from tests.cast.officers import Founder, approve_as, make_terms, roster_of
 from tests.cast.phones import Directory, Phone, issue, new_phone, now, post_enrolment
 from tests.cast.roles import ROOT, name_log_key
+from tests.cast.unread import unread
 
 # An RSA key takes up to a second to make: one recipient key serves every test.
 RECIPIENT_RSA = RecipientRsaKey.generate()
@@ -108,7 +109,7 @@ class World:
         given = {"cooling_off_seconds": 3600, "undelivered_delay_seconds": 3600} | terms
         self.terms = make_terms(release_keys.signing_key, release_keys.sealing_key, **given)
         first = self.policy(m=2)
-        pin = root_pin(self.tenant_id.bytes, self.root.public, hashlib.sha256(first.to_payload()).digest())
+        pin = root_pin(self.tenant_id.bytes, self.root.public, hashlib.sha256(unread(first)).digest())
         name_log_key(self.tenant_id, log_vkey)
         self.release.set_trust(Trust(self.root.public, pin, is_development=True))
         with tenant_scope(self.tenant_id):
@@ -150,7 +151,7 @@ class World:
         return next(one for one in self.policies if one.hash == in_force).policy.terms.release_sealing_key
 
     def publish(self, policy: Policy, *, signers: Any) -> None:
-        payload = policy.to_payload()
+        payload = unread(policy)
         signed = [cose.sign(payload, purpose=Purpose.POLICY, key=one.signing_key) for one in signers]
         with tenant_scope(self.tenant_id):
             escrow.publish_policy(statement=cose.encode_many(signed), actor=self.ceremony)
@@ -165,7 +166,7 @@ class World:
             predecessor=b"",
             policy_hash=self.policies[0].hash,
         )
-        payload = statement.to_payload()
+        payload = unread(statement)
         keys = [self.root, *(one.signing_key for one in list(self.founders.values())[:2])]
         signed = [cose.sign(payload, purpose=Purpose.ESCROW_KEY, key=key) for key in keys]
         with tenant_scope(self.tenant_id):
@@ -186,7 +187,7 @@ class World:
         given: dict[str, Any] = {"header": self.tenant_header(), "reason": "as told"} | changes
         said = OfficerState(person=self.cast.people[name].pk.bytes, standing=standing, **given)
         key = self.founders[by or name].signing_key
-        return cose.sign(said.to_payload(), purpose=Purpose.OFFICER_STATE, key=key)
+        return cose.sign(unread(said), purpose=Purpose.OFFICER_STATE, key=key)
 
     def send_word(self, word: Sign1, by: str) -> Any:
         return self.directory.phone(by).send(
@@ -210,7 +211,7 @@ class World:
     def resolve(self, resolution: Resolution, name: str, *, sender: str = "") -> Any:
         """Have one officer sign a resolution and send it."""
         key = self.founders[name].signing_key
-        signed = cose.sign(resolution.to_payload(), purpose=Purpose.RESOLUTION, key=key)
+        signed = cose.sign(unread(resolution), purpose=Purpose.RESOLUTION, key=key)
         return self.directory.phone(sender or name).send(
             "POST", "/api/v1/escrow/resolutions", {"statement": b64u(signed.encode())}
         )
@@ -219,7 +220,7 @@ class World:
 
     def propose(self, policy: Policy, name: str) -> Any:
         """Have somebody propose a policy over HTTP."""
-        return self.propose_payload(policy.to_payload(), name)
+        return self.propose_payload(unread(policy), name)
 
     def propose_payload(self, payload: bytes, name: str) -> Any:
         document = {"payload": b64u(payload)}
@@ -227,7 +228,7 @@ class World:
 
     def policy_signature(self, policy: Policy, name: str) -> Sign1:
         """What an officer signs of a proposed policy; nothing is sent."""
-        return cose.sign(policy.to_payload(), purpose=Purpose.POLICY, key=self.founders[name].signing_key)
+        return cose.sign(unread(policy), purpose=Purpose.POLICY, key=self.founders[name].signing_key)
 
     def send_policy_signature(self, policy: Policy, sender: str, signed: Sign1) -> Any:
         document = {"statement": b64u(signed.encode())}
@@ -236,7 +237,7 @@ class World:
     def sign_policy(self, policy: Policy, name: str) -> Any:
         """Have an officer sign a proposed policy and send the signature; somebody without keys sends a stranger's."""
         key = self.founders[name].signing_key if name in self.founders else Founder().signing_key
-        signed = cose.sign(policy.to_payload(), purpose=Purpose.POLICY, key=key)
+        signed = cose.sign(unread(policy), purpose=Purpose.POLICY, key=key)
         return self.send_policy_signature(policy, name, signed)
 
     def withdraw_proposal(self, policy: Policy, name: str) -> Any:
@@ -244,7 +245,7 @@ class World:
 
     def proposal_path(self, policy: Policy) -> str:
         """The address of a policy that was proposed."""
-        policy_hash = hashlib.sha256(policy.to_payload()).digest()
+        policy_hash = hashlib.sha256(unread(policy)).digest()
         with tenant_scope(self.tenant_id):
             row = proposal_named(policy_hash)
         assert row is not None
@@ -267,7 +268,7 @@ class World:
             "agreed": True,
         } | changes
         statement = Consent(phone.header(), **given)
-        signed = cose.sign(statement.to_payload(), purpose=Purpose.CONSENT, key=account.aik)
+        signed = cose.sign(unread(statement), purpose=Purpose.CONSENT, key=account.aik)
         answer = phone.send("POST", "/api/v1/statements", {"statement": b64u(signed.encode())})
         assert answer.status_code == 201, answer.content
         return signed.payload_hash
@@ -324,7 +325,7 @@ class World:
         phone = self.directory.phone(name)
         made = deposit.to_record()
         statement = DepositStatement(phone.header(), hashlib.sha256(made).digest())
-        signed = cose.sign(statement.to_payload(), purpose=Purpose.DEPOSIT, key=phone.isk)
+        signed = cose.sign(unread(statement), purpose=Purpose.DEPOSIT, key=phone.isk)
         document = {"record": b64u(record or made), "statement": b64u(signed.encode())}
         return phone.send("POST", "/api/v1/escrow/deposits", document)
 
@@ -371,7 +372,7 @@ class World:
         } | changes
         is_own = given["subject"] == given["header"].user
         given.setdefault("disclosure_ends", 0 if is_own else given["expiry"] + 3600)
-        payload = cases.Case(**given).to_payload()
+        payload = unread(cases.Case(**given))
         return OpenCase(cose.sign(payload, purpose=Purpose.CASE, key=phone.isk), sealing_key, phone)
 
     def open(self, case: OpenCase) -> Any:
