@@ -51,12 +51,15 @@ def answered(phone: Phone, route: Route, method: str) -> tuple[int, str]:
 
 
 def admitted(phone: Phone) -> set[tuple[str, str]]:
-    """The calls, over every route, that answer this device other than one that nobody has enrolled."""
+    """The calls, over every route, that answer this device other than one that nobody has enrolled.
+
+    That it is suspended, and not unknown, is all that it is told by a refusal.
+    """
     stranger, calls = new_phone(phone.person), [(route, method) for route in api_routes() for method in route.methods]
     return {
         (route.name, method)
         for route, method in calls
-        if answered(phone, route, method) != answered(stranger, route, method)
+        if answered(phone, route, method) not in ((401, "access-suspended"), answered(stranger, route, method))
     }
 
 
