@@ -31,6 +31,7 @@ from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import LyingServer, Tenant
 from tests.cast.members import ALICE, BOB, Members
 from tests.cast.statements import DAY
+from tests.cast.unread import unread
 
 WEB = SigningKey.generate()
 
@@ -367,7 +368,7 @@ def test_veto_is_signed_for_a_case_about_this_account_alone(world: Members, tmp_
         replace(case, header=replace(case.header, tenant=bytes(16))),
     ]
     for one in wrong:
-        lie = sign(one.to_payload(), purpose=Purpose.CASE, key=laptop.signing_key).encode()
+        lie = sign(unread(one), purpose=Purpose.CASE, key=laptop.signing_key).encode()
         world.server.lies[served] = partial(showing, statement=b64u(lie))
         with pytest.raises((ProfileError, TrustRefused)):
             vetoes.veto(laptop, opened.case_id, reason="not me")
