@@ -451,7 +451,7 @@ def test_expired_signed_pre_key_is_refused(world: Members) -> None:
     alice = world.published(ALICE)
     assert alice.store.keys("signed-pre-key")
     bob.connect(transport=world.server.transport(), clock=_late(31))
-    with pytest.raises(NotPossible, match="expired"):
+    with pytest.raises(bundles.ExpiredBundle, match="expired"):
         bundles.claim(bob, ALICE)
 
 
