@@ -124,12 +124,12 @@ def test_how_often_a_wrong_pin_is_tried_on_a_token_is_said_as_the_units_have_it(
     shared = directives(SYSTEMD / "holdfast-.service.d" / "hardening.conf")
     assert ("Environment", "HOLDFAST_REFUSED_PINS_DIR=/var/lib/holdfast-%j/refused-pins") in shared
     units = {path.stem.removeprefix("holdfast-"): path.read_text() for path in SYSTEMD.glob("*.service")}
-    readme = " ".join((PROJECT / "deploy" / "README.md").read_text().split())
+    page = " ".join((PROJECT / "docs" / "operations.md").read_text().split())
     for token, times in (("root", "three times"), ("log", "once"), ("escrow", "once")):
         holders = [name for name, text in units.items() if f"LoadCredential={token}.pin:" in text]
         assert len(holders) == {"once": 1, "three times": 3}[times]
-        said, _, after = readme.partition(f"`{token}` {times} (")
-        assert said != readme
+        said, _, after = page.partition(f"`{token}` {times} (")
+        assert said != page
         assert sorted(after.partition(")")[0].split(", ")) == sorted(holders)
 
 
