@@ -52,6 +52,7 @@ def test_file_becomes_people_and_a_person_gets_a_code(
     page = watched.page
 
     def look(name: str) -> None:
+        page.locator("h1").wait_for()
         if form != "dark":
             assert overflow(page) <= 0, name
         assert page.locator("h1").count() == 1, name

@@ -100,9 +100,9 @@ def test_up_is_process_1_of_a_uid_without_a_name_or_a_home(installed: Installati
         assert outside.poll() is None, log.read_text()
         assert installed.is_ready()
         # What others leave behind becomes ours, and is buried.
-        inside = ["nsenter", f"--target={first}", "--pid", "--mount", "sh", "-c", "sleep 1 & exit 0"]
+        inside = ["nsenter", f"--target={first}", "--pid", "--mount", "sh", "-c", "sleep 5 & exit 0"]
         subprocess.run(inside, check=True)
-        assert "sleep" in names_of(children_of(first))
+        wait_for(lambda: "sleep" in names_of(children_of(first)))
         wait_for(lambda: "sleep" not in names_of(children_of(first)))
         assert all(is_alive(pid) for pid in children_of(first)), "a zombie is left"
         everything = [first, *descendants_of(first)]

@@ -59,7 +59,8 @@ def test_device_is_cared_for_from_its_enrolment_on(server: Installation, tmp_pat
     alice, bob = enrolled(server, tmp_path / "alice", "alice"), enrolled(server, tmp_path / "bob", "bob")
     first = maintain(alice)
     assert not [one for one in first if one.outcome is Outcome.FAILED], first
-    assert outcomes(first, "pre-keys") == {Outcome.DONE}
+    # Published by this run or, where something was to be sent before, by that.
+    assert outcomes(first, "pre-keys") <= {Outcome.DONE, Outcome.NOTHING}
     assert outcomes(first, "backup") == {Outcome.NOTHING, Outcome.NEEDS_YOU}, "one device, and no way back"
     vault.save(alice)
     doors.set_password(alice, SecretBytes(b"the password of a vault"), cost=CHEAP)
