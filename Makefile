@@ -19,7 +19,7 @@ up: ## Install what is missing and start Holdfast at http://127.0.0.1:8000
 
 demo: ## Walk the main job against the running server, in a second terminal
 	@./deploy/install.sh run
-	@exec $(PY) -m tests.journeys.demo
+	@exec env $(DEVELOPMENT) $(PY) -m tests.journeys.demo
 
 members: ## Give the demo's alice and bob a fresh start, with enrolment codes in var/demo/codes
 	@rm -f "$${HOLDFAST_STATE_DIR:-var}/demo/codes/alice.code" "$${HOLDFAST_STATE_DIR:-var}/demo/codes/bob.code"

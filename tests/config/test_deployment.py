@@ -255,6 +255,17 @@ def test_what_is_for_development_does_not_run_under_production_settings(tmp_path
     assert "Production settings are set" in done.stderr
 
 
+@pytest.mark.parametrize("target", ["up", "demo", "members", "totp"])
+def test_what_a_newcomer_runs_names_the_settings_by_itself(target: str) -> None:
+    """Begun from a shell that sets nothing, as theirs is; a test's own environment names some."""
+    said = subprocess.run(
+        ["make", "-n", "--no-print-directory", target], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    begun = [line for line in said.splitlines() if "manage.py" in line or "tests.journeys.demo" in line]
+    assert begun
+    assert all("DJANGO_SETTINGS_MODULE=config.settings.development " in line for line in begun)
+
+
 @pytest.mark.parametrize("what", ["nothing", "an empty database", "the mark of a demo"])
 def test_members_of_a_demo_that_is_elsewhere_are_refused_in_one_sentence(tmp_path: Path, what: str) -> None:
     environment = {
