@@ -475,6 +475,32 @@ def test_what_waited_for_a_revoked_device_goes_to_the_devices_that_remain(world:
     assert kept(alice) == 0
 
 
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_nobody_has_outlasts_a_chain_that_lists_no_device(world: Members, *, comes: bool) -> None:
+    """As while a lost account begins again, or where a server shows no more of it than that its devices are gone."""
+    alice, lost = met(world)
+    messages.send(alice, BOB, b"important")
+    revoke(lost, lost.device.id)
+    for _ in range(2):
+        world.now += 600
+        messages.care(alice)
+        known = peers.find_known(alice, BOB)
+        assert known is not None
+        assert not known.devices
+        assert [one.user.bytes for one in messages.unconfirmed(alice)] == [BOB]
+    if comes:
+        phone = world.another(lost, "new phone")
+        world.now += 600
+        messages.care(alice)
+        assert talk(phone, alice) == [b"important"]
+        assert kept(alice) == 0
+        return
+    world.now += 31 * DAY
+    pruned(alice)
+    assert kept(alice) == 0
+    assert [one.kind for one in messages.reports(alice)] == [ReportKind.NOT_CONFIRMED]
+
+
 def test_confirmation_of_a_device_that_follows_another_counts(world: Members) -> None:
     """The server hands what waited to the successor, and it is that one which confirms."""
     alice, bob = met(world)
