@@ -780,6 +780,36 @@ def test_message_that_is_refused_is_encrypted_once_and_tried_ever_more_seldom(
         assert messages.reports(account) == []
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_server_whose_part_is_away_is_waited_for_once_and_not_for_each_device(world: Members, status: int) -> None:
+    alice, bob = met(world)
+    others = [world.another(bob, f"device {number}") for number in range(3)]
+    messages.send(alice, BOB, b"to all")
+    talk(*others, bob, alice)
+    for account in (bob, *others):
+        messages.send(account, ALICE, b"to be confirmed")
+    for found in messages.receive(alice):
+        found.done()
+    slept: list[float] = []
+    alice.api._sleep = slept.append
+    world.now += 600
+    away = {f"POST devices/{one.device_text}/messages": lambda _body: refusal(status, "away") for one in (bob, *others)}
+    world.server.instead |= away
+    asked = len(world.server.log)
+    messages.confirm(alice)
+    assert len({path for method, path, _ in world.server.log[asked:] if method == "POST"}) == 1
+    assert sum(slept) < 30
+    # The next time it is another one's turn: one that is refused for ever keeps nobody else waiting.
+    for one in others:
+        del world.server.instead[f"POST devices/{one.device_text}/messages"]
+    world.now += 120
+    for _ in range(2):
+        messages.confirm(alice)
+    for one in others:
+        messages.receive(one)
+        assert ALICE not in {row.user.bytes for row in messages.unconfirmed(one)}
+
+
 def test_kept_message_is_encrypted_anew_where_another_session_is_the_newest(world: Members) -> None:
     alice, bob = met(world)
     lost(world, alice, bob, b"lost")
