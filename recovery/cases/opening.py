@@ -7,7 +7,7 @@ Implements ESCROW "Case"; FAULTS P1, P4, P14, P17, R5. It decides no release.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -118,7 +118,9 @@ def _require_within_limits(row: Case) -> None:
         )
     # One that its subject is not told of yet is counted for its requester alone: a count that all others meet would
     # tell them of it.
-    if row.subject_id == row.requester_id or row.notice_at > row.opened_at:
+    # A date that only a clock that is ahead can have made is no such delay.
+    is_hidden = row.notice_at > row.opened_at + timedelta(seconds=WINDOW_SECONDS)
+    if row.subject_id == row.requester_id or is_hidden:
         return
     # Counted apart from the subject's own: whoever asks about somebody must not keep them from asking for themselves.
     about, left = count_in_window(f"cases-about:{row.subject_id}", seconds=_DAY)

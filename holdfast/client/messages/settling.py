@@ -39,6 +39,8 @@ from holdfast.core.signed.payloads import ID_SIZE
 _NO_KEYS: Final = "That device has published no keys that a session could begin with."
 # Refusals of one message, by which nothing is said about those behind it.
 _OF_ITSELF: Final = outbox.REFUSED - {404}
+# A part of the server is away: each request waits for it for some seconds, so that nobody else's turn comes before.
+_AWAY: Final = frozenset({502, 503, 504})
 
 
 def compose(
@@ -75,9 +77,9 @@ def settle(account: Account) -> None:
     for peer in sorted(renewals.peers(account.store), key=lambda peer: peer.user != account.user):
         try:
             _settle_with(account, peer)
-        except Unreachable:
-            return
-        except ClientError:
+        except ClientError as error:
+            if _is_away(error):
+                return
             # It is owed still: the device has no keys, its mailbox is full, its account waits for a human's yes.
             continue
 
@@ -87,10 +89,13 @@ def follow(account: Account) -> None:
     for user in sent.users(account.store):
         try:
             peers.current(account, user)
-        except Unreachable:
-            return
-        except ClientError:
-            continue
+        except ClientError as error:
+            if _is_away(error):
+                return
+
+
+def _is_away(error: ClientError) -> bool:
+    return isinstance(error, Unreachable) or (isinstance(error, Problem) and error.status in _AWAY)
 
 
 def _revise(account: Account) -> None:

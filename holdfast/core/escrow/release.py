@@ -227,12 +227,19 @@ def _require_alive(facts: ReleaseFacts, case: Case, terms: Terms) -> None:
     # The intersection: a purpose that the subject never consented to, or that has been withdrawn since, opens nothing.
     if case.purpose not in terms.purposes:
         raise Ended("the purpose is not allowed by every policy concerned")
-    # Stops a release in silence. Counted from the date that was signed, since the log's time of it is later by however
-    # long nobody looked; a date of its author's that lies ahead gains them nothing.
-    since = min(case.header.issued_at, facts.opened_at)
-    delay = case.notice_at - since - NOTICE_SLACK_SECONDS
+    # Stops a release in silence.
+    delay = case.notice_at - _asked_at(facts, case) - NOTICE_SLACK_SECONDS
     if delay > terms.max_notice_delay_seconds and case.notice_at > facts.opened_at + NOTICE_SLACK_SECONDS:
         raise Ended("the case delays notice longer than every policy concerned allows")
+
+
+def _asked_at(facts: ReleaseFacts, case: Case) -> int:
+    """Return the date from which a notice is put off, UTC seconds.
+
+    The date that was signed, since the log's time of it is later by however long nobody looked; a date of its author's
+    that lies ahead gains them nothing.
+    """
+    return min(case.header.issued_at, facts.opened_at)
 
 
 def _decision(statement: Sign1) -> Approval | None:
@@ -318,7 +325,8 @@ class _Count:
 def _require_time(facts: ReleaseFacts, case: Case, terms: Terms, quorum_at: int) -> None:
     # From the quorum and not from the request: a case could otherwise wait out its delay before anybody looks at it.
     delay, start = terms.delay_seconds, quorum_at
-    if case.notice_at <= facts.perhaps:
+    # What is borne of clocks gains no silence: a release waits for the notice from the date that policies allow.
+    if min(case.notice_at, _asked_at(facts, case) + terms.max_notice_delay_seconds) <= facts.perhaps:
         # The delay is the subject's time to object: it does not run before they are told, and for one who could
         # not be told the long delay takes the place of their veto.
         told_at, failed_at = facts.notice.handed_over_at, facts.notice.failed_at

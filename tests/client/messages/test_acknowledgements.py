@@ -475,6 +475,32 @@ def test_what_waited_for_a_revoked_device_goes_to_the_devices_that_remain(world:
     assert kept(alice) == 0
 
 
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_nobody_has_outlasts_a_chain_that_lists_no_device(world: Members, *, comes: bool) -> None:
+    """As while a lost account begins again, or where a server shows no more of it than that its devices are gone."""
+    alice, lost = met(world)
+    messages.send(alice, BOB, b"important")
+    revoke(lost, lost.device.id)
+    for _ in range(2):
+        world.now += 600
+        messages.care(alice)
+        known = peers.find_known(alice, BOB)
+        assert known is not None
+        assert not known.devices
+        assert [one.user.bytes for one in messages.unconfirmed(alice)] == [BOB]
+    if comes:
+        phone = world.another(lost, "new phone")
+        world.now += 600
+        messages.care(alice)
+        assert talk(phone, alice) == [b"important"]
+        assert kept(alice) == 0
+        return
+    world.now += 31 * DAY
+    pruned(alice)
+    assert kept(alice) == 0
+    assert [one.kind for one in messages.reports(alice)] == [ReportKind.NOT_CONFIRMED]
+
+
 def test_confirmation_of_a_device_that_follows_another_counts(world: Members) -> None:
     """The server hands what waited to the successor, and it is that one which confirms."""
     alice, bob = met(world)
@@ -752,6 +778,36 @@ def test_message_that_is_refused_is_encrypted_once_and_tried_ever_more_seldom(
     for account in (alice, bob):
         assert account.store.keys("unsent") == account.store.keys("pause") == []
         assert messages.reports(account) == []
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_server_whose_part_is_away_is_waited_for_once_and_not_for_each_device(world: Members, status: int) -> None:
+    alice, bob = met(world)
+    others = [world.another(bob, f"device {number}") for number in range(3)]
+    messages.send(alice, BOB, b"to all")
+    talk(*others, bob, alice)
+    for account in (bob, *others):
+        messages.send(account, ALICE, b"to be confirmed")
+    for found in messages.receive(alice):
+        found.done()
+    slept: list[float] = []
+    alice.api._sleep = slept.append
+    world.now += 600
+    away = {f"POST devices/{one.device_text}/messages": lambda _body: refusal(status, "away") for one in (bob, *others)}
+    world.server.instead |= away
+    asked = len(world.server.log)
+    messages.confirm(alice)
+    assert len({path for method, path, _ in world.server.log[asked:] if method == "POST"}) == 1
+    assert sum(slept) < 30
+    # The next time it is another one's turn: one that is refused for ever keeps nobody else waiting.
+    for one in others:
+        del world.server.instead[f"POST devices/{one.device_text}/messages"]
+    world.now += 120
+    for _ in range(2):
+        messages.confirm(alice)
+    for one in others:
+        messages.receive(one)
+        assert ALICE not in {row.user.bytes for row in messages.unconfirmed(one)}
 
 
 def test_kept_message_is_encrypted_anew_where_another_session_is_the_newest(world: Members) -> None:

@@ -338,6 +338,21 @@ def test_judge_bears_clocks_that_are_a_little_apart(early: int) -> None:
     assert judge(world.facts(1, 2, opened_at=NOW - early))
 
 
+@pytest.mark.parametrize("allowed", [0, 3600])
+@pytest.mark.parametrize("ahead", [3, 60, NOTICE_SLACK_SECONDS])
+def test_judge_lets_no_clock_that_is_ahead_release_before_the_notice(allowed: int, ahead: int) -> None:
+    """A clock that is ahead, or is said to be, opens a case; its subject is told from the date that policies allow."""
+    terms = {"delay_seconds": 0, "undelivered_delay_seconds": 0, "max_notice_delay_seconds": allowed}
+    world = Custody(terms=terms)
+    world.case = world.sign_case(notice_at=NOW + allowed + ahead, not_before=NOW)
+    due = {"opened_at": NOW, "now": NOW + allowed + 2}
+    with pytest.raises(NotYet, match="not been told"):
+        judge(world.facts(1, 2, notice=NoticeFacts(), **due))
+    assert judge(world.facts(1, 2, notice=NoticeFacts(handed_over_at=NOW + 2), **due))
+    if allowed:
+        assert judge(world.facts(1, 2, notice=NoticeFacts(), opened_at=NOW, now=NOW + allowed - 1))
+
+
 def test_judge_takes_the_strictest_m_of_deposit_request_and_now() -> None:
     world = Custody(n=5)
     raised = world.sign_policy(replace(world.policy_payload(), m=3))

@@ -186,6 +186,16 @@ def test_clock_that_is_a_little_ahead_puts_no_notice_off(found: Callable[..., Wo
     assert status == 201 or "delayed longer" in answer.json()["detail"]
 
 
+def test_clock_that_is_ahead_takes_no_case_out_of_the_count(found: Callable[..., World], settings: Any) -> None:
+    """What tells its subject and every officer is counted, whichever date within the bounds of a clock it names."""
+    settings.HOLDFAST_CASES_PER_DAY = 2
+    world = found()
+    deposit = world.deposit()
+    phones = [world.directory.phone(name) for name in ("bob", "carol", "dan")]
+    answers = [world.open(world.case(phone, deposit, notice_at=now() + 40)).status_code for phone in phones]
+    assert answers == [201, 201, 429]
+
+
 def test_count_of_cases_about_a_person_tells_of_no_hidden_one(found: Callable[..., World], settings: Any) -> None:
     settings.HOLDFAST_CASES_PER_DAY = 3
     world = found(max_notice_delay_seconds=90 * DAY)
