@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -173,6 +174,24 @@ def test_sequence_signs_the_same_root_again_when_the_head_is_of_another_time(log
     assert first.time is not None
     assert again.time >= first.time
     assert Checkpoint.unscoped.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("log_token")
+def test_head_that_a_clock_signed_ahead_is_replaced_when_the_clock_is_right_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append(2)
+    with monkeypatch.context() as ahead:
+        ahead.setattr(sequencer.timezone, "now", lambda: datetime.now(UTC) + timedelta(hours=2))
+        sequence()
+    assert (head_of().time or 0) > time.time() + 7000
+    sequence()
+    again = Checkpoint.unscoped.get()
+    assert abs((head_of().time or 0) - time.time()) < 60
+    # And what is replaced is at rest: the HSM is not asked once more at each look.
+    sequence()
+    assert Checkpoint.unscoped.get().note == again.note
 
 
 class Away:
