@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,8 @@ from django.conf import settings
 # Below this a day's log, a backup's copy or one migration may fill it; and files, each of which takes an entry.
 LOW_BYTES: Final = 256 * 1024 * 1024
 LOW_FILES: Final = 1_000
+# Not Python's own search for it, which writes a file to try each, and finds none where the disk is full.
+_TEMPORARY: Final = "/tmp"  # noqa: S108 — looked at, and nothing is written there
 
 
 def places() -> Iterator[Path]:
@@ -21,7 +22,11 @@ def places() -> Iterator[Path]:
     name = settings.DATABASES["default"]["NAME"]
     is_file = "sqlite3" in settings.DATABASES["default"]["ENGINE"]
     mine = (settings.HOLDFAST_STATE_DIR, settings.HOLDFAST_SEQUENCER_DIR, settings.HOLDFAST_RELEASE_DIR)
-    for place in (*([Path(name).parent] if is_file else []), *map(Path, mine), Path(tempfile.gettempdir())):
+    for place in (
+        *([Path(name).parent] if is_file else []),
+        *map(Path, mine),
+        Path(os.environ.get("TMPDIR") or _TEMPORARY),
+    ):
         if os.access(place, os.X_OK):
             yield place
 

@@ -6,15 +6,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from audit import access, sequencer, services, tasks
 from audit.errors import LogBroken, NoCheckpoint
@@ -173,6 +175,66 @@ def test_sequence_signs_the_same_root_again_when_the_head_is_of_another_time(log
     assert first.time is not None
     assert again.time >= first.time
     assert Checkpoint.unscoped.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("log_token")
+def test_head_that_a_clock_signed_ahead_is_replaced_when_the_clock_is_right_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append(2)
+    with monkeypatch.context() as ahead:
+        ahead.setattr(sequencer.timezone, "now", lambda: datetime.now(UTC) + timedelta(hours=2))
+        sequence()
+    assert (head_of().time or 0) > time.time() + 7000
+    sequence()
+    again = Checkpoint.unscoped.get()
+    assert abs((head_of().time or 0) - time.time()) < 60
+    # And what is replaced is at rest: the HSM is not asked once more at each look.
+    sequence()
+    assert Checkpoint.unscoped.get().note == again.note
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("log_token")
+def test_tenants_of_whom_somebody_asks_cost_nothing_while_their_heads_are_fresh(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = [uuid4() for _ in range(20)]
+    asked: set[UUID] = {TENANT}
+    monkeypatch.setattr(access, "_askings", [lambda: asked])
+    monkeypatch.setattr(access, "_wantings", [])
+    append(1)
+    for tenant_id in others:
+        LogHead.unscoped.create(tenant_id=tenant_id, log="keys", size=1, signed_size=1)
+        Checkpoint.unscoped.create(
+            tenant_id=tenant_id, log="keys", size=1, root=bytes(32), note="", vkey="", signed_at=timezone.now()
+        )
+    assert tasks.sequence_all()
+
+    def cost() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert tasks.sequence_all()
+        return len(queries)
+
+    one = cost()
+    asked.update(others)
+    assert cost() == one
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("seconds", "is_old"), [(-29, False), (-31, True), (5, True), (7200, True), (None, True)])
+def test_head_grows_old_by_the_time_of_its_signature_and_is_looked_at(seconds: int | None, is_old: bool) -> None:
+    LogHead.unscoped.create(tenant_id=TENANT, log="audit", size=1, signed_size=1)
+    LogHead.unscoped.create(tenant_id=OTHER, log="keys")  # nothing was ever written
+    if seconds is not None:
+        signed_at = timezone.now() + timedelta(seconds=seconds)
+        Checkpoint.unscoped.create(
+            tenant_id=TENANT, log="audit", size=1, root=bytes(32), note="", vkey="", signed_at=signed_at
+        )
+    assert sequencer.growing_old({TENANT, OTHER}) == ({TENANT} if is_old else set())
 
 
 class Away:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +22,10 @@ from django.utils import timezone
 
 from config import doctor
 from config.database_roles import PROCESSES
+from config.env import PROJECT
 from kernel import heartbeats
 from kernel.models import Heartbeat
+from tests.cast.database_roles import acting_as, database_users
 from tests.checks import manage, production
 
 LANES = ("worker/schedule", "worker/jobs", "worker/mail", "sequencer", "release", "heads")
@@ -70,6 +75,46 @@ def test_lane_that_is_late_or_was_never_seen_is_named_with_its_process() -> None
         Heartbeat.objects.filter(name=lane).delete()
         assert found(lane)[0][:2] == ("wrong", "was never at work")
         heartbeats.note(lane)
+
+
+@pytest.mark.postgres_only
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("process", PROCESSES)
+def test_user_of_a_service_is_told_nothing_wrong_of_what_only_others_may_see(process: str, settings: Any) -> None:
+    settings.HOLDFAST_ROLE = process
+    for lane in LANES:
+        heartbeats.note(lane)
+    with database_users() as prefix, acting_as(process, prefix=prefix):
+        said = [*doctor._database(), *doctor._rows()]
+    assert {one.state for one in said} == {"ok"}, said
+    assert {"database", "clock", *LANES} == {one.part for one in said}
+
+
+FULL = """
+import os, resource, sys
+import django
+django.setup()
+from config import doctor, readiness
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # from here on no file takes an octet, as on a full disk
+os.write(int(sys.argv[1]), repr(([one.part for one in doctor._disk()], readiness._disk())).encode())
+"""
+
+
+def test_full_disk_is_looked_at_all_the_same() -> None:
+    read, write = os.pipe()
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings.test", "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(write)],
+        env=environment,
+        pass_fds=[write],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    with os.fdopen(read) as said:
+        parts, state = ast.literal_eval(said.read() or "([], '')")
+    assert ({*parts}, state in {"ok", "low"}) == ({"disk"}, True), (state, done.stderr)
 
 
 @pytest.mark.django_db(transaction=True)
