@@ -125,7 +125,8 @@ def begun_of_all(account: Account) -> Counter[bytes]:
     now, store, found = account.api.clock.now(), account.store, Counter[bytes]()
     for key in store.keys(_RENEWAL):
         row = load(store, _address(key))
-        found[row.peer.user] += len(repeats.of_the_day(row.begun, now))
+        if today := repeats.of_the_day(row.begun, now):
+            found[row.peer.user] += len(today)
     return found
 
 

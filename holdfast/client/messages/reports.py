@@ -8,6 +8,7 @@ Decides nothing: whoever reports has refused already.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final
@@ -22,6 +23,9 @@ from holdfast.core.base.rows import choice, octets, open_row, seal_row, several,
 TOLD: Final = "held-told"  # a reason for which something waits, told and not to be told again
 TOLD_SECONDS: Final = 60 * 86_400  # nothing that is held can be opened after that
 _MOST_TOLD: Final = 8  # reasons of one thing: a server that changes its excuse is not listened to for ever
+# Of all that waits, as many as messages that are held. What waits no more since it gave way to others leaves its row
+# behind, and a server can name others without end. Who is above it hears of a reason again, and of none too few.
+_TOLD_QUOTA: Final = Quota(of_one=_MOST_TOLD, of_all=4000)
 _OPENS_LATER: Final = "It opens by itself when this has passed. If it goes on, tell your officers."
 REPORT: Final = "report"  # rows of all kinds, as they were kept before each kind had its own
 # Of one kind: junk of one person fills a tenth of it and no more, and no report of another kind gives way. An honest
@@ -131,6 +135,7 @@ def add_once(account: Account, about: bytes, kind: ReportKind, text: str, *, way
             report = add(account, kind, text, way_out=way_out or _OPENS_LATER, user=user)
             until = account.api.clock.latest() + TOLD_SECONDS
             account.store.put(TOLD, name, seal_row(_ToldRow(until, kind, report)))
+            trim(account.store, TOLD, _TOLD_QUOTA, is_known=account.state.contacts.__contains__)
 
 
 def forget_told(account: Account, about: bytes) -> None:
@@ -149,17 +154,22 @@ def _told(account: Account, about: bytes) -> list[bytes]:
 
 def change_way_out(account: Account, user: bytes, device: bytes, before: str, after: str) -> None:
     """Say another way out in the reports about a device that say this one, in the caller's transaction."""
-    for report in list_reports(account):
+    for report in list(_list(account, user)):
         if (report.user, report.device, report.way_out) == (user, device, before):
             account.store.put(_row_kind(report.kind), report.id, seal_row(replace(report, way_out=after)))
 
 
 def list_reports(account: Account) -> list[Report]:
     """Return the reports that were not put away, oldest first."""
-    found = []
+    return sorted(_list(account), key=lambda report: report.at)
+
+
+def _list(account: Account, user: bytes = b"") -> Iterator[Report]:
+    """Give the reports about a user, or all of them. None of another is opened: each is as long as its evidence."""
     for rows in (REPORT, *map(_row_kind, ReportKind)):
         for key in account.store.keys(rows):
-            kept = account.store.get(rows, key)
-            assert kept is not None
-            found.append(open_row(Report, kept, "report", id=key, _store=account.store))
-    return sorted(found, key=lambda report: report.at)
+            # Rows of before each kind had its own are named by no user.
+            if rows == REPORT or key.startswith(user):
+                kept = account.store.get(rows, key)
+                assert kept is not None
+                yield open_row(Report, kept, "report", id=key, _store=account.store)

@@ -173,9 +173,15 @@ def revise(account: Account, user: bytes, listed: Collection[bytes]) -> set[byte
     return due
 
 
-def is_out_of_date(account: Account, user: bytes, listed: Collection[bytes]) -> bool:
-    """Whether something waits for a device of a user that their chain lists no longer."""
-    return any(not set(row.devices) <= set(listed) for row in _of_user(account.store, user))
+def devices_of_users(store: Store) -> dict[bytes, set[bytes]]:
+    """Return, of each user to whom something was sent, the devices that are waited for; 16 bytes each.
+
+    Of all users at once: looked up for each by itself, the rows would be gone through once for every user.
+    """
+    found: dict[bytes, set[bytes]] = {}
+    for row in _rows(store):
+        found.setdefault(row.user, set()).update(row.devices)
+    return found
 
 
 def users(store: Store) -> list[bytes]:

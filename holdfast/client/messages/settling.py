@@ -8,6 +8,7 @@ for one device. It answers no acknowledgement, and what it cannot send now is ow
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -73,10 +74,12 @@ def settle(account: Account) -> None:
         prekeys.publish_first(account)
     except ClientError:
         return
+    # Counted once: the server may name a thousand devices, and for each all of them would be looked through.
+    begun = renewals.begun_of_all(account)
     # One's own devices first, while something is left of what may be begun in a day.
     for peer in sorted(renewals.peers(account.store), key=lambda peer: peer.user != account.user):
         try:
-            _settle_with(account, peer)
+            _settle_with(account, peer, begun)
         except ClientError as error:
             if _is_away(error):
                 return
@@ -99,12 +102,12 @@ def _is_away(error: ClientError) -> bool:
 
 
 def _revise(account: Account) -> None:
-    for user in sent.users(account.store):
+    for user, waited_for in sent.devices_of_users(account.store).items():
         state = peers.find_known(account, user)
         if state is None:
             continue
         listed = [device for device in state.devices if device != account.device.id]
-        if not sent.is_out_of_date(account, user, listed):
+        if waited_for <= set(listed):
             continue
         with account.store.transaction():
             for device in sent.revise(account, user, listed):
@@ -117,7 +120,7 @@ def _look_for_lost(account: Account) -> None:
             renewals.note_again(account, peer)
 
 
-def _settle_with(account: Account, peer: Address) -> None:
+def _settle_with(account: Account, peer: Address, begun: Counter[bytes]) -> None:
     try:
         state = peers.current(account, peer.user)
     except (NotPossible, Problem) as error:
@@ -135,9 +138,9 @@ def _settle_with(account: Account, peer: Address) -> None:
     if unsent.is_paused(account, peer):
         return
     try:
-        _greet(account, peer, _begin_anew(account, state, renewals.load(account.store, peer)))
+        _greet(account, peer, _begin_anew(account, state, renewals.load(account.store, peer), begun))
         _acknowledge(account, peer)
-        _send_again(account, state, peer)
+        _send_again(account, state, peer, begun)
     except Unreachable:
         raise
     except ClientError as error:
@@ -160,11 +163,11 @@ def _hand_over(account: Account, state: ChainState, peer: Address) -> None:
 # A session begun anew
 
 
-def _begin_anew(account: Account, state: ChainState, row: Renewal) -> Renewal:
+def _begin_anew(account: Account, state: ChainState, row: Renewal, begun: Counter[bytes]) -> Renewal:
     """Begin a session with a device whose messages do not open, unless that was done lately."""
-    if not row.is_unread or not _may_begin(account, row):
+    if not row.is_unread or not _may_begin(account, row, begun):
         return row
-    place, session = _begin(account, state, row.peer)
+    place, session = _begin(account, state, row.peer, begun)
     with account.store.transaction():
         message = session.encrypt(compose(account, ContentKind.GREETING, b"").encode())
         sessions.put(account.store, place, session, was_received_on=False)
@@ -182,11 +185,14 @@ def _greet(account: Account, peer: Address, row: Renewal) -> None:
     renewals.save(account, replace(row, greeting=b""))
 
 
-def _may_begin(account: Account, row: Renewal) -> bool:
-    """Whether one more key of a device may be claimed today: no device, user or crowd of strangers uses up the rest."""
+def _may_begin(account: Account, row: Renewal, begun: Counter[bytes]) -> bool:
+    """Whether one more key of a device may be claimed today: no device, user or crowd of strangers uses up the rest.
+
+    begun: as `renewals.begun_of_all` counts.
+    """
     if not repeats.may_begin(row.begun, account.api.clock.now(), is_confirmed=_is_confirmed(account, row)):
         return False
-    begun, user = renewals.begun_of_all(account), row.peer.user
+    user = row.peer.user
     if begun.total() >= repeats.MOST_BEGUN_OF_ALL:
         return False
     if user == account.user:
@@ -213,8 +219,9 @@ def _is_confirmed(account: Account, row: Renewal) -> bool:
     return True
 
 
-def _begin(account: Account, state: ChainState, peer: Address) -> tuple[Place, Session]:
+def _begin(account: Account, state: ChainState, peer: Address, begun: Counter[bytes]) -> tuple[Place, Session]:
     renewals.note_tried(account, peer)
+    begun[peer.user] += 1
     newest, claimed = bundles.claim_devices(account, state, [peer.device])
     for bundle in claimed:
         if bundle.device.bytes == peer.device:
@@ -253,7 +260,7 @@ def _acknowledge(account: Account, peer: Address) -> None:
 # What was not read
 
 
-def _send_again(account: Account, state: ChainState, peer: Address) -> None:
+def _send_again(account: Account, state: ChainState, peer: Address, begun: Counter[bytes]) -> None:
     """Send what a device has not acknowledged in the newest session, unless it went in that one already."""
     row = renewals.load(account.store, peer)
     if not row.is_again:
@@ -265,9 +272,9 @@ def _send_again(account: Account, state: ChainState, peer: Address) -> None:
         if found and found[0].id == row.session and not found[1].is_confirmed:
             # Begun anew by this end, and not heard of yet: were it lost, so would be all that went in it.
             return
-        if found is None and not _may_begin(account, row):
+        if found is None and not _may_begin(account, row, begun):
             return
-        place, session = found or _begin(account, state, peer)
+        place, session = found or _begin(account, state, peer, begun)
         for one in waiting:
             if one.session_with(peer.device) != place.id:
                 is_through &= _send_one_again(account, place, session, one)
