@@ -2,7 +2,7 @@
 """The command's frame: options that every command takes, the list of commands, errors to exit codes.
 
 Implements the exit codes of `exits` and lets the common options stand anywhere on the line.
-Holds no command itself; those are in `commands`, one file for each group.
+Holds no command itself; those are in `commands`, one file or folder for each group.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ from holdfast.cli.commands import (
     escrow,
     mail,
     officer,
-    officer_acts,
-    officer_keys,
-    officer_policy,
     org,
     profile,
     recover,
@@ -86,9 +83,7 @@ app.add_typer(recover.app, name="recover")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(escrow.app, name="escrow")
-officer_acts.register(officer.app)
-officer_policy.register(officer.app)
-app.add_typer(officer_keys.app, name="officer")
+app.add_typer(officer.app, name="officer")
 app.add_typer(org.app, name="org")
 app.add_typer(audit.app, name="audit")
 app.add_typer(chain.app, name="chain")

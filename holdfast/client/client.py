@@ -145,8 +145,8 @@ class Client:
         The first device of a person begins their account; `is_active` says so. A later one is pending: `recover`
         brings it in. After a lost connection, call it again with the same code and profile: nothing is made twice.
 
-        Raises TrustRefused when the server is not the one that the code pins, ProfileError when the profile cannot
-        be made or is another person's, Problem for a code that is used up.
+        Raises TrustRefused when the server is not the one that the code pins, MachineError when the profile cannot be
+        made, WrongInput when it is another person's, Problem for a code that is used up.
         """
         directory, chosen = Path(profile), secret(passphrase)
         check_server(server)
@@ -293,7 +293,7 @@ class Client:
 
         revoke: devices to take out of the account; they read nothing written from then on. History stays readable.
         Interrupted, it is carried on by the next `maintain`. `Progress.needs` names the doors that the person has to
-        set again. Raises ProfileError when this device may not.
+        set again. Raises ProfileError on a device that is not in the account, NotPossible where it may not.
         """
         with self._use() as account:
             return rotation.rotate(account, what, reason=reason, revoke=revoke)

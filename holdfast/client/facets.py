@@ -133,7 +133,7 @@ class Contacts(_Facet):
             return contacts.confirm(account, addresses.person_of(account, user).bytes, words=tuple(words))
 
     def find(self, address: str) -> Found:
-        """Return whom an e-mail address is of. Raises AddressChanged when it is not who it was, ProfileError."""
+        """Return whom an e-mail address is of. Raises AddressChanged when they are another, WrongInput for nobody's."""
         with self._use() as account:
             return addresses.find(account, address)
 
@@ -189,7 +189,7 @@ class Backup(_Facet):
     def set_password(self, password: Secret) -> None:
         """Set the vault's password, in the place of any before.
 
-        Raises ProfileError for one of fewer than 14 characters.
+        Raises WrongInput for one of fewer than 14 characters.
         """
         with self._use() as account:
             doors.set_password(account, secret(password))
@@ -301,7 +301,7 @@ class Recover(_Facet):
     def finish(self, *, lost: Sequence[UUID] = ()) -> Recovered:
         """Bring this device into the account, revoke the lost ones, and replace every key. Resumable.
 
-        `Opened.devices` are those to ask the person about. Raises ProfileError before a door was opened.
+        `Opened.devices` are those to ask the person about. Raises NotPossible before a door was opened.
         """
         with self._use() as account:
             return by_door.finish(account, lost=lost)
@@ -390,7 +390,7 @@ class Disclosures(_Facet):
         """Ask the officers to open another person's archive to this device; they will ask the person here for words.
 
         deposits: the newest of each generation when none is named. until: when the disclosure ends, with a time zone;
-        in 60 days when left out. Raises ProfileError when there is nothing to open, Problem where the role may not see
+        in 60 days when left out. Raises NotPossible when there is nothing to open, Problem where the role may not see
         what others have in escrow. One case at a time.
         """
         with self._use() as account:
@@ -423,7 +423,7 @@ class Disclosures(_Facet):
     def decrypt(self, case: UUID, source: Path, target: Path, *, advance: Advance = lambda _done: None) -> FileDone:
         """Decrypt a file of the archive that a case disclosed; the line in its manifest is written first.
 
-        Raises ProfileError after the end and for a file that the case does not open, TrustRefused if it was changed.
+        Raises NotPossible after the end and for a file that the case does not open, TrustRefused if it was changed.
         """
         with self._use() as account:
             return disclosures.decrypt_file(account, case.bytes, source, target, advance=advance)
@@ -441,7 +441,7 @@ class Disclosures(_Facet):
     def forget(self, case: UUID) -> None:
         """Take an ended disclosure and its manifest out of the profile.
 
-        Raises ProfileError before it has ended, and before all of its manifest was written to a file.
+        Raises NotPossible before it has ended, and before all of its manifest was written to a file.
         """
         with self._use() as account:
             disclosures.forget(account, case.bytes)

@@ -203,7 +203,7 @@ def find_person(account: Account, who: Who) -> UUID:
     """Return the person with an id, or with an e-mail address in whatever state they are. Pins nothing.
 
     An address is of whoever has it now; of whoever left with it, where nobody else has. Raises AddressChanged when this
-    profile has pinned it to another person, ProfileError when it is nobody's, or several people left with it.
+    profile has pinned it to another person, WrongInput when it is nobody's, or several people left with it.
     """
     if isinstance(who, UUID) or "@" not in who:
         return addresses.person_of(account, who)

@@ -16,6 +16,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 LAYOUT = (PROJECT / "docs" / "layout.md").read_text()
 CORE, CLIENT, CONSOLE = (PROJECT / path for path in ("holdfast/core", "holdfast/client", "console"))
+COMMANDS = PROJECT / "holdfast" / "cli" / "commands"
 # What every app has: an app's own beginning, and its addresses.
 OF_AN_APP = {"apps", "urls"}
 
@@ -51,6 +52,11 @@ def rooms(house: Path) -> list[str]:
 def test_rooms_of_recovery_hold_what_they_say() -> None:
     found = {named(room)[0]: sorted(named(files)) for room, _, files in table("| room | holds | files |")}
     assert found == {room: modules(PROJECT / "recovery" / room) for room in ("cases", "release", "contacts", "leaving")}
+
+
+def test_groups_of_commands_hold_what_they_say() -> None:
+    rows = {named(group)[0]: sorted(named(files)) for group, _, files in table("| group | holds | files |")}
+    assert rows == {path.parent.name: modules(path.parent) for path in COMMANDS.glob("*/__init__.py")}
 
 
 def test_rooms_of_the_core_hold_what_they_say() -> None:

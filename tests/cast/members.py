@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -92,6 +94,16 @@ class Members:
         tablet = self.enrolled(ALICE)
         opened = by_case.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
         return tablet, opened
+
+    def disclosing(self, tmp_path: Path) -> tuple[Account, Callable[..., OpenedCase], OpenedCase]:
+        """Return bob, what has him ask for alice’s archive, and his case: approved, with an end in nine days."""
+        self.depositor(tmp_path)
+        bob = self.published(BOB)
+        ask = partial(by_case.open_case, bob, reason="Handover.", purpose="recovery", subject=ALICE)
+        opened = ask(ends_at=self.now + 9 * 86_400)
+        for index in (1, 3):
+            self.approve(index, opened)
+        return bob, ask, opened
 
     def seen(self, index: int, case_id: UUID) -> tuple[Account, CaseView]:
         """Return an officer, by number, with their view of a case."""

@@ -437,12 +437,7 @@ def test_removed_door_stays_removed_though_it_was_set_in_the_future(friends: Fri
 def test_keys_of_a_case_are_not_destroyed_by_a_clock_that_says_it_is_over(
     by: str, world: Members, tmp_path: Path
 ) -> None:
-    world.depositor(tmp_path)
-    bob = world.published(BOB)
-    ask = partial(by_case.open_case, bob, reason="Handover.", purpose="recovery", subject=ALICE)
-    opened = ask(ends_at=world.now + 9 * DAY)
-    for index in (1, 3):
-        world.approve(index, opened)
+    bob, ask, opened = world.disclosing(tmp_path)
     bob.connect(transport=world.server.transport(), clock=Clock(lambda: world.now + 700 * DAY))
     acts: dict[str, Callable[[], object]] = {
         "collect": partial(by_case.collect, bob),

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands, one file for each group."""
+"""The commands, one file or folder for each group."""

@@ -66,7 +66,7 @@ def current_generation(account: Account) -> Generation:
     """Return this month's archive key, announcing a fresh one in the account chain when there is none.
 
     The key is kept before it is announced. When another device announced one first, that one counts, and
-    ProfileError says to fetch it from the vault.
+    RaceLost says to fetch it from the vault.
     """
     state = chains.refresh(account)
     now = account.api.clock.earliest()

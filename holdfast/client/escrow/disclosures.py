@@ -94,7 +94,7 @@ class _Keys:
 
 
 def require_room(account: Account) -> None:
-    """Raise ProfileError when this profile keeps as many disclosures as it may."""
+    """Raise NotPossible when this profile keeps as many disclosures as it may."""
     if len(account.store.keys(_KIND)) >= MAX_KEPT:
         raise NotPossible(
             f"This profile keeps {MAX_KEPT} disclosures already.",
@@ -132,7 +132,7 @@ def decrypt_file(
     """Decrypt a file of somebody else's archive by what a case disclosed, after a line of the manifest was written.
 
     The line is on the disk before the first byte of the plaintext is: a line without a file can come of a crash, a
-    file without a line cannot. Raises ProfileError after the end, and for a file that this case does not open;
+    file without a line cannot. Raises NotPossible after the end, and for a file that this case does not open;
     TrustRefused for a changed one; NameTaken and FileFailed.
     """
     watch = archive.Stopwatch()
@@ -253,7 +253,7 @@ def end_due(account: Account) -> list[Disclosure]:
 def forget(account: Account, case_id: bytes) -> None:
     """Take an ended disclosure and its manifest out of the profile.
 
-    Raises ProfileError for one that has not ended, and for one whose manifest was not written to a file since it has.
+    Raises NotPossible for one that has not ended, and for one whose manifest was not written to a file since it has.
     """
     kept = _load(account, case_id)
     if not kept.is_ended:

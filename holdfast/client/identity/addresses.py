@@ -59,7 +59,7 @@ def find(account: Account, address: str, *, for_enrolment: bool = False) -> Foun
 
     for_enrolment: also people who were invited and have not come yet, for whoever may issue codes. A pinned address is
     asked for again after five minutes, and holds while the server cannot be reached. Raises AddressChanged when it is
-    another person's now, or nobody's; ProfileError for an address that the directory does not know, or that is none.
+    another person's now, or nobody's; WrongInput for an address that the directory does not know, or that is none.
     """
     key = key_of(address)
     pinned, now = _pinned(account, key), account.api.clock.now()
@@ -83,7 +83,7 @@ def find(account: Account, address: str, *, for_enrolment: bool = False) -> Foun
 
 
 def key_of(address: str) -> str:
-    """Return an e-mail address as addresses are compared. Raises ProfileError for what is none."""
+    """Return an e-mail address as addresses are compared. Raises WrongInput for what is none."""
     try:
         return address_key(trimmed(address))
     except Malformed as error:
@@ -109,7 +109,7 @@ def list_pinned(account: Account) -> dict[str, UUID]:
 
 
 def forget(account: Account, address: str) -> None:
-    """Forget whom an address was pinned to, so that the directory's next answer is taken. Raises ProfileError."""
+    """Forget whom an address was pinned to, so that the directory's next answer is taken. Raises WrongInput."""
     key = key_of(address)
     if account.store.get(_PINNED, key.encode()) is None:
         raise WrongInput(f"The address {key} is pinned to nobody.")

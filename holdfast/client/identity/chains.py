@@ -240,7 +240,7 @@ def append(account: Account, write: Callable[[ChainState], Sequence[Entry]]) -> 
 def require_extends(account: Account, state: ChainState, entries: Sequence[Entry]) -> ChainState:
     """Check entries of one's own as every peer will check them, before anything is sent; returns what they lead to.
 
-    Raises ProfileError when they do not follow: above all on a device whose identity key was rotated elsewhere.
+    Raises RaceLost when they do not follow: above all on a device whose identity key was rotated elsewhere.
     """
     policies = account.policies
     now = account.api.clock.now()

@@ -115,8 +115,8 @@ class Done:
 def word(account: Account, standing: Standing, *, of: str = "", reason: str = "") -> Word:
     """Prepare a word about an officer, oneself unless `of` gives a person's id or address, or a number of the roster.
 
-    Raises ProfileError for somebody who is no officer of the policy in force, and for a word about oneself that only
-    another may say.
+    Raises WrongInput for somebody who is no officer of the policy in force, NotPossible for a word about oneself that
+    only another may say.
     """
     policy = policy_in_force(account)
     own = officer_keys.own_row(account, policy)
@@ -143,7 +143,7 @@ def say(account: Account, said: Word) -> None:
 def find_officer(account: Account, policy: SignedPolicy, text: str) -> Officer:
     """Return an officer by their number in the roster, or their person's id or e-mail address.
 
-    Raises ProfileError for anybody else, AddressChanged.
+    Raises WrongInput for anybody else, AddressChanged.
     """
     roster = policy.policy.roster
     text = str(addresses.person_of(account, text)) if "@" in text else text
@@ -224,7 +224,7 @@ def list_resolutions(account: Account, *, everything: bool = False) -> list[Deci
 
 
 def find_resolution(account: Account, prefix: str) -> Decision:
-    """Return the open resolution whose hash begins so, with what the log says of it. Raises ProfileError, TrustRefused.
+    """Return the open resolution whose hash begins so, with what the log says of it. Raises WrongInput, TrustRefused.
 
     prefix: hex digits, four or more.
     """
@@ -250,7 +250,7 @@ def propose(account: Account, act: Act, *about: int | bytes) -> Decision:
 
 
 def propose_withdrawal(account: Account, version: int) -> Decision:
-    """Propose to withdraw a policy version that is not in force yet. Raises ProfileError for any other."""
+    """Propose to withdraw a policy version that is not in force yet. Raises NotPossible for any other."""
     in_force = policy_in_force(account).policy.version
     found = next((one for one in account.policies if one.policy.version == version), None)
     if found is None or version <= in_force:
@@ -287,7 +287,7 @@ def _device(account: Account, device_id: bytes) -> DeviceStatement:
 
 
 def sign_decision(account: Account, decision: Decision) -> Done:
-    """Sign exactly what was shown and send it. Raises ProfileError for whom it concerns, whose signature counts not."""
+    """Sign exactly what was shown and send it. Raises NotPossible for whom it concerns, whose signature counts not."""
     own = officer_keys.own_row(account, decision.policy)
     if decision.resolution.act in ABOUT_A_PERSON and decision.resolution.person == own.person:
         raise NotPossible("It is about you: your own signature does not count.")

@@ -75,7 +75,7 @@ def head(account: Account) -> Head:
 def leaf(account: Account, index: int) -> Leaf:
     """Fetch one leaf's hash with the proof that it is in the log, and what it says.
 
-    Raises ProfileError for an index that no signed head covers, TrustRefused when the log is not the one seen before
+    Raises WrongInput for an index that no signed head covers, TrustRefused when the log is not the one seen before
     or the proof does not hold.
     """
     found = head(account)

@@ -120,7 +120,7 @@ def _is_missing(account: Account, kind: str) -> bool:
 def finish(account: Account) -> Joined:
     """Leave the keys in the section alone, and have the account state them. Repeatable.
 
-    Raises ProfileError while a door is missing; TrustRefused when the section lacks what was put into it, or holds
+    Raises NotPossible while a door is missing; TrustRefused when the section lacks what was put into it, or holds
     nothing that is borne out, or the account states keys that are not this officer's. Those that an identity key of
     before has stated are gone by it: whoever calls has shown the words of these (`stated_otherwise`).
     """

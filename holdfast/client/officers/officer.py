@@ -188,7 +188,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
     """Re-seal this officer's share of each deposit to the recipient, and sign for exactly this case.
 
     heard: by place, the words heard from the person at the places of `hearing.places`. identity_check: how the officer
-    made sure of them, 1 to 200 characters. Raises ProfileError for a blank one, before anything is signed; WrongWords;
+    made sure of them, 1 to 200 characters. Raises WrongInput for a blank one, before anything is signed; WrongWords;
     TrustRefused when a share is not the one its depositor committed to.
     """
     if view.why_not:
@@ -216,7 +216,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
 
 
 def deny(account: Account, view: CaseView, *, reason: str) -> Answered:
-    """Sign and send a denial. reason: 1 to 200 characters. Raises ProfileError for a blank one."""
+    """Sign and send a denial. reason: 1 to 200 characters. Raises WrongInput for a blank one."""
     require_told(reason, "Why you deny")
     signed = approvals.deny(
         view.statement,
@@ -231,7 +231,7 @@ def deny(account: Account, view: CaseView, *, reason: str) -> Answered:
 
 
 def proposal(account: Account, view: CaseView) -> Proposal:
-    """Return the new identity key proposed in a case. Raises ProfileError when there is none yet.
+    """Return the new identity key proposed in a case. Raises NotYet when there is none yet.
 
     The server only carries it: the words, read out by the person, are what makes it theirs.
     """
@@ -279,7 +279,7 @@ def _keys_for(account: Account, view: CaseView) -> FoundingOfficer:
 
 
 def require_told(text: str, what: str) -> None:
-    """Raise ProfileError unless `text` is fit to be signed as an identity check, or as the reason of a denial."""
+    """Raise WrongInput unless `text` is fit to be signed as an identity check, or as the reason of a denial."""
     if says_nothing(text) or len(text) > MAX_IDENTITY_CHECK:
         raise WrongInput(
             f"{what} is for the record: the other officers read it. Nothing was signed.",

@@ -69,7 +69,7 @@ def keys_of(holder: Account, row: Officer | None = None) -> FoundingOfficer:
     """Return an officer's pair: the one that a policy's row names, or without a row the one in use.
 
     From the profile, or from the section, which is then read from the server. Raises ProfileError when there is none,
-    or none of that row's; TrustRefused as `section.load` does.
+    NotPossible when none is that row's; TrustRefused as `section.load` does.
     """
     _require_keys(holder)
     own = holder.state.officer
@@ -85,7 +85,7 @@ def keys_of(holder: Account, row: Officer | None = None) -> FoundingOfficer:
 
 
 def own_row(holder: Account, policy: SignedPolicy) -> Officer:
-    """Return this officer's row of a policy. Raises ProfileError for a policy that does not list these keys."""
+    """Return this officer's row of a policy. Raises NotPossible for a policy that does not list these keys."""
     _require_keys(holder)
     own = public_keys(holder)
     rows = (row for row in policy.policy.roster if row.person == holder.user and _public_of(row) in own)

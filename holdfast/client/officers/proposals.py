@@ -131,7 +131,7 @@ class Signed:
 
 
 def draft(account: Account, wanted: Wanted) -> Proposal:
-    """Write the next version; nothing is sent. Raises ProfileError for one that no policy can be."""
+    """Write the next version; nothing is sent. Raises WrongInput for one that no policy can be."""
     tenant.refresh(account)
     if not account.policies:
         return _founding_draft(account, wanted)
@@ -231,7 +231,7 @@ def _numbered(rows: Sequence[tuple[bytes, PublicKey, PublicKey]]) -> tuple[Offic
 
 
 def stated_row(account: Account, person: UUID) -> tuple[bytes, PublicKey, PublicKey]:
-    """Return a person's row as their own account states it. Raises ProfileError when it states none, TrustRefused."""
+    """Return a person's row as their own account states it. Raises NotPossible when it states none, TrustRefused."""
     said = stated_keys.newest(account, person.bytes)
     if said is None:
         raise NotPossible(
@@ -244,7 +244,7 @@ def stated_row(account: Account, person: UUID) -> tuple[bytes, PublicKey, Public
 def row_of(text: str) -> tuple[bytes, PublicKey, PublicKey]:
     """Read what `holdfast officer init --json` printed of an officer's keys: person, signing key, X-Wing key.
 
-    Raises ProfileError. Nothing here says whose keys these are: the words of the row's person do.
+    Raises WrongInput. Nothing here says whose keys these are: the words of the row's person do.
     """
     answer = parse(text.encode())
     try:
@@ -260,7 +260,7 @@ def row_of(text: str) -> tuple[bytes, PublicKey, PublicKey]:
 
 
 def release_keys_of(text: str) -> tuple[PublicKey, PublicKey]:
-    """Read the release process's signing and X-Wing key, as a ceremony printed them in JSON. Raises ProfileError."""
+    """Read the release process's signing and X-Wing key, as a ceremony printed them in JSON. Raises WrongInput."""
     answer = parse(text.encode())
     try:
         return (
@@ -303,7 +303,7 @@ def list_proposals(account: Account, *, everything: bool = False) -> list[Propos
 def find_proposal(account: Account, prefix: str = "") -> Proposal:
     """Return the open proposal whose hash begins so; without a prefix the only one.
 
-    Raises ProfileError, TrustRefused.
+    Raises WrongInput, TrustRefused.
     """
     wanted = prefix.lower()
     if wanted and (len(wanted) < _MIN_PREFIX or not set(wanted) <= set("0123456789abcdef")):
@@ -474,7 +474,7 @@ def asked(account: Account, proposal: Proposal, officer: Officer) -> tuple[int, 
 def sign_proposal(account: Account, proposal: Proposal, *, heard: Mapping[bytes, Mapping[int, str]]) -> Signed:
     """Sign exactly what was shown and send it.
 
-    heard: of each person of `to_hear`, by their 16 bytes, the words at the places of `asked`. Raises ProfileError for
+    heard: of each person of `to_hear`, by their 16 bytes, the words at the places of `asked`. Raises NotPossible for
     whoever is not asked, WrongWords, TrustRefused when the own row is not one's own.
     """
     keys = officer_keys.keys_of(account, _asked_row(account, proposal))
@@ -494,7 +494,7 @@ def sign_proposal(account: Account, proposal: Proposal, *, heard: Mapping[bytes,
 def _asked_row(account: Account, proposal: Proposal) -> Officer:
     """Return this officer's row in a version whose officers are asked: the one in office signs, also for new keys.
 
-    Raises ProfileError for whoever is not asked; TrustRefused as `require_own_row` does.
+    Raises NotPossible for whoever is not asked; TrustRefused as `require_own_row` does.
     """
     own = officer_keys.public_keys(account)
     if not own:
@@ -532,8 +532,9 @@ class KeyProposal:
 def find_key(account: Account, prefix: str = "") -> KeyProposal:
     """Return the open proposal of an escrow key whose hash begins so; without a prefix the only one.
 
-    Raises ProfileError when there is none, or before a root is pinned; TrustRefused for a key that the pinned root has
-    not signed, that does not follow the one known here, or that names another policy than the one in force.
+    Raises NotPossible when there is none, ProfileError before a root is pinned, WrongInput when several are meant;
+    TrustRefused for a key that the pinned root has not signed, that does not follow the one known here, or that names
+    another policy than the one in force.
     """
     tenant.refresh(account)
     if not account.state.trust.root_key:
@@ -592,7 +593,7 @@ def _read_key(account: Account, row: Answer) -> KeyProposal:
 
 
 def sign_key(account: Account, proposal: KeyProposal) -> Signed:
-    """Sign exactly the key whose words were shown, and send it. Raises ProfileError for whoever is no officer of it."""
+    """Sign exactly the key whose words were shown, and send it. Raises NotPossible for whoever is no officer of it."""
     own = officer_keys.own_row(account, proposal.policy)
     signed = officer_keys.keys_of(account, own).sign_escrow_key(proposal.payload)
     path = f"escrow/key-proposals/{proposal.id}/signatures"

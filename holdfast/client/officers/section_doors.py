@@ -120,7 +120,7 @@ def _proof(account: Account, kind: str, blob: bytes) -> str:
 def open_with_passphrase(account: Account, passphrase: SecretBytes) -> Contents:
     """Bring the section's key here by its passphrase, and prove the door.
 
-    Raises WrongPassword; ProfileError when there is no section or no such door; TrustRefused for a door that is not to
+    Raises WrongPassword; NotPossible when there is no section or no such door; TrustRefused for a door that is not to
     be used, and for a section as `section.fetch` does.
     """
     return _open(

@@ -88,7 +88,7 @@ def document(policy: Policy) -> dict[str, Any]:
 
 
 def read(text: str) -> Wanted:
-    """Read a whole policy: the member `policy` of a JSON object. Raises ProfileError, which names the field at fault.
+    """Read a whole policy: the member `policy` of a JSON object. Raises WrongInput, which names the field at fault.
 
     Every field is there, and no other: what is left out would be taken for what somebody else last chose.
     """

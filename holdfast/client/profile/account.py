@@ -307,8 +307,8 @@ def create(
     """Start a profile for one person, and write it. tenant, user: 16 bytes.
 
     passphrase: opens it, when the person chose one; without, the operating system's keyring keeps the key. Raises
-    ProfileError when the directory holds a profile or the machine has no keyring to trust, Unusable for a
-    passphrase below 14 characters; no profile and no key is left behind.
+    NotPossible when the directory holds a profile, MachineError when it is open to others or the machine has no keyring
+    to trust, Unusable for a passphrase below 14 characters; no profile and no key is left behind.
     """
     make_private_directory(directory)
     head, key = Head.new(tenant=tenant, user=user), new_key()
@@ -353,7 +353,8 @@ def open_account(
 def open_profile(directory: Path, *, passphrase: SecretBytes | None = None) -> Account:
     """Open the profile in a directory with what its head says: its passphrase, or the operating system's keyring.
 
-    Raises WrongPassphrase, and ProfileError for none, a damaged one, or a passphrase missing.
+    Raises WrongPassphrase, ProfileError for none, a damaged one, or a passphrase missing, and MachineError for a
+    profile that others may enter and for a keyring that is locked.
     """
     return _open(directory, _key(head_of(directory / PROFILE_FILE), passphrase))
 
@@ -385,8 +386,8 @@ def change_key(
     """Give a profile a new key, and encrypt all of it anew. passphrase: as it opens now; none for the keyring.
 
     new: the passphrase from now on; None for the operating system's keyring. wait_seconds: as of `open_account`. Raises
-    WrongPassphrase, ProfileError and Unusable as `create` and `open_profile` do, and the profile opens as before.
-    The old key is destroyed.
+    WrongPassphrase, ProfileError, MachineError and Unusable as `create` and `open_profile` do, and the profile opens as
+    before. The old key is destroyed.
     """
     with open_account(directory, passphrase=passphrase, wait_seconds=wait_seconds) as account:
         store = account.store

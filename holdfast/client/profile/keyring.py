@@ -27,7 +27,7 @@ _WAY_OUT: Final = "Open the profile by a passphrase instead: --no-keyring asks f
 
 
 def keep(profile: bytes, key: SecretBytes) -> None:
-    """Put the key of a profile (16-byte id) into the keyring, and see that it is there. Raises ProfileError."""
+    """Put the key of a profile (16-byte id) into the keyring, and see that it is there. Raises MachineError."""
     backend = _backend()
     try:
         backend.set_password(SERVICE, profile.hex(), b64u(key.reveal()))
@@ -38,7 +38,7 @@ def keep(profile: bytes, key: SecretBytes) -> None:
 
 
 def fetch(profile: bytes) -> SecretBytes:
-    """Return the 32-byte key of a profile. Raises ProfileError when the keyring is locked, or has none for it."""
+    """Return the 32-byte key of a profile. Raises MachineError when the keyring is locked, ProfileError for none."""
     backend = _backend()
     try:
         text = backend.get_password(SERVICE, profile.hex())
@@ -70,7 +70,7 @@ def forget(profile: bytes) -> None:
 
 
 def name() -> str:
-    """Return what the keyring in use is called. Raises ProfileError when there is none to trust."""
+    """Return what the keyring in use is called. Raises MachineError when there is none to trust."""
     return str(_backend().name)
 
 

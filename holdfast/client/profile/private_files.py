@@ -62,14 +62,14 @@ def no_profile(directory: Path) -> ProfileError:
 
 
 def make_private_directory(directory: Path) -> None:
-    """Make a directory of mode 0700 unless it is there. Raises ProfileError when it is open to others."""
+    """Make a directory of mode 0700 unless it is there. Raises MachineError when it is open to others."""
     with explained(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     require_private(directory)
 
 
 def require_private(directory: Path) -> None:
-    """Raise ProfileError for a directory of another user, or that others may enter."""
+    """Raise MachineError for a directory of another user, or that others may enter."""
     found = directory.stat()
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise MachineError(f"{directory} is open to others.", way_out=f"chmod 700 {directory}, and ask who opened it.")

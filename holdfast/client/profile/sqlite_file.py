@@ -55,7 +55,7 @@ def write_empty(path: Path, document: bytes) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the file. Raises ProfileError when it is missing, open to others, or no profile."""
+    """Open the file. Raises ProfileError when it is missing or no profile, MachineError when others may enter."""
     if not path.exists():
         raise no_profile(path.parent)
     require_private(path.parent)

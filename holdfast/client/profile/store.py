@@ -152,7 +152,7 @@ class SqliteStore:
     only; whoever has both an old block and the key (the keyring's, or the passphrase) reads the old row.
 
     path: the file, made by `create`. key: the 32 bytes that its head was sealed under. Raises ProfileError for a
-    file that is missing, damaged, open to others, or sealed under another key.
+    file that is missing, damaged, or sealed under another key, MachineError where others may enter.
     """
 
     def __init__(self, path: Path, key: SecretBytes) -> None:
@@ -175,7 +175,7 @@ class SqliteStore:
 
     @classmethod
     def create(cls, path: Path, key: SecretBytes, head: Head) -> SqliteStore:
-        """Make the file, in a directory made for it if need be. Raises ProfileError when there is one already.
+        """Make the file, in a directory made for it if need be. Raises NotPossible when there is one already.
 
         A kill meanwhile leaves the whole file or none: it is made beside, and renamed when it is complete.
         """

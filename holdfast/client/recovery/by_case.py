@@ -150,8 +150,9 @@ def open_case(
     """Ask the officers to release deposits to this device, under keys made for this case alone.
 
     wanted: deposit ids; none named means the newest of each generation. ends_at: UTC seconds at which a disclosure of
-    somebody else's archive ends, 60 days from now when left out; nothing ends in one's own case. Raises ProfileError
-    when there is nothing to release, no reason, or an end that does not fit; TrustRefused for a deposit that does not.
+    somebody else's archive ends, 60 days from now when left out; nothing ends in one's own case. Raises NotPossible
+    when there is nothing to release, WrongInput for no reason, or an end that does not fit; TrustRefused for a deposit
+    that does not.
     """
     if says_nothing(reason):
         raise WrongInput("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
@@ -214,7 +215,7 @@ def open_case(
 
 
 def _disclosure_end(account: Account, subject: bytes, now: int, ends_at: int | None) -> int:
-    """Return field 22 of a case that is opened now: 0 for one's own. Raises ProfileError for an end that cannot be."""
+    """Return field 22 of a case that is opened now: 0 for one's own. Raises WrongInput for an end that cannot be."""
     if subject == account.user:
         if ends_at is not None:
             raise WrongInput("Your own archive comes back to you for good.", way_out="Leave out --until.")
@@ -268,7 +269,7 @@ def _find_deposits_of(account: Account, subject: bytes, wanted: Sequence[bytes])
 def status(account: Account) -> CaseStatus:
     """Ask how far this device's case is, or what ended it. The keys of one that has ended are destroyed.
 
-    Those of a case that the server does not know are kept: it may be put back. Raises ProfileError then.
+    Those of a case that the server does not know are kept: it may be put back. Raises NotPossible then.
     """
     kept = _require_case(account)
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
@@ -383,7 +384,7 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     What is opened of somebody else's archive becomes a disclosure, apart from this person's own keys, and the device is
     free for another case. Raises NotYet before the release, and when too few shares are right: the server is told which
     are wrong, and the case waits for others. TrustRefused when a key is not the one that the account chain announces.
-    ProfileError where nothing can be collected any more: the keys made for the case are destroyed, and the device is
+    NotPossible where nothing can be collected any more: the keys made for the case are destroyed, and the device is
     free. Repeatable until the keys are open and kept.
     """
     kept = _require_case(account)

@@ -157,8 +157,8 @@ def finish(account: Account, *, lost: Sequence[UUID] = ()) -> Recovered:
 
     Identity key, vault key, shares and archive generation are replaced, the devices named as lost revoked, and peers
     told, whatever the reason was: the secret that opened the door has been typed, spoken or carried about. The device's
-    pre-keys are published. Resumable: called again, it goes on where it was. Raises ProfileError for a lost device that
-    is not the account's.
+    pre-keys are published. Resumable: called again, it goes on where it was. Raises NotPossible before a door was
+    opened, WrongInput for a lost device that is not the account's.
     """
     if not is_unfinished(account):
         raise NotPossible(

@@ -47,7 +47,7 @@ def veto(account: Account, case_id: UUID, *, reason: str, wait_seconds: int = 0)
     """Forbid a case about one's own archive, signed by this device, and wait for the proof that the log has it.
 
     For whoever did not ask for it. A third one within 90 days, of cases that had their quorum, asks one officer more
-    instead of ending the case. Repeatable: sent again, it only proves. Raises ProfileError for a case about somebody
+    instead of ending the case. Repeatable: sent again, it only proves. Raises NotPossible for a case about somebody
     else, TrustRefused when the proof shows something else than this veto.
     """
     case = _read_case(account, case_id)

@@ -74,9 +74,10 @@ def rotate(
 
     what: of "identity", "device", "vault", "archive". Device keys bring a new identity key with them, and revoking
     devices brings all but this device's keys, since a revoked one knew them. since: UTC seconds from which a revoked
-    device is doubted, now by default. One that was begun before is finished first. Raises ProfileError when this
-    device may not, or is to be replaced while it has a case open, TrustRefused when the chain or the vault is not to be
-    believed; nothing is lost by either.
+    device is doubted, now by default. One that was begun before is finished first. Raises ProfileError on a
+    device that is not in the account, RaceLost without its newest identity key, NotPossible to revoke oneself, or to
+    replace device keys while a case is open, TrustRefused when the chain or the vault is not to be believed; nothing is
+    lost by any of them.
     """
     resume(account)
     parts = Part(0)

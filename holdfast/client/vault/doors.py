@@ -108,7 +108,7 @@ def put_door(account: Account, kind: str, blob: bytes) -> None:
 
 
 def fetch_door(account: Account, kind: str) -> bytes:
-    """Return a door's blob. Raises ProfileError when there is none of that kind."""
+    """Return a door's blob. Raises NotPossible when there is none of that kind."""
     try:
         return account.api.get(f"vault/doors/{kind}").octets("blob", maximum=MAX_BLOB)
     except Problem as problem:
@@ -187,7 +187,7 @@ def list_closed(account: Account) -> list[str]:
 
 
 def remove(account: Account, kind: str) -> None:
-    """Take a door off the server. Raises ProfileError for the device door, which devices are.
+    """Take a door off the server. Raises NotPossible for the device door, which devices are.
 
     Whoever copied the door before, and has its secret, opens the vault key of that time: only a new vault key
     (holdfast rotate) makes an end of that. The phrase keeps signing for the account until another replaces it.
@@ -216,7 +216,7 @@ def set_password(account: Account, password: SecretBytes, *, cost: Argon2Cost = 
     """Make the password door for the vault key of now, and the vault if there is none.
 
     password: at least 14 characters. One that was made for the person (`password_door.generate_password`) was shown to
-    them before: once it counts, no earlier one does. Raises ProfileError for a shorter one.
+    them before: once it counts, no earlier one does. Raises WrongInput for a shorter one.
     """
     owner = _owner_with_vault(account)
     try:

@@ -31,7 +31,7 @@ def write(account: Account, *, password: SecretBytes, cost: Argon2Cost = DEFAULT
     """Return the file of the keyring as this device has it, behind a password of at least 14 characters.
 
     Whoever has the file and its password opens this account's vault until the vault key changes, and reads the archive
-    of this day for ever: deleting the copy that one knows of deletes no other. Raises ProfileError for a shorter
+    of this day for ever: deleting the copy that one knows of deletes no other. Raises WrongInput for a shorter
     password.
     """
     if len(account.state.vault.key):
@@ -55,8 +55,8 @@ def open_file(
 
     The vault on the server is newer and is taken wherever the file's key opens it. Where there is none, the file is
     taken; where one lies there under another key, only if the person says so (without_vault), because it will be
-    written over. Raises WrongPassword; ProfileError for what is no export file; TrustRefused for another person's, and
-    for one made under an identity key that the account has left.
+    written over. Raises WrongPassword; WrongInput for what is no export file or another person's; NotPossible
+    where the person has to say so; TrustRefused for one made under an identity key that the account has left.
     """
     try:
         file = ExportFile.parse(data)

@@ -74,7 +74,7 @@ class Joined:
 def request(account: Account) -> PairingRequest:
     """Return what this new device shows to another one of the person's; the same again until it was answered.
 
-    Raises ProfileError on a device that is in the account already.
+    Raises NotPossible on a device that is in the account already.
     """
     kept = _kept_request(account)
     if kept is not None and account.store.get(*_BY_DIGITS) is None:

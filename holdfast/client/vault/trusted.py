@@ -116,7 +116,7 @@ def choose(account: Account, people: Sequence[bytes], *, k: int = DEFAULT_K) -> 
     """Give each of `people` (16-byte users) a share, any k of which open the vault; replaces the contacts so far.
 
     The set so far stays good until the new one is complete. Resumable: what was interrupted, `resume` carries on.
-    Raises ProfileError unless 2 <= k <= n <= 16 different people other than oneself; PeerChanged for one who began
+    Raises WrongInput unless 2 <= k <= n <= 16 different people other than oneself; PeerChanged for one who began
     again. Whoever is left out and kept their share opens, with k-1 like them, the vault key of before; rotate the
     vault key (holdfast rotate) to make an end of that.
     """
@@ -250,7 +250,7 @@ def reshare(account: Account) -> bool:
 
 
 def fetch_manifest(account: Account) -> Manifest:
-    """Return the manifest of one's own set, as the account chain names it. Raises ProfileError, TrustRefused."""
+    """Return the manifest of one's own set, as the account chain names it. Raises NotPossible, TrustRefused."""
     state = vault.chain_of(account)
     if state.manifest_hash is None:
         raise NotPossible(

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.cli.commands import officer as commands
-from holdfast.cli.commands import officer_acts
+from holdfast.cli.commands.officer import acts as act_commands
+from holdfast.cli.commands.officer import cases as case_commands
 from holdfast.cli.shell import unstyled
 from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WrongInput
 from holdfast.client.officers import acts, audit_head
@@ -165,7 +165,7 @@ def test_suspension_of_a_device_is_shown_by_its_own_statement_and_signed_as_show
     laptop = world.enrolled(ALICE)
     decision = acts.propose_suspension(officer(world), UUID(bytes=laptop.device.id))
     assert (decision.resolution.person, decision.resolution.device) == (ALICE, laptop.device.id)
-    text = " ".join(officer_acts._lines(officer(world), decision))
+    text = " ".join(act_commands._lines(officer(world), decision))
     for said in (str(UUID(bytes=laptop.device.id)), str(UUID(bytes=ALICE)), "ends no case any more", "calls itself"):
         assert said in text, said
     done = acts.sign_decision(officer(world), decision)
@@ -226,7 +226,7 @@ def test_words_that_do_not_give_the_leafs_hash_are_the_servers_alone(world: Memb
     decision = acts.propose_acknowledgement(account, 7)
     assert decision.leaf is not None
     assert decision.leaf.entry is None
-    lines = officer_acts._lines(account, decision)
+    lines = act_commands._lines(account, decision)
     assert any("not proven" in line for line in lines)
     told = next(line for line in lines if "harmless" in line)
     assert lines.index(told) > next(at for at, line in enumerate(lines) if "Hash:" in line)
@@ -283,7 +283,7 @@ def test_log_that_was_cut_or_rewritten_is_warned_of_loudly_and_acknowledged_neve
         decision = acts.propose_acceptance(account)
         assert decision.head is not None
         assert why in decision.head.warning
-        (line,) = [line for line in officer_acts._lines(account, decision) if "WARNING" in line]
+        (line,) = [line for line in act_commands._lines(account, decision) if "WARNING" in line]
         assert "[bold red]" in line
         with pytest.raises(TrustRefused, match=why):
             acts.propose_acknowledgement(account, 7)
@@ -292,10 +292,10 @@ def test_log_that_was_cut_or_rewritten_is_warned_of_loudly_and_acknowledged_neve
 def test_log_never_seen_before_is_said_to_be(world: Members) -> None:
     account = officer(world)
     decision = acts.propose_acceptance(account)
-    assert any("remembers no earlier one" in line for line in officer_acts._lines(account, decision))
+    assert any("remembers no earlier one" in line for line in act_commands._lines(account, decision))
     remembered(world, account, 100)
     decision = acts.propose_acceptance(account)
-    assert any("100 entries seen before are in it" in line for line in officer_acts._lines(account, decision))
+    assert any("100 entries seen before are in it" in line for line in act_commands._lines(account, decision))
 
 
 # What the server says of the delay
@@ -305,9 +305,9 @@ def test_officer_is_told_that_the_subject_cannot_object_before_they_sign(world: 
     world.depositor(tmp_path)
     _, opened = world.case()
     _, view = world.seen(1, opened.case_id)
-    assert len(commands._told_lines(view)) == 1
+    assert len(case_commands._told_lines(view)) == 1
     long = {"code": "unheard", "text": "The subject cannot object: gone.[/]"}
     world.server.lies[f"GET cases/{opened.case_id}"] = lambda answer: {**answer, "long_delay": long}
     _, view = world.seen(1, opened.case_id)
-    told = unstyled(commands._told_lines(view)[-1])
+    told = unstyled(case_commands._told_lines(view)[-1])
     assert "“The subject cannot object: gone.[/]” By the policy: none." in told

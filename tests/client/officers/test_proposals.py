@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.cli.commands import officer_policy
+from holdfast.cli.commands.officer import policy as policy_commands
 from holdfast.cli.shell import unstyled
 from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WordsNeeded, WrongInput, WrongWords
 from holdfast.client.identity import device
@@ -214,7 +214,7 @@ def test_screen_says_all_that_is_signed_before_the_yes(world: Members) -> None:
     account = officer(world)
     proposed(world, account, rows=[row(grace())], m=3, given_up=GivenUp(4, bytes(32)))
     found = proposals.find_proposal(account)
-    said = "\n".join(unstyled(line) for line in officer_policy._lines(account, found))
+    said = "\n".join(unstyled(line) for line in policy_commands._lines(account, found))
     for text in (
         "Quorum: 2 of 3 → 3 of 4",
         "Delay: none → 10 minutes",
@@ -230,7 +230,7 @@ def test_what_is_lowered_stands_out(world: Members) -> None:
     account = officer(world)
     found = proposed(world, account, undelivered_delay=0, max_notice_delay=60)
     assert found.change.lowered == ("max_notice_delay_seconds",)
-    assert any("[bold yellow]" in line for line in officer_policy._change_lines(account, found))
+    assert any("[bold yellow]" in line for line in policy_commands._change_lines(account, found))
 
 
 def test_proposal_is_named_by_hex_digits_or_by_being_the_only_one(world: Members) -> None:
@@ -279,10 +279,10 @@ def test_new_officer_reads_out_the_words_that_the_others_ask_for(world: Members)
     theirs = world.enrolled(new.person, new)
     own = proposals.own_words(theirs, proposals.find_proposal(theirs))
     assert own == proposals.words_of(account, proposals.find_proposal(account), new.person)
-    lines = "\n".join(unstyled(line) for line in officer_policy._lines(theirs, proposals.find_proposal(theirs)))
+    lines = "\n".join(unstyled(line) for line in policy_commands._lines(theirs, proposals.find_proposal(theirs)))
     assert all(word in lines for word in own)
     # No screen of the officer who asks shows one.
-    asking = officer_policy._lines(account, proposals.find_proposal(account))
+    asking = policy_commands._lines(account, proposals.find_proposal(account))
     assert not any("Your words" in line for line in asking)
     with pytest.raises(NotPossible, match="not asked"):
         proposals.sign_proposal(theirs, proposals.find_proposal(theirs), heard={})
@@ -441,7 +441,7 @@ def test_what_the_server_says_of_people_stands_last_and_in_quotes(world: Members
         }
     ]
     found = proposals.find_proposal(account)
-    *_, told, proposer = [unstyled(line) for line in officer_policy._lines(account, found)]
+    *_, told, proposer = [unstyled(line) for line in policy_commands._lines(account, found)]
     assert "““Grace” [bold]of all””, known since 2026-09-20" in told
     assert f"let in by {UUID(bytes=account.user)}" in told
     assert "The server says it was proposed by" in proposer
@@ -453,7 +453,7 @@ def test_member_signs_nothing(world: Members) -> None:
     found = proposals.find_proposal(account)
     with pytest.raises(ProfileError, match="holds no officer's keys"):
         proposals.sign_proposal(account, found, heard={})
-    assert not any("Your words" in line for line in officer_policy._lines(account, found))
+    assert not any("Your words" in line for line in policy_commands._lines(account, found))
 
 
 def test_public_keys_are_read_as_the_command_prints_them_and_nothing_else_is(world: Members) -> None:
@@ -584,7 +584,7 @@ def test_escrow_key_is_signed_with_its_words_shown_and_only_under_the_pinned_roo
     account = officer(world)
     found = proposals.find_key(account)
     assert (found.payload, found.hash, found.key.version) == (payload, key_hash, 2)
-    assert " ".join(found.words) in unstyled(officer_policy._key_lines(found)[0])
+    assert " ".join(found.words) in unstyled(policy_commands._key_lines(found)[0])
     assert proposals.sign_key(account, found).state == "open"
     assert proposals.sign_key(officer(world, 2), found).state == "published"
     with pytest.raises(NotPossible, match="No escrow key waits"):

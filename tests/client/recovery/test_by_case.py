@@ -150,12 +150,7 @@ def test_account_may_still_begin_again_once_what_was_collected_is_destroyed(worl
 def test_disclosure_that_ended_before_it_was_collected_frees_the_device(
     by: str, world: Members, tmp_path: Path
 ) -> None:
-    world.depositor(tmp_path)
-    bob = world.published(BOB)
-    ask = partial(by_case.open_case, bob, reason="Handover.", purpose="recovery", subject=ALICE)
-    opened = ask(ends_at=world.now + 9 * DAY)
-    for index in (1, 3):
-        world.approve(index, opened)
+    bob, ask, opened = world.disclosing(tmp_path)
     world.now += 10 * DAY
     if by == "collect":
         with pytest.raises(NotPossible, match="has ended already"):

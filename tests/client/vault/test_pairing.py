@@ -21,6 +21,7 @@ from holdfast.client.vault import pairing, vault
 from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.identity.entries import Reason
 from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import SyncKind
 from holdfast.core.vault.blob import new_vault_key
 from holdfast.core.vault.pairing import PairingRequest
@@ -280,6 +281,23 @@ def test_letter_from_a_stranger_does_not_bring_a_device_in(world: Members) -> No
         pairing.complete(second)
 
 
+def send_made_up(writer: Account, first: Account, header: Header) -> None:
+    """Have a device write a letter that rests on a made-up chain; the first device does not follow it."""
+    own = Sign1.parse(first.device.statement)
+    letter = seal_sync(
+        DeviceSync(new_vault_key(), 2, 1, "", own.payload_hash[:16]),
+        header=header,
+        kind=SyncKind.DEVICE_TO_DEVICE,
+        key=writer.signing_key,
+        to=first.device_statement.sealing_key,
+        request_hash=own.payload_hash,
+        head=bytes(32),
+    )
+    letters.send(writer, first.device.id, LetterKind.SYNC, letter)
+    letters.fetch(first)
+    assert not pairing.catch_up(first)
+
+
 @pytest.mark.parametrize("name", ["their own", "the person's"])
 def test_letter_of_a_stranger_that_rests_on_a_made_up_chain_is_destroyed_and_never_held(
     world: Members, name: str
@@ -287,19 +305,7 @@ def test_letter_of_a_stranger_that_rests_on_a_made_up_chain_is_destroyed_and_nev
     """Anybody in the tenant may write a letter, and would otherwise have the person go to their officers."""
     first = holder(world)
     mallory = world.enrolled(MALLORY)
-    own = Sign1.parse(first.device.statement)
-    letter = seal_sync(
-        DeviceSync(new_vault_key(), 2, 1, "", own.payload_hash[:16]),
-        header=mallory.header() if name == "their own" else first.header(),
-        kind=SyncKind.DEVICE_TO_DEVICE,
-        key=mallory.signing_key,
-        to=first.device_statement.sealing_key,
-        request_hash=own.payload_hash,
-        head=bytes(32),
-    )
-    letters.send(mallory, first.device.id, LetterKind.SYNC, letter)
-    letters.fetch(first)
-    assert not pairing.catch_up(first)
+    send_made_up(mallory, first, mallory.header() if name == "their own" else first.header())
     assert messages.reports(first) == []
     assert letters.waiting(first, LetterKind.SYNC) == []
 
@@ -307,20 +313,8 @@ def test_letter_of_a_stranger_that_rests_on_a_made_up_chain_is_destroyed_and_nev
 def test_report_of_a_letter_that_is_held_names_the_device_that_it_is_of(world: Members) -> None:
     first = holder(world)
     second = paired(world, first)
-    own = Sign1.parse(first.device.statement)
     pairing.sync(second)
-    letter = seal_sync(
-        DeviceSync(new_vault_key(), 2, 1, "", own.payload_hash[:16]),
-        header=second.header(),
-        kind=SyncKind.DEVICE_TO_DEVICE,
-        key=second.signing_key,
-        to=first.device_statement.sealing_key,
-        request_hash=own.payload_hash,
-        head=bytes(32),
-    )
-    letters.send(second, first.device.id, LetterKind.SYNC, letter)
-    letters.fetch(first)
-    assert not pairing.catch_up(first)
+    send_made_up(second, first, second.header())
     (report,) = messages.reports(first)
     understood(report)
     assert second.device_text in report.text

@@ -28,7 +28,7 @@ from holdfast.cli.asking import (
     show_in_private,
 )
 from holdfast.cli.commands import enrol
-from holdfast.cli.commands.officer import app
+from holdfast.cli.commands.officer.cases import app
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, day, plain, shell_of, shown

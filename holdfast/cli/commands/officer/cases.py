@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`holdfast officer`: enrolment codes, cases as signed, and the answer to each. Keys are in `officer_keys`.
+"""`holdfast officer`: enrolment codes, cases as signed, and the answer to each. Keys are in `keys`.
 
 Implements ESCROW "Policy and officers" and "Case" at the officer's keyboard: what is shown is what is signed.
 Does not remember passphrases; every answer opens the officer's profile anew.

@@ -16,7 +16,6 @@ from uuid import UUID
 import typer
 
 from holdfast.cli.asking import PassphraseOfPhrase, PasswordFile, PhraseFile, ask_phrase, ask_secret, password
-from holdfast.cli.commands import recover_escrow
 from holdfast.cli.commands.devices import show_joined
 from holdfast.cli.exits import Exit
 from holdfast.cli.output import is_terminal
@@ -327,6 +326,3 @@ def _lines(done: Recovered) -> list[str]:
         ),
         *(f"  [yellow]Your {door.kind} is not set:[/] {door.needs}" for door in done.needs),
     ]
-
-
-app.add_typer(recover_escrow.app, name="escrow")
