@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import standing
+from holdfast.client import given_back, standing
 from holdfast.client.errors import ClientError, ConsentNeeded, Problem, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
-from holdfast.client.identity import chains, key_log, tenant
+from holdfast.client.identity import chains, key_log, restored, tenant
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
@@ -106,7 +106,7 @@ def _outbox(account: Account) -> Iterator[Done]:
 
 
 def _profile(account: Account) -> Iterator[Done]:
-    if account.is_copy_found:
+    if account.is_copy_found and not given_back.is_explained(account):
         yield needs_you("profile", *turns.words_of(account.turn))
 
 
@@ -131,6 +131,19 @@ def _tenant(account: Account) -> Iterator[Done]:
         yield done("organisation", f"Accepted escrow key version {change.key_now}, signed by root and officers.")
     for ending in tenant.endings(account):
         yield needs_you("organisation", *tenant.words_of(ending))
+
+
+def _given_back(account: Account) -> Iterator[Done]:
+    """Give a server that was put back what it lost. A part that fails stops no other, and is tried the next time."""
+    restored.look(account)
+    for name, run in given_back.parts(account):
+        try:
+            yield from run(account)
+        except Unreachable:
+            raise
+        except ClientError as error:
+            said = f"The server lacks something since it was put back from a backup ({name}), and did not take it: {error}"
+            yield Done("restored backup", Outcome.FAILED, said, error.way_out)
 
 
 def _key_log(account: Account) -> Iterator[Done]:
@@ -163,6 +176,12 @@ def _pre_keys(account: Account) -> Iterator[Done]:
         yield done("pre-keys", f"Uploaded {published.stored} one-time pre-keys; the server has {published.count}.")
     for warning in published.warnings:
         yield needs_you("pre-keys", warning, "Tell your operator, and compare: holdfast doctor")
+    if published.is_voided:
+        said = "The server was restored from a backup and voided the one-time pre-keys it held; fresh ones were made."
+        if restored.is_healing(account):
+            yield done("pre-keys", said)
+        else:
+            yield needs_you("pre-keys", said, "Tell your operator, and compare: holdfast doctor")
 
 
 def _clock(account: Account) -> Iterator[Done]:
@@ -279,6 +298,7 @@ _ITEMS: Final = (
     _Item("account chain", _chain, needs_active=False),
     _Item("organisation", _tenant, needs_active=False),
     _Item("clock", _clock, needs_active=False),
+    _Item("restored backup", _given_back),
     _Item("outbox", _outbox),
     _Item("pre-keys", _pre_keys),
     _Item("key log", _key_log),
