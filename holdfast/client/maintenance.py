@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client import given_back, standing
-from holdfast.client.errors import ClientError, ConsentNeeded, Problem, Unreachable
+from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ServerReadOnly, ServerRestored, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, key_log, restored, tenant
 from holdfast.client.messages import letters, messages, prekeys
@@ -48,15 +48,29 @@ def maintain(account: Account) -> list[Done]:
     one. Safe to call at any time, and as often as one likes: what is not due is not done.
     """
     report: list[Done] = []
-    is_reachable = True
+    met = _Met()
     for item in _ITEMS:
         if item.needs_active and not account.device.is_active and not _is_replaced(account, item):
             continue
-        if item.is_online and not is_reachable:
+        if item.is_online and not met.is_reachable:
             continue
-        found, is_reachable = _run(account, item, is_reachable)
-        report += found
+        report += _run(account, item, met)
     return report
+
+
+@dataclass
+class _Met:
+    """What the parts have met so far: a server that cannot be reached, or that was put back from a backup."""
+
+    is_reachable: bool = True
+    is_restored: bool = False
+
+    def restored(self, item: _Item, error: ClientError, outcome: Outcome) -> Done:
+        """Return the line of a part that met it. It is said once, and not by each part that it stops."""
+        if self.is_restored:
+            return Done(item.name, Outcome.NOTHING, "Waits until officers have accepted the backup that was put back.")
+        self.is_restored = True
+        return Done("server", outcome, str(error), error.way_out)
 
 
 def _is_replaced(account: Account, item: _Item) -> bool:
@@ -64,18 +78,22 @@ def _is_replaced(account: Account, item: _Item) -> bool:
     return item.run is _rotation and any(not progress.is_done for progress in rotation.list_rotations(account))
 
 
-def _run(account: Account, item: _Item, is_reachable: bool) -> tuple[list[Done], bool]:
+def _run(account: Account, item: _Item, met: _Met) -> list[Done]:
     found: list[Done] = []
     try:
         found += item.run(account)
+    except ServerReadOnly as error:
+        found.append(met.restored(item, error, Outcome.NEEDS_YOU))
+    except ServerRestored as error:
+        found.append(met.restored(item, error, Outcome.FAILED))
     except Unreachable as error:
-        is_reachable = False
+        met.is_reachable = False
         found.append(Done(item.name, Outcome.FAILED, str(error), error.way_out))
     except ClientError as error:
         found.append(Done(item.name, Outcome.FAILED, str(error), error.way_out))
     except HoldfastError as error:
         found.append(Done(item.name, Outcome.FAILED, f"Refused: {error}.", "Show this to your officers."))
-    return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")], is_reachable
+    return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")]
 
 
 # What other devices and people sent
@@ -139,7 +157,7 @@ def _given_back(account: Account) -> Iterator[Done]:
     for name, run in given_back.parts(account):
         try:
             yield from run(account)
-        except Unreachable:
+        except (Unreachable, ServerReadOnly, ServerRestored):
             raise
         except ClientError as error:
             said = f"The server lacks something since it was put back from a backup ({name}), and did not take it: {error}"

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, ProfileError, WrongInput
 from holdfast.client.identity import chains, peers
-from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling, unsent
+from holdfast.client.messages import inbox, letters, outbox, prekeys, renewals, sent, settling, unsent
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready

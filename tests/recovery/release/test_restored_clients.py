@@ -103,9 +103,6 @@ class Scene:
         ceremony(self.world)
         self.world.tick()
         self.callers.work()
-        import hashlib
-        from holdfast.client.identity import restored
-        restored.ACCEPTED[:] = [(hashlib.sha256(made.to_payload()).digest(), made.header.issued_at)]
 
     def maintained(self) -> dict[Account, list[Done]]:
         """Have everybody's devices maintain themselves twice, as they would in a day; what the second time said."""
@@ -264,9 +261,10 @@ def _contacts_open(scene: Scene) -> None:
 
 def _became_officer(scene: Scene) -> None:
     phrase = Phrase.generate()
+    words = phrase.words()
     joining.begin(scene.erin)
     joining.set_passphrase(scene.erin, OLD, cost=CHEAP)
-    joining.set_phrase(scene.erin, phrase, {at: phrase.words[at - 1] for at in (1, 2, 3, 4)})
+    joining.set_phrase(scene.erin, phrase, {at: words[at - 1] for at in (1, 2, 3, 4)})
     joining.finish(scene.erin)
 
 
