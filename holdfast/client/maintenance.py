@@ -15,7 +15,7 @@ from uuid import UUID
 from holdfast.client import standing
 from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ServerReadOnly, ServerRestored, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
-from holdfast.client.identity import chains, key_log, restored, tenant
+from holdfast.client.identity import chains, heads, key_log, restored, tenant
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
@@ -152,7 +152,10 @@ def _tenant(account: Account) -> Iterator[Done]:
 
 
 def _key_log(account: Account) -> Iterator[Done]:
-    restored.look(account)
+    for log in heads.LOGS:
+        # Of the audit log an auditor or an officer alone has a head, to which an acceptance has anything to say.
+        if log == heads.KEYS or heads.own(account, log):
+            restored.look(account, log)
     if compared := key_log.compare_heard(account):
         yield done("key log", f"Compared the key log with what {compared} of your contacts saw of it: it is one log.")
 
