@@ -13,9 +13,9 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client import standing
-from holdfast.client.errors import ClientError, ConsentNeeded, Problem, Unreachable
+from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ServerReadOnly, ServerRestored, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
-from holdfast.client.identity import chains, key_log, tenant
+from holdfast.client.identity import chains, heads, key_log, restored, tenant
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
@@ -48,15 +48,29 @@ def maintain(account: Account) -> list[Done]:
     one. Safe to call at any time, and as often as one likes: what is not due is not done.
     """
     report: list[Done] = []
-    is_reachable = True
+    met = _Met()
     for item in _ITEMS:
         if item.needs_active and not account.device.is_active and not _is_replaced(account, item):
             continue
-        if item.is_online and not is_reachable:
+        if item.is_online and not met.is_reachable:
             continue
-        found, is_reachable = _run(account, item, is_reachable)
-        report += found
+        report += _run(account, item, met)
     return report
+
+
+@dataclass
+class _Met:
+    """What the parts have met so far: a server that cannot be reached, or that was put back from a backup."""
+
+    is_reachable: bool = True
+    is_restored: bool = False
+
+    def restored(self, item: _Item, error: ClientError, outcome: Outcome) -> Done:
+        """Return the line of a part that met it. It is said once, and not by each part that it stops."""
+        if self.is_restored:
+            return Done(item.name, Outcome.NOTHING, "Waits until officers have accepted the backup that was put back.")
+        self.is_restored = True
+        return Done("server", outcome, str(error), error.way_out)
 
 
 def _is_replaced(account: Account, item: _Item) -> bool:
@@ -64,18 +78,22 @@ def _is_replaced(account: Account, item: _Item) -> bool:
     return item.run is _rotation and any(not progress.is_done for progress in rotation.list_rotations(account))
 
 
-def _run(account: Account, item: _Item, is_reachable: bool) -> tuple[list[Done], bool]:
+def _run(account: Account, item: _Item, met: _Met) -> list[Done]:
     found: list[Done] = []
     try:
         found += item.run(account)
+    except ServerReadOnly as error:
+        found.append(met.restored(item, error, Outcome.NEEDS_YOU))
+    except ServerRestored as error:
+        found.append(met.restored(item, error, Outcome.FAILED))
     except Unreachable as error:
-        is_reachable = False
+        met.is_reachable = False
         found.append(Done(item.name, Outcome.FAILED, str(error), error.way_out))
     except ClientError as error:
         found.append(Done(item.name, Outcome.FAILED, str(error), error.way_out))
     except HoldfastError as error:
         found.append(Done(item.name, Outcome.FAILED, f"Refused: {error}.", "Show this to your officers."))
-    return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")], is_reachable
+    return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")]
 
 
 # What other devices and people sent
@@ -134,6 +152,10 @@ def _tenant(account: Account) -> Iterator[Done]:
 
 
 def _key_log(account: Account) -> Iterator[Done]:
+    for log in heads.LOGS:
+        # Of the audit log an auditor or an officer alone has a head, to which an acceptance has anything to say.
+        if log == heads.KEYS or heads.own(account, log):
+            restored.look(account, log)
     if compared := key_log.compare_heard(account):
         yield done("key log", f"Compared the key log with what {compared} of your contacts saw of it: it is one log.")
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.identity import evidence, key_log
+from holdfast.client.identity import evidence, key_log, restored
 from holdfast.client.identity.key_log import ForeignEntry
 from holdfast.client.messages import letters, messages
 from holdfast.client.officers import acts, officer, officer_keys, section_doors
@@ -178,6 +178,8 @@ def _open(account: Account) -> dict[bytes, Callable[[], None]]:
         found[notice.id] = functools.partial(letters.put_away, account, [notice])
     for report in messages.reports(account):
         found[report.id] = report.done
+    for one in restored.untold(account):
+        found[one.hash] = functools.partial(restored.note_told, account, one)
     return found
 
 
@@ -312,7 +314,9 @@ def of_kept(account: Account) -> Iterator[Done]:
         yield needs_you("notices", text, way_out.format(**named), kept=notice.id)
     for report in messages.reports(account):
         yield needs_you("messages", report.text, report.way_out, kept=report.id)
-    if kept := evidence.list_evidence(account):
+    for one in restored.untold(account):
+        yield needs_you("server", restored.words_of(one), _SEEN, kept=one.hash)
+    if kept := [one for one in evidence.list_evidence(account) if not one.explained]:
         yield needs_you(
             "evidence",
             f"{len(kept)} contradictions of the server are kept on this device as evidence.",

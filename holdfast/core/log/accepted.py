@@ -34,12 +34,18 @@ class AcceptedLog:
     hash: bytes
 
     def leaves_behind(self, head: Checkpoint) -> bool:
-        """Tell whether a signed head may be of the past that was given up: it goes beyond, and is older than this.
+        """Tell whether a signed head that is not of the log accepted may be of the past that was given up.
 
-        A head without a date is not: nothing says that it was there before the officers decided.
+        It may be when it was signed before the officers decided. One without a date is not: nothing says when that was.
+        Whoever asks has found that the two do not go together, which size and root alone do not show: where all was put
+        back together, the log has grown anew, perhaps beyond the head, before somebody saw it.
         """
-        is_beyond = head.size > self.size or (head.size == self.size and not hmac.compare_digest(head.root, self.root))
-        return is_beyond and head.time is not None and head.time <= self.at + SLACK_SECONDS
+        is_it = head.size == self.size and hmac.compare_digest(head.root, self.root)
+        return not is_it and head.time is not None and head.time <= self.at + SLACK_SECONDS
+
+    def is_outrun_by(self, head: Checkpoint) -> bool:
+        """Tell whether a head has what the log lacked when it was accepted: more entries, or others in as many."""
+        return head.size > self.size or (head.size == self.size and not hmac.compare_digest(head.root, self.root))
 
     def require_goes_on(self, head: Checkpoint, proof: Sequence[bytes]) -> None:
         """Check that a signed head is of the log that was accepted, by the consistency proof from the accepted size.

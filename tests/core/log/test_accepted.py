@@ -23,19 +23,30 @@ def head(leaves: list[bytes], time: int | None = AT - 60) -> Checkpoint:
 @pytest.mark.parametrize(
     ("of", "is_left"),
     [
-        (head(OLD[:4]), False),
+        (head(NEW[4:8]), True),
         (head(OLD[:5]), False),
         (head(OLD[:6]), True),
         (head(OLD), True),
-        (head(NEW[4:]), True),
+        (head(NEW[4:9]), True),
         (head(OLD, AT + SLACK_SECONDS), True),
         (head(OLD, AT + SLACK_SECONDS + 1), False),
         (head(OLD, None), False),
     ],
-    ids=["before", "accepted", "beyond", "far beyond", "another of its size", "slack", "later", "undated"],
+    ids=["another, shorter", "accepted", "beyond", "far beyond", "another of its size", "slack", "later", "undated"],
 )
-def test_head_is_left_behind_when_it_is_beyond_and_of_before_the_officers_word(of: Checkpoint, is_left: bool) -> None:
+def test_head_of_another_log_is_left_behind_when_it_is_of_before_the_officers_word(
+    of: Checkpoint, is_left: bool
+) -> None:
     assert ACCEPTED.leaves_behind(of) is is_left
+
+
+@pytest.mark.parametrize(
+    ("of", "is_outrun"),
+    [(head(OLD[:4]), False), (head(OLD[:5]), False), (head(NEW[4:9]), True), (head(OLD[:6]), True)],
+    ids=["shorter", "accepted", "another of its size", "longer"],
+)
+def test_head_outruns_what_was_accepted_when_it_has_what_that_lacked(of: Checkpoint, is_outrun: bool) -> None:
+    assert ACCEPTED.is_outrun_by(of) is is_outrun
 
 
 @pytest.mark.parametrize("size", [5, 6, 9])
