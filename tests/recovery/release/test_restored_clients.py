@@ -40,7 +40,7 @@ from holdfast.core.messages.prekeys import OneTimePreKey
 from keys.models import VaultDoor
 from tests.cast.callers import Callers
 from tests.cast.world import World
-from tests.recovery.release.test_restored import ceremony, copied, log_of
+from tests.recovery.release.test_restored import accept, ceremony, copied
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -93,13 +93,7 @@ class Scene:
 
     def accept(self) -> None:
         """Have two officers accept both logs as they are stored, and hold the ceremony."""
-        size = LogHead.unscoped.get(tenant_id=self.world.tenant_id, log="keys").size
-        with tenant_scope(self.world.tenant_id):
-            root = tiles.root(audit.tile_reader("keys"), size)
-        made = self.world.resolution(Act.ACCEPT_LOG, *log_of(self.world), size, root)
-        for name in ("carol", "dan"):
-            answer = self.world.resolve(made, name)
-            assert answer.status_code == 201, answer.content
+        accept(self.world, "carol", "dan")
         ceremony(self.world)
         self.world.tick()
         self.callers.work()
