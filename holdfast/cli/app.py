@@ -2,7 +2,7 @@
 """The command's frame: options that every command takes, the list of commands, errors to exit codes.
 
 Implements the exit codes of `exits` and lets the common options stand anywhere on the line.
-Holds no command itself; those are in `commands`, one file or folder for each group.
+Holds no command itself; those are in `commands`, one file or folder for each group, each imported when it is called.
 """
 
 from __future__ import annotations
@@ -18,24 +18,6 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from holdfast.cli.commands import (
-    archive,
-    audit,
-    backup,
-    bundle,
-    care,
-    chain,
-    contacts,
-    devices,
-    doctor,
-    enrol,
-    escrow,
-    mail,
-    officer,
-    org,
-    profile,
-    recover,
-)
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
 from holdfast.cli.output import prepare_streams
 from holdfast.cli.page import Root
@@ -74,22 +56,6 @@ Examples:
 app = typer.Typer(
     cls=Root, help=_HELP, epilog=_EPILOG, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-enrol.register(app)
-mail.register(app)
-care.register(app)
-app.add_typer(devices.app, name="devices")
-app.add_typer(backup.app, name="backup")
-app.add_typer(recover.app, name="recover")
-app.add_typer(contacts.app, name="contacts")
-app.add_typer(archive.app, name="archive")
-app.add_typer(escrow.app, name="escrow")
-app.add_typer(officer.app, name="officer")
-app.add_typer(org.app, name="org")
-app.add_typer(audit.app, name="audit")
-app.add_typer(chain.app, name="chain")
-app.add_typer(bundle.app, name="bundle")
-app.add_typer(profile.app, name="profile")
-doctor.register(app)
 
 
 @app.callback()

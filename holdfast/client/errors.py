@@ -50,7 +50,8 @@ _WAYS_OUT: Final = {
     "internal": "Try again in a minute; if this goes on, tell your operator when it happened.",
     "record-unreadable": "Tell your operator: a stored record has to be looked at.",
     "log-broken": "Tell your operator, your officers and your auditor.",
-    "log-restored": "Tell your operator, your officers and your auditor: a backup was put back.",
+    "log-restored": "Nothing is lost. Your officers accept what was put back (holdfast officer resolve accept-log), "
+    "your operator goes on, and everything goes out by itself.",
     "denied": "Your role does not allow this. Ask the owner of your tenant.",
     "not-found": "Check the id: what belongs to others is not shown as existing.",
 }
@@ -195,6 +196,21 @@ class TrustRefused(ClientError):
     def way_out(self) -> str:
         """What a person can do. Of what is outside its time, their own clock is the likeliest cause."""
         return f"{_CLOCK} {self._way_out}" if isinstance(self.__cause__, Expired) else self._way_out
+
+
+RESTORED: Final = (
+    "If a backup was put back, nothing is lost: your officers accept that (holdfast officer resolve accept-log), your "
+    "operator goes on, and your devices give back what the server lacks. If nobody put one back, somebody is shown "
+    "another log than you: show this to your officers and your auditor, and go on with nothing of it."
+)
+
+
+class ServerRestored(TrustRefused):
+    """The server's log is not the one it has shown before: a backup was put back, or it shows two histories.
+
+    Which of both, only the officers can say. Both signed heads are kept as evidence, and the server was shown what it
+    lacks, by which it stops.
+    """
 
 
 class PeerChanged(TrustRefused):

@@ -42,6 +42,8 @@ class Proposed:
 class OfficersActs:
     """What `escrow/officer-states`, `escrow/resolutions` and the audit log answer."""
 
+    clock: Callable[[], int]
+
     def __init__(self, tenant: bytes, log_key: SigningKey, now: int) -> None:
         self.words: list[Sign1] = []
         self.resolutions: dict[bytes, Kept] = {}
@@ -49,6 +51,7 @@ class OfficersActs:
         self.key_proposals: dict[str, Proposed] = {}
         self.people: list[dict[str, Any]] = []
         self.audit_key = log_key
+        self.now = now
         self.audit_name = log_origin(str(UUID(bytes=tenant)), "audit")
         body: dict[str, str | int | bytes] = {"hash": bytes(range(32)), "version": 1, "note": "AAAA"}
         self.leaves = [
@@ -134,7 +137,7 @@ class OfficersActs:
 
     def audit_note(self, size: int | None = None) -> str:
         hashes = [merkle.leaf_hash(leaf) for leaf in self.leaves[: len(self.leaves) if size is None else size]]
-        text = Checkpoint(self.audit_name, len(hashes), merkle.root(hashes), 1).to_text()
+        text = Checkpoint(self.audit_name, len(hashes), merkle.root(hashes), self.clock() or self.now).to_text()
         return sign_note(text, verifier=NoteVerifier(self.audit_name, self.audit_key.public), sign=self.audit_key.sign)
 
     def _hashes(self) -> list[bytes]:

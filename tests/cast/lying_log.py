@@ -62,6 +62,6 @@ class KeysLog:
             "proof": [b64u(one) for one in merkle.inclusion_proof(self._hashes(), index)],
             "checkpoint": self.checkpoint(),
         }
-        if old_size is not None:
+        if old_size is not None and old_size <= len(self.leaves):
             answer["consistency"] = [b64u(one) for one in merkle.consistency_proof(self._hashes(), old_size)]
         return answer

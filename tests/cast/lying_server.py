@@ -39,12 +39,13 @@ from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from holdfast.core.signed.requests import WINDOW_SECONDS
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey
-from tests.cast import lying_acts, lying_contacts, lying_mailbox, lying_organisation, lying_sections
+from tests.cast import lying_acts, lying_contacts, lying_mailbox, lying_organisation, lying_restored, lying_sections
 from tests.cast.lying_acts import OfficersActs
 from tests.cast.lying_contacts import ContactRecovery
 from tests.cast.lying_log import KeysLog
 from tests.cast.lying_mailbox import Mailboxes, refused
 from tests.cast.lying_organisation import Administration
+from tests.cast.lying_restored import Restorable
 from tests.cast.lying_sections import OfficersSections
 from tests.cast.officers import Founder, make_terms, roster_of
 
@@ -154,7 +155,7 @@ def _payload_hash(statement: bytes) -> bytes:
     return Sign1.from_value(value[0]).payload_hash
 
 
-class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Administration):
+class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Administration, Restorable):
     """Serves one tenant. `lies` maps a pattern of "METHOD path" to what is done to the honest answer.
 
     `instead` maps one to what answers in place of the honest handler, from the request's body. `lost` holds the
@@ -168,6 +169,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         OfficersActs.__init__(self, tenant.tenant, tenant.log, NOW)
         OfficersSections.__init__(self)
         Administration.__init__(self)
+        Restorable.__init__(self)
         self.tenant = tenant
         self.lies: dict[str, Lie] = {}
         self.instead: dict[str, Instead] = {}
@@ -640,4 +642,5 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     **lying_organisation.ROUTES,
     **lying_mailbox.ROUTES,
     **lying_contacts.ROUTES,
+    **lying_restored.ROUTES,
 }

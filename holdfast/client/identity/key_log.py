@@ -8,26 +8,25 @@ Does not prove that a head is the newest, nor prevent a split view: two who comp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import NotYet, Problem, RaceLost, TrustRefused, damaged
-from holdfast.client.identity import evidence, tenant
+from holdfast.client.errors import RESTORED, NotYet, Problem, RaceLost, ServerRestored, TrustRefused
+from holdfast.client.identity import evidence, heads, restored, tenant
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
 from holdfast.client.waiting import Overtaken, retry, wait_for
 from holdfast.core.base.encoding import Fields, decode, encode
-from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
+from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Untrusted
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import AddDevice, Entry
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
-from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
+from holdfast.core.log.key_log import InclusionProof, require_same_log, verify_chain_entry
 from holdfast.core.log.log_entry import KeyLogEntry
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF
-from holdfast.core.log.writers import Role
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 
 # The log is sequenced at least every minute; ten leave room for a busy worker and for clocks.
@@ -43,16 +42,10 @@ _FOREIGN: Final = "foreign-entry"
 _GOSSIP: Final = "gossip"
 _KEEP_MADE: Final = 256  # entries: this device makes a few in a month, and asks about the newest alone
 _KEEP_GOSSIP: Final = 64  # heads: one for each of as many contacts; an older one proves no less
-_MAX_NOTE: Final = 4096  # bytes: a head is 300, with room for a dozen witnesses
-
-_ALARM: Final = (
-    "Stop, and show this to your officers and your auditor: somebody is shown another log than you. Both signed "
-    "heads are kept on this device as evidence."
-)
 
 
-class SplitView(TrustRefused):
-    """The log's own key signed two histories: different people are shown different keys."""
+class SplitView(ServerRestored):
+    """The log's own key signed two histories: different people are shown different keys, or a backup was put back."""
 
 
 class Anchor(StrEnum):
@@ -85,23 +78,9 @@ class _Place:
 # Heads
 
 
-def verifier(account: Account) -> LogVerifier | None:
-    """Return the verifier of the tenant's `keys` log, or None when this profile has no log key pinned."""
-    try:
-        return keys_verifier(account.state.trust.log_keys, account.tenant)
-    except Malformed as error:
-        raise damaged("its pinned log key is none") from error
-
-
-def _of_any_day(account: Account, known: LogVerifier) -> LogVerifier:
-    """Return the verifier of heads from earlier, which a key may have signed that has ended since."""
-    roles = account.roles
-    return replace(known, keys=(*known.keys, *roles.roles.all_of(Role.LOG))) if roles else known
-
-
 def standing(account: Account, state: ChainState) -> Anchor:
     """Say where a chain's head stands, by what is kept and without asking anybody."""
-    if verifier(account) is None:
+    if heads.verifier(account) is None:
         return Anchor.UNANCHORED
     return Anchor.ANCHORED if _anchored_head(account, state.user) == state.head else Anchor.WAITING
 
@@ -112,7 +91,7 @@ def anchor(account: Account, state: ChainState) -> Anchor:
     Raises TrustRefused when the log has not got it ten minutes after its date, or has another; SplitView, after
     keeping both heads, when this log is not the one seen before.
     """
-    known = verifier(account)
+    known = heads.verifier(account)
     if known is None or _anchored_head(account, state.user) == state.head:
         return standing(account, state)
     place = _Place(state.user, state.seq, state.head)
@@ -136,7 +115,7 @@ def require_dated(account: Account, user: bytes, entry: Entry) -> None:
             "This account was begun again at a date that is still to come: its owner's time to object is not over.",
             way_out="Wait for that date. If it is past, this device's clock is wrong: set it.",
         )
-    known = verifier(account)
+    known = heads.verifier(account)
     if known is None:
         return
     place = _Place(user, entry.seq, entry.hash)
@@ -184,7 +163,7 @@ def confirm_time(account: Account) -> bool:
     log signs anew for whoever asks. False without a log key, and while the log does not hold this account yet. Raises
     as `anchor` does, and Problem.
     """
-    known, clock = verifier(account), account.api.clock
+    known, clock = heads.verifier(account), account.api.clock
     if known is None or not account.state.chain:
         return False
     place = _find_anchored(account, account.user) or _Place(account.user, account.chain.seq, account.chain.head)
@@ -213,17 +192,6 @@ def _anchored_head(account: Account, user: bytes) -> bytes:
     return place.head if place else b""
 
 
-def last_checkpoint(account: Account, known: LogVerifier) -> Checkpoint | None:
-    """Return the newest head of the key log that this client has accepted, verified again as it is read."""
-    note = account.state.trust.checkpoints.get(known.name)
-    if note is None:
-        return None
-    try:
-        return _of_any_day(account, known).open_checkpoint(note)
-    except HoldfastError as error:
-        raise TrustRefused(f"The log head kept in this profile does not hold: {error}.") from error
-
-
 @dataclass(frozen=True)
 class _Shown:
     """A head that the server shows, proven to hold the entry asked about; its note; the proof from an older head.
@@ -246,7 +214,7 @@ def _show(account: Account, place: _Place, known: LogVerifier, old_size: int) ->
         if problem.status == 404:
             return None
         raise
-    note = answer.text("checkpoint", maximum=_MAX_NOTE)
+    note = answer.text("checkpoint", maximum=heads.MAX_NOTE)
     hashes = answer.many_octets("proof", maximum=MAX_PROOF)
     proof = InclusionProof(answer.number("leaf_index"), answer.octets("leaf", maximum=1024), hashes, note)
     try:
@@ -269,44 +237,47 @@ def _verified(account: Account, proof: InclusionProof, place: _Place, known: Log
     except InvalidSignature:
         # The log's key may have been replaced since this client last asked whose it is.
         tenant.follow_log_keys(account)
-        return checked(verifier(account) or known)
+        return checked(heads.verifier(account) or known)
 
 
 def _advance(account: Account, place: _Place, known: LogVerifier) -> _Shown | None:
-    """Ask for the newest head, hold it to the one seen last, and keep it."""
-    last = last_checkpoint(account, known)
+    """Ask for the newest head, hold it to the one seen last, and keep it.
+
+    Where a backup was put back and officers have accepted that, the log is followed from there on.
+    """
+    last = heads.kept(account, known)
     shown = _show(account, place, known, last.size if last else 0)
-    if shown is None or last is None:
-        if shown:
-            _keep(account, known, shown)
-        return shown
-    ours = account.state.trust.checkpoints[known.name]
-    if shown.checkpoint.size < last.size:
-        _accuse(account, Contradiction.LOG_ROLLED_BACK, ours, shown.note)
-        raise TrustRefused("The server shows an older key log than it has shown before.", way_out=_ALARM)
-    _require_one(account, ours, last, shown, shown.note)
-    if shown.checkpoint.size > last.size:
-        _keep(account, known, shown)
+    if shown is None:
+        return None
+    if last is not None and (error := _find_contradiction(last, shown)):
+        if restored.look(account):
+            return _advance(account, place, known)
+        raise _accused(account, error, account.state.trust.checkpoints[known.name], shown.note) from error.__cause__
+    if last is None or shown.checkpoint.size > last.size:
+        heads.keep(account, known, shown.note)
     return shown
 
 
-def _keep(account: Account, known: LogVerifier, shown: _Shown) -> None:
-    account.state.trust.checkpoints[known.name] = shown.note
-    account.save()
-
-
-def _require_one(account: Account, ours: str, older: Checkpoint, shown: _Shown, theirs: str) -> None:
-    """Refuse, after keeping both notes, two heads that are not of one log; `shown` brings the proof from `older`."""
+def _find_contradiction(older: Checkpoint, shown: _Shown) -> ServerRestored | None:
+    """Return the refusal of a head that does not follow from an older one, by the proof that came with it; or None."""
+    if shown.checkpoint.size < older.size:
+        return ServerRestored("The server shows an older key log than it has shown before.", way_out=RESTORED)
     try:
         require_same_log(older, shown.checkpoint, shown.consistency)
     except (Forked, Untrusted) as error:
         # A missing proof is no proof of a split, but the server owes it for any two heads that its key signed.
-        _accuse(account, Contradiction.LOG_FORK, ours, theirs)
-        raise SplitView(f"The key log shows two histories: {error}.", way_out=_ALARM) from error
+        found = SplitView(f"The key log shows two histories: {error}.", way_out=RESTORED)
+        found.__cause__ = error
+        return found
+    return None
 
 
-def _accuse(account: Account, what: Contradiction, ours: str, theirs: str) -> None:
+def _accused(account: Account, error: ServerRestored, ours: str, theirs: str) -> ServerRestored:
+    """Keep both notes, show the server the one that it does not have, and return the refusal."""
+    what = Contradiction.LOG_FORK if isinstance(error, SplitView) else Contradiction.LOG_ROLLED_BACK
     evidence.keep(account, what, user=account.user, ours=ours.encode(), theirs=theirs.encode())
+    restored.tell(account, ours)
+    return error
 
 
 # Gossip
@@ -314,7 +285,7 @@ def _accuse(account: Account, what: Contradiction, ours: str, theirs: str) -> No
 
 def own_checkpoint(account: Account) -> str:
     """Return the newest head of the key log that this client has accepted, to be put into messages; "" for none."""
-    known = verifier(account)
+    known = heads.verifier(account)
     return account.state.trust.checkpoints.get(known.name, "") if known else ""
 
 
@@ -323,8 +294,8 @@ def hear(account: Account, checkpoint_text: str) -> bool:
 
     Returns False for what the pinned log key has not signed: anybody could raise an alarm with it otherwise.
     """
-    known = verifier(account)
-    heard = _read_checkpoint(account, known, checkpoint_text)
+    known = heads.verifier(account)
+    heard = heads.read(account, known, checkpoint_text)
     if known is None or heard is None:
         return False
     if own_checkpoint(account) != checkpoint_text and len(account.store.keys(_GOSSIP)) < _KEEP_GOSSIP:
@@ -362,28 +333,26 @@ def compare_gossip(account: Account, checkpoint_text: str) -> bool:
     either way; NotYet while the log holds no entry of this account, which is only minutes old. Heads of one size are
     compared here; of two sizes, the server is asked for the proof between them.
     """
-    known = verifier(account)
-    heard = _read_checkpoint(account, known, checkpoint_text)
+    known = heads.verifier(account)
+    heard = heads.read(account, known, checkpoint_text)
     if known is None or heard is None:
         return False
-    last = last_checkpoint(account, known)
+    last = heads.kept(account, known)
     if last is None:
         # Nothing was seen yet that it could contradict: what is asked for from now on must follow from it.
         account.state.trust.checkpoints[known.name] = checkpoint_text
         account.save()
     elif heard.size == last.size:
-        ours = account.state.trust.checkpoints[known.name]
-        _require_one(account, ours, last, _Shown(heard, checkpoint_text, []), checkpoint_text)
+        error = _find_contradiction(last, _Shown(heard, checkpoint_text, []))
+        if error and restored.look(account):
+            # Either of both may be of the past that officers gave up: it is known now, and compared by that.
+            return compare_gossip(account, checkpoint_text)
+        if error and not restored.explains(account, known, heard):
+            ours = account.state.trust.checkpoints[known.name]
+            raise _accused(account, error, ours, checkpoint_text) from error.__cause__
     elif heard.size:
         _compare_sizes(account, known, heard, checkpoint_text)
     return True
-
-
-def _read_checkpoint(account: Account, known: LogVerifier | None, text: str) -> Checkpoint | None:
-    try:
-        return _of_any_day(account, known).open_checkpoint(text) if known and len(text) <= _MAX_NOTE else None
-    except (Malformed, InvalidSignature):
-        return None
 
 
 def _compare_sizes(account: Account, known: LogVerifier, heard: Checkpoint, text: str) -> None:
@@ -395,18 +364,33 @@ def _compare_sizes(account: Account, known: LogVerifier, heard: Checkpoint, text
     def attempt() -> None:
         newest = _advance(account, place, known)
         if newest is None:
-            if anchored:
-                raise TrustRefused("The key log denies an entry of your account that it held before.", way_out=_ALARM)
-            _require_recent(account, place, account.chain.time)
+            if anchored and not (restored.look(account) or restored.is_healing(account)):
+                restored.tell(account, own_checkpoint(account))
+                denies = "The key log denies an entry of your account that it held before."
+                raise ServerRestored(denies, way_out=RESTORED)
+            if not anchored:
+                _require_recent(account, place, account.chain.time)
             raise NotYet("The key log does not hold your account yet.", way_out="Try again in a minute.")
         if newest.checkpoint.size < heard.size:
-            _accuse(account, Contradiction.LOG_ROLLED_BACK, text, newest.note)
-            raise SplitView("A contact has seen more of the key log than the server shows you.", way_out=_ALARM)
+            seen_more = SplitView("A contact has seen more of the key log than the server shows you.", way_out=RESTORED)
+            if restored.explains(account, known, heard):
+                return
+            evidence.keep(
+                account,
+                Contradiction.LOG_ROLLED_BACK,
+                user=account.user,
+                ours=text.encode(),
+                theirs=newest.note.encode(),
+            )
+            restored.tell(account, text)
+            raise seen_more
         shown = _show(account, place, known, heard.size)
         if shown is None or shown.checkpoint.size != newest.checkpoint.size:
             raise Overtaken  # the log grew in between
-        _require_one(account, newest.note, newest.checkpoint, shown, shown.note)
-        _require_one(account, newest.note, heard, shown, text)
+        if error := _find_contradiction(newest.checkpoint, shown):
+            raise _accused(account, error, newest.note, shown.note) from error.__cause__
+        if (error := _find_contradiction(heard, shown)) and not restored.explains(account, known, heard):
+            raise _accused(account, error, text, newest.note) from error.__cause__
 
     retry(attempt, lost=RaceLost("The key log grew faster than it could be compared."))
 
