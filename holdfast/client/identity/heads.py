@@ -22,6 +22,7 @@ from holdfast.core.log.writers import Role
 MAX_NOTE: Final = 4096  # bytes: a head is 300, with room for a dozen witnesses
 KEYS: Final = "keys"
 AUDIT: Final = "audit"
+LOGS: Final = (KEYS, AUDIT)
 
 
 def verifier(account: Account, log: str = KEYS) -> LogVerifier | None:

@@ -91,10 +91,10 @@ def test_log_that_officers_accepted_is_followed_from_there_and_said_once(lost: P
     assert (one.left_behind, one.note, one.signers) == (True, lost.seen.encode(), 2)
     assert lost.kept == lost.world.server.keys_log.checkpoint()
     assert restored.is_healing(lost.bob)
-    ((_, said),) = restored.untold(lost.bob)
-    assert "2 officers accepted" in said
-    restored.note_told(lost.bob)
-    assert not list(restored.untold(lost.bob))
+    (untold,) = restored.untold(lost.bob)
+    assert "2 officers accepted" in restored.words_of(untold)
+    restored.note_told(lost.bob, untold)
+    assert not restored.untold(lost.bob)
     lost.follow()
     assert len(restored.taken(lost.bob)) == 1
     assert not evidence.list_evidence(lost.bob)

@@ -48,6 +48,11 @@ def backup(world: World) -> Callable[[], None]:
     for name in ("carol", "dan", "alice", "bob"):
         world.directory.phone(name)
     world.tick()
+    return copied()
+
+
+def copied() -> Callable[[], None]:
+    """Copy the database as it is now, and return what puts it back."""
     connection.ensure_connection()
     return _copied_postgres() if connection.vendor == "postgresql" else _copied_sqlite()
 
