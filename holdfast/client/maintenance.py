@@ -15,7 +15,7 @@ from uuid import UUID
 from holdfast.client import given_back, standing
 from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ServerReadOnly, ServerRestored, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
-from holdfast.client.identity import chains, key_log, restored, tenant
+from holdfast.client.identity import chains, heads, key_log, restored, tenant
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
@@ -153,7 +153,10 @@ def _tenant(account: Account) -> Iterator[Done]:
 
 def _given_back(account: Account) -> Iterator[Done]:
     """Give a server that was put back what it lost. A part that fails stops no other, and is tried the next time."""
-    restored.look(account)
+    for log in heads.LOGS:
+        # Of the audit log an auditor or an officer alone has a head, to which an acceptance has anything to say.
+        if log == heads.KEYS or heads.own(account, log):
+            restored.look(account, log)
     for name, run in given_back.parts(account):
         try:
             yield from run(account)

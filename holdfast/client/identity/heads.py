@@ -52,6 +52,12 @@ def kept(account: Account, known: LogVerifier) -> Checkpoint | None:
         raise TrustRefused(f"The log head kept in this profile does not hold: {error}.") from error
 
 
+def own(account: Account, log: str = KEYS) -> str:
+    """Return the note of the newest head of a log that this client has accepted; "" for none."""
+    known = verifier(account, log)
+    return account.state.trust.checkpoints.get(known.name, "") if known else ""
+
+
 def keep(account: Account, known: LogVerifier, note: str) -> None:
     """Keep a head that was held to the one kept before, in its place."""
     account.state.trust.checkpoints[known.name] = note
