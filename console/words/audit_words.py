@@ -15,6 +15,7 @@ from holdfast.core.log.writers import Role
 _WORDS: Final = {
     "audit:entry:refuse": "Forged entry kept out of the log",
     "audit:log:accept": "Restored log accepted",
+    "audit:log:newer": "A device showed a newer head than the stored log has",
     "audit:roles:publish": "Keys of the log published",
     "audit:transcript:publish": "Transcript of the ceremonies signed and shown",
     "audit:transcript:read": "Transcript of the ceremonies read",
@@ -178,6 +179,7 @@ ALARMING: Final = frozenset(
     {
         "audit:entry:refuse",
         "audit:log:accept",
+        "audit:log:newer",
         "keys:chain:fork",
         "escrow:deposit:flag",
         "escrow:officer:suspend",

@@ -30,6 +30,7 @@ audit:entries:exported                 web
 audit:entries:read                     web
 audit:entry:refuse                     sequencer
 audit:log:accept                       ceremony
+audit:log:newer                        web
 audit:roles:publish                    ceremony
 audit:transcript:publish               ceremony
 audit:transcript:read                  web
