@@ -66,6 +66,7 @@ _EVENTS: Final = (
     "code-issued",
     "device-enrolled",
     "device-joined",
+    "device-restored",
     "case-opened",
     "case-cancelled",
     "contacts-request",
