@@ -255,6 +255,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         for pattern, instead in self.instead.items():
             if re.fullmatch(pattern, f"{method} {path}"):
                 return instead(body)
+        if self.is_read_only and method != "GET" and path not in lying_restored.STILL_TAKEN:
+            return refused(503, "log-restored")
         for (verb, pattern), handler in _ROUTES.items():
             match = re.fullmatch(pattern, path)
             if verb == method and match:

@@ -379,8 +379,7 @@ def _accused(account: Account, error: ServerRestored, ours: str, theirs: str) ->
 
 def own_checkpoint(account: Account) -> str:
     """Return the newest head of the key log that this client has accepted, to be put into messages; "" for none."""
-    known = heads.verifier(account)
-    return account.state.trust.checkpoints.get(known.name, "") if known else ""
+    return heads.own(account)
 
 
 def hear(account: Account, checkpoint_text: str) -> bool:

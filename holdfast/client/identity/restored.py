@@ -9,7 +9,6 @@ back to the server by itself, and believes no word of it: what counts is signed 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Final
@@ -180,7 +179,7 @@ def _verified(account: Account, known: LogVerifier, statements: list[bytes]) -> 
     # Who is in office is asked first: officers may have come, or gone, since this device last looked.
     with contextlib.suppress(ClientError):
         tenant.refresh(account)
-    found = []
+    found: list[Taken] = []
     for statement in statements:
         with contextlib.suppress(HoldfastError):
             one = _verify(account, log, statement)
@@ -271,32 +270,29 @@ def _explain_evidence(account: Account, known: LogVerifier, one: Taken) -> None:
 # Told once
 
 
-def untold(account: Account) -> Iterator[tuple[Taken, str]]:
-    """Give what the person was not told of yet, with the sentence for it; one for each resolution, about both logs."""
-    named: set[bytes] = set()
-    for one in [*taken(account), *taken(account, heads.AUDIT)]:
-        if not one.is_told and one.hash not in named:
-            named.add(one.hash)
-            yield one, words_of(one)
+def untold(account: Account) -> list[Taken]:
+    """Return what the person was not told of yet, newest first; of a resolution about both logs one."""
+    found: dict[bytes, Taken] = {}
+    for log in heads.LOGS:
+        for one in taken(account, log):
+            if not one.is_told:
+                found.setdefault(one.hash, one)
+    return list(found.values())
+
+
+def note_told(account: Account, told: Taken) -> None:
+    """Remember that the person was told of one resolution."""
+    for log in heads.LOGS:
+        for one in taken(account, log):
+            if one.hash == told.hash:
+                account.store.put(_KIND, one.name, seal_row(replace(one, is_told=True)))
 
 
 def words_of(one: Taken) -> str:
     """Say what happened, for the person."""
     day = datetime.fromtimestamp(one.at, UTC).date()
-    kept_here = (
-        " It has lost what this device had seen since; what this device still holds is given back to it by itself."
-        if one.left_behind
-        else " What it lost of yours, and this device still holds, is given back to it by itself."
-    )
+    lost = "what this device had seen of it since then" if one.left_behind else "what came after the backup"
     return (
-        f"Your organisation's server was put back from a backup. {one.signers} officers accepted its log of then on "
-        f"{day}.{kept_here}"
+        f"Your organisation's server was put back from a backup, and has lost {lost}. {one.signers} officers accepted "
+        f"that on {day}. What this device holds of it is given back by itself."
     )
-
-
-def note_told(account: Account) -> None:
-    """Remember that the person was told of all that was taken."""
-    for log in (heads.KEYS, heads.AUDIT):
-        for one in taken(account, log):
-            if not one.is_told:
-                account.store.put(_KIND, one.name, seal_row(replace(one, is_told=True)))

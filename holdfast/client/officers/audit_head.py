@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import AnswerRefused, ProfileError, TrustRefused, WrongInput, damaged
+from holdfast.client.identity import heads, restored
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import unb64u
@@ -60,6 +61,7 @@ def head(account: Account) -> Head:
 
     Raises ProfileError without a pinned log key, TrustRefused for a head that this key has not signed. A head that
     does not follow the one remembered is returned with a warning: to accept such a log is what a resolution may be for.
+    Once officers have accepted it there is none, and where they have not the server is shown the head that it lacks.
     """
     known = _verifier(account)
     note = account.api.get("audit/checkpoint", query={"log": "audit"}).text("note", maximum=_MAX_NOTE)
@@ -69,7 +71,12 @@ def head(account: Account) -> Head:
         seen = known.open_checkpoint(kept) if kept else None
     except HoldfastError as error:
         raise TrustRefused(f"The head of the log does not hold: {error}.") from error
-    return Head(found, seen.size if seen else 0, _warning(account, seen, found) if seen else "")
+    warning = _warning(account, seen, found) if seen else ""
+    if warning and restored.look(account, heads.AUDIT):
+        return head(account)
+    if warning and kept:
+        restored.tell(account, kept)
+    return Head(found, seen.size if seen else 0, warning)
 
 
 def leaf(account: Account, index: int) -> Leaf:

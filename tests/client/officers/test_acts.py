@@ -14,6 +14,7 @@ from holdfast.cli.commands.officer import acts as act_commands
 from holdfast.cli.commands.officer import cases as case_commands
 from holdfast.cli.shell import unstyled
 from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WrongInput
+from holdfast.client.identity import heads
 from holdfast.client.officers import acts, audit_head
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
@@ -287,6 +288,21 @@ def test_log_that_was_cut_or_rewritten_is_warned_of_loudly_and_acknowledged_neve
         assert "[bold red]" in line
         with pytest.raises(TrustRefused, match=why):
             acts.propose_acknowledgement(account, 7)
+
+
+def test_log_that_officers_accepted_after_a_restored_backup_is_warned_of_no_more(world: Members) -> None:
+    account = officer(world)
+    remembered(world, account)
+    kept = heads.own(account, heads.AUDIT)
+    world.now += 3600
+    world.server.leaves = world.server.leaves[:200]
+    assert "100 entries are gone" in audit_head.head(account).warning
+    assert world.server.shown_heads == [kept]
+    world.server.accept(world.now, by=world.server.tenant.officers[:1])
+    assert audit_head.head(account).warning
+    world.server.accept(world.now)
+    found = audit_head.head(account)
+    assert (found.warning, found.seen, found.checkpoint.size) == ("", 200, 200)
 
 
 def test_log_never_seen_before_is_said_to_be(world: Members) -> None:
