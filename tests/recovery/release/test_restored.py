@@ -51,6 +51,11 @@ def backup(world: World) -> Callable[[], None]:
         world.directory.phone(name)
     world.tick()
     sequencer.sequence(world.tenant_id, "keys")
+    return copied()
+
+
+def copied() -> Callable[[], None]:
+    """Copy the database as it is now, and return what puts it back."""
     connection.ensure_connection()
     return _copied_postgres() if connection.vendor == "postgresql" else _copied_sqlite()
 
