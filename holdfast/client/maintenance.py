@@ -163,7 +163,9 @@ def _given_back(account: Account) -> Iterator[Done]:
         except (Unreachable, ServerReadOnly, ServerRestored):
             raise
         except ClientError as error:
-            said = f"The server lacks something since it was put back from a backup ({name}), and did not take it: {error}"
+            said = (
+                f"The server lacks something since it was put back from a backup ({name}), and did not take it: {error}"
+            )
             yield Done("restored backup", Outcome.FAILED, said, error.way_out)
 
 
