@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import standing
+from holdfast.client import given_back, standing
 from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ServerReadOnly, ServerRestored, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, heads, key_log, restored, tenant
@@ -124,7 +124,7 @@ def _outbox(account: Account) -> Iterator[Done]:
 
 
 def _profile(account: Account) -> Iterator[Done]:
-    if account.is_copy_found:
+    if account.is_copy_found and not given_back.is_explained(account):
         yield needs_you("profile", *turns.words_of(account.turn))
 
 
@@ -151,11 +151,23 @@ def _tenant(account: Account) -> Iterator[Done]:
         yield needs_you("organisation", *tenant.words_of(ending))
 
 
-def _key_log(account: Account) -> Iterator[Done]:
+def _given_back(account: Account) -> Iterator[Done]:
+    """Give a server that was put back what it lost. A part that fails stops no other, and is tried the next time."""
     for log in heads.LOGS:
         # Of the audit log an auditor or an officer alone has a head, to which an acceptance has anything to say.
         if log == heads.KEYS or heads.own(account, log):
             restored.look(account, log)
+    for name, run in given_back.parts(account):
+        try:
+            yield from run(account)
+        except (Unreachable, ServerReadOnly, ServerRestored):
+            raise
+        except ClientError as error:
+            said = f"The server lacks something since it was put back from a backup ({name}), and did not take it: {error}"
+            yield Done("restored backup", Outcome.FAILED, said, error.way_out)
+
+
+def _key_log(account: Account) -> Iterator[Done]:
     if compared := key_log.compare_heard(account):
         yield done("key log", f"Compared the key log with what {compared} of your contacts saw of it: it is one log.")
 
@@ -185,6 +197,12 @@ def _pre_keys(account: Account) -> Iterator[Done]:
         yield done("pre-keys", f"Uploaded {published.stored} one-time pre-keys; the server has {published.count}.")
     for warning in published.warnings:
         yield needs_you("pre-keys", warning, "Tell your operator, and compare: holdfast doctor")
+    if published.is_voided:
+        said = "The server was restored from a backup and voided the one-time pre-keys it held; fresh ones were made."
+        if restored.is_healing(account):
+            yield done("pre-keys", said)
+        else:
+            yield needs_you("pre-keys", said, "Tell your operator, and compare: holdfast doctor")
 
 
 def _clock(account: Account) -> Iterator[Done]:
@@ -301,6 +319,7 @@ _ITEMS: Final = (
     _Item("account chain", _chain, needs_active=False),
     _Item("organisation", _tenant, needs_active=False),
     _Item("clock", _clock, needs_active=False),
+    _Item("restored backup", _given_back),
     _Item("outbox", _outbox),
     _Item("pre-keys", _pre_keys),
     _Item("key log", _key_log),

@@ -257,6 +257,12 @@ def of_doors(account: Account) -> Iterator[Done]:
             "There is no way back to your keys if you lose this device.",
             "Make one: holdfast backup phrase, or holdfast devices pair",
         )
+    for kind in doors.list_lost(account):
+        yield needs_you(
+            "backup",
+            f"The server was put back from a backup, and has lost the {kind} that you set: an older one may open there.",
+            f"Set it again: holdfast backup {kind}",
+        )
     for kind in doors.list_closed(account):
         yield needs_you(
             "backup", f"Your {kind} no longer opens your keyring: its key was changed.", f"holdfast backup {kind}"
@@ -288,9 +294,15 @@ def of_officer(account: Account) -> Iterator[Done]:
         )
     if account.state.officers_section is None:
         return
-    now = account.api.clock.now()
+    now, older = account.api.clock.now(), section_doors.list_older(account)
     for door in section_doors.status(account):
         name = section_doors.NAMES[door.kind]
+        if door.kind in older:
+            yield needs_you(
+                "officer's keys",
+                f"The server was put back from a backup, and has an older {name} of your officer's keys than you set.",
+                f"Set it again: holdfast officer set-door {name}",
+            )
         if not door.is_open:
             yield needs_you(
                 "officer's keys",

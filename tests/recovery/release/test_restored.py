@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from audit import access as audit_access
+from audit import sequencer
 from audit import services as audit
 from audit.errors import LogBroken, LogRestored
 from audit.models import Entry, LogHead
@@ -21,7 +23,7 @@ from escrow import access as escrow
 from escrow.models import PolicyOfficer
 from holdfast.core.base.encoding import b64u
 from holdfast.core.identity import cases
-from holdfast.core.identity.acts import Act, Standing
+from holdfast.core.identity.acts import Act, Resolution, Standing
 from holdfast.core.log import merkle
 from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
@@ -48,6 +50,12 @@ def backup(world: World) -> Callable[[], None]:
     for name in ("carol", "dan", "alice", "bob"):
         world.directory.phone(name)
     world.tick()
+    sequencer.sequence(world.tenant_id, "keys")
+    return copied()
+
+
+def copied() -> Callable[[], None]:
+    """Copy the database as it is now, and return what puts it back."""
     connection.ensure_connection()
     return _copied_postgres() if connection.vendor == "postgresql" else _copied_sqlite()
 
@@ -87,19 +95,21 @@ def _copied_postgres() -> Callable[[], None]:
     return restore
 
 
-def log_of(world: World) -> tuple[int, bytes]:
-    """Size and root of the stored audit log."""
-    size = LogHead.unscoped.get(tenant_id=world.tenant_id, log="audit").size
-    rows = Entry.unscoped.filter(tenant_id=world.tenant_id, log="audit", leaf_index__lt=size).order_by("leaf_index")
+def log_of(world: World, log: str = "audit") -> tuple[int, bytes]:
+    """Size and root of a stored log."""
+    head = LogHead.unscoped.filter(tenant_id=world.tenant_id, log=log).first()
+    size = head.size if head else 0
+    rows = Entry.unscoped.filter(tenant_id=world.tenant_id, log=log, leaf_index__lt=size).order_by("leaf_index")
     return size, merkle.root([merkle.leaf_hash(bytes(leaf)) for leaf in rows.values_list("leaf", flat=True)])
 
 
-def accept(world: World, *names: str, log: tuple[int, bytes] | None = None) -> None:
-    """Have officers sign that they accept the log as it is stored, over REST."""
-    made = world.resolution(Act.ACCEPT_LOG, *(log or log_of(world)))
+def accept(world: World, *names: str, log: tuple[int, bytes] | None = None, **changes: Any) -> Resolution:
+    """Have officers sign that they accept both logs as they are stored, over REST."""
+    made = world.resolution(Act.ACCEPT_LOG, *(log or log_of(world)), *log_of(world, "keys"), **changes)
     for name in names:
         answer = world.resolve(made, name)
         assert answer.status_code == 201, answer.content
+    return made
 
 
 def missing(world: World, **given: Any) -> list[Step]:
@@ -165,8 +175,8 @@ def test_what_narrows_is_put_back_and_everything_goes_on(world: World) -> None:
     # Entries are taken meanwhile, and nothing is signed.
     with pytest.raises(LogRestored):
         world.sequence()
-    accepted = log_of(world)
-    assert ceremony(world) == 3
+    accepted, keys = log_of(world), log_of(world, "keys")
+    assert ceremony(world) == 4
     assert (world.state(vetoed), state_of(world, "erin")) == ("vetoed", {"suspended"})
     assert Credential.unscoped.get(id=suspended.id).state == "suspended"
     assert Credential.unscoped.get(id=revoked.id).state == Device.unscoped.get(id=revoked.id).state == "revoked"
@@ -183,7 +193,8 @@ def test_what_narrows_is_put_back_and_everything_goes_on(world: World) -> None:
     assert not facts.wrong
     assert seen > accepted[0]
     tags = Entry.unscoped.filter(tenant_id=world.tenant_id, tag="audit:log:accept")
-    assert [(row.body["size"], row.body["root"]) for row in tags] == [(accepted[0], b64u(accepted[1]))]
+    said = [(row.body["size"], row.body["root"], row.body["keys"], row.body["keys_root"]) for row in tags]
+    assert said == [(accepted[0], b64u(accepted[1]), keys[0], b64u(keys[1]))]
     assert ceremony(world) == 0
 
 
@@ -278,8 +289,10 @@ def test_it_goes_on_where_a_kill_stopped_it(world: World) -> None:
     world.stand("erin", Standing.SUSPENDED, by="carol")
     world.tick()
     restore()
-    accept(world, "carol", "dan")
-    for left in (3, 2, 1):
+    with pytest.raises(LogRestored):
+        world.sequence()
+    made = accept(world, "carol", "dan")
+    for left in (4, 3, 2, 1):
         steps = missing(world)
         assert len(steps) == left
         # Until the last of them nothing is signed, and so nothing is released.
@@ -294,6 +307,9 @@ def test_it_goes_on_where_a_kill_stopped_it(world: World) -> None:
     world.tick()
     assert (world.state(again), missing(world)) == ("released", [])
     assert Entry.unscoped.filter(tenant_id=world.tenant_id, tag="audit:log:accept").count() == 1
+    with tenant_scope(world.tenant_id):
+        rows = audit_access.accepted_logs()
+    assert [bytes(row.hash) for row in rows] == [hashlib.sha256(made.to_payload()).digest()]
 
 
 def test_lost_policy_is_published_again_before_officers_accept_the_log(world: World) -> None:
@@ -342,7 +358,7 @@ def test_another_past_is_never_accepted(world: World) -> None:
     with pytest.raises(CeremonyRefused, match="another past"):
         ceremony(world)
     accept(world, "carol", "dan", log=(size, bytes(32)))
-    with pytest.raises(CeremonyRefused, match="another log than the one stored"):
+    with pytest.raises(CeremonyRefused, match="another audit log than the one stored"):
         ceremony(world)
 
 
