@@ -140,6 +140,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:person:rename": "",
         "tenants:person:resume": "",
         "tenants:person:suspend": "",
+        "tenants:recovery-code:confirm": "",
         "tenants:recovery-code:make": "",
         "tenants:recovery-code:use": "",
         "tenants:root:pin": "root_pin",

@@ -143,7 +143,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_logtoken", "u"): {"web": "revoked_at last_used_on"},
     ("tenants_tenantexport", "u"): {"worker": "state ended_at file after pieces lines size"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
-    ("tenants_recoverycode", "u"): {"web": "used_at"},
+    ("tenants_recoverycode", "u"): {"web": "used_at is_waiting"},
     ("tenants_credential", "u"): {
         "web": "state last_used_on turn_mark turn_before turn_breaks turn_is_break turn_since",
         "worker": "state",

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 
 from escrow.errors import EscrowOff
 from escrow.models import (
@@ -622,12 +622,11 @@ def is_half_known(half_hash: bytes) -> bool:
     return bool(Deposit.objects.filter(half_hash=half_hash).exists())
 
 
-def depositing_devices() -> list[tuple[UUID, UUID]]:
-    """List (device, tenant) with deposits that are not flagged, in every tenant: for the worker."""
-    rows = Deposit.unscoped.filter(flagged_at=None).values_list("device_id", "tenant_id")
-    return sorted(set(rows.distinct()))
+def devices_to_flag() -> list[tuple[UUID, UUID]]:
+    """List (device, tenant) of the revoked devices with deposits that are not flagged, in every tenant. One query.
 
-
-def is_revoked(device_id: UUID) -> bool:
-    """Tell whether a device's chain has revoked it."""
-    return str(keys.device(device_id).state) == "revoked"
+    It goes from the revoked devices to their deposits: those of all others lie there and cost nothing.
+    """
+    theirs = Deposit.unscoped.filter(tenant_id=OuterRef("tenant_id"), device_id=OuterRef("id"), flagged_at=None)
+    rows = keys.revoked_devices().filter(Exists(theirs)).order_by("tenant_id", "id")
+    return list(rows.values_list("id", "tenant_id"))

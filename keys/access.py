@@ -46,6 +46,11 @@ def device(device_id: UUID) -> Device:
     return cast(Device, _one(Device.objects.filter(id=device_id)))
 
 
+def revoked_devices() -> QuerySet[Device]:
+    """Select the revoked devices of every tenant, as a part of another query: for the worker."""
+    return cast("QuerySet[Device]", Device.unscoped.filter(state=DeviceState.REVOKED))
+
+
 def active_device(device_id: UUID) -> Device:
     """Return a device that its user's chain lists. Raises NotFound for one pending or revoked, too."""
     return cast(Device, _one(Device.objects.filter(id=device_id, state=DeviceState.ACTIVE)))

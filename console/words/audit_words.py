@@ -110,6 +110,7 @@ _WORDS: Final = {
     "tenants:person:rename": "Name changed",
     "tenants:person:resume": "Person invited again after a suspension",
     "tenants:person:suspend": "Person suspended",
+    "tenants:recovery-code:confirm": "New recovery codes count",
     "tenants:recovery-code:make": "Recovery codes made",
     "tenants:recovery-code:use": "Recovery code used to sign in",
     "tenants:root:pin": "Tenant root pinned",

@@ -104,6 +104,9 @@ def _release_at(case: Case, terms: Terms, now: datetime) -> datetime:
     delay = max(terms.delay_seconds, terms.undelivered_delay_seconds if long else 0)
     start, veto = case.quorate_at or now, access.delaying_veto(case)
     start = max(start, veto.at) if veto is not None else start
+    # The time to object begins when the subject was told, or could not be.
+    notice = access.notice_of_opening(case) if case.notice_at <= now else None
+    start = max(start, notice.settled_at or start) if notice is not None else start
     return max(case.not_before, start + timedelta(seconds=delay))
 
 

@@ -18,6 +18,7 @@ SERVER = ("config", "console", "operators", "kernel", *APPS)
 
 # The only callers of `Model.unscoped`: loops over all tenants, and look-ups made before a scope can be open.
 UNSCOPED = {
+    "audit/sequencer.py",  # heads that grew old, of all tenants that somebody waits for
     "audit/services.py",  # counts of hours that are over, of every tenant
     "audit/tasks.py",  # every tenant's logs are sequenced
     "config/celery.py",  # a job is found by its id, then run in its tenant's scope
@@ -25,6 +26,7 @@ UNSCOPED = {
     "kernel/api.py",  # answers that nobody asks for again, of every tenant
     "kernel/queue.py",  # due jobs of every tenant
     "kernel/scope.py",  # where it is defined
+    "keys/access.py",  # revoked devices, a part of what escrow asks of every tenant
     "keys/devices.py",  # devices that no chain has listed, of every tenant
     "keys/mailbox.py",  # messages that nobody fetched, of every tenant
     "keys/services.py",  # counts of hours that are over

@@ -16,6 +16,7 @@ import pytest
 from django.db import Error, connection, connections
 from django.test.utils import CaptureQueriesContext
 
+from audit.models import Entry
 from escrow import services
 from escrow.errors import RecordUnreadable
 from escrow.models import Deposit
@@ -29,7 +30,7 @@ from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from keys.models import Device
 from tests.cast.phones import audit_away
-from tests.cast.world import World, as_superuser
+from tests.cast.world import World, as_superuser, columns_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -184,6 +185,48 @@ def test_deposit_is_flagged_once_its_device_is_revoked(world: World) -> None:
     Device.unscoped.filter(id=world.directory.phone("alice").id).update(state="revoked")
     flag_deposits_of_revoked_devices()
     assert Deposit.unscoped.get().flagged_at is not None
+
+
+def test_looking_for_deposits_to_flag_costs_the_same_however_many_lie_there(world: World) -> None:
+    from escrow.tasks import flag_deposits_of_revoked_devices
+
+    world.deposit()
+    (deposit,), device = Deposit.unscoped.all(), Device.unscoped.get(id=world.directory.phone("alice").id)
+
+    def deposited(number: int, *, state: str) -> None:
+        """Add deposits, each of a device of its own; those of revoked ones are flagged already."""
+        ids = [uuid.uuid4() for _ in range(number)]
+        with tenant_scope(world.tenant_id):
+            Device.objects.bulk_create(
+                Device(**columns_of(device) | {"id": one, "statement_hash": one.bytes * 2, "state": state})
+                for one in ids
+            )
+            flagged = {"flagged_at": database_now() if state == "revoked" else None}
+            Deposit.objects.bulk_create(
+                Deposit(
+                    **columns_of(deposit)
+                    | {"id": uuid.uuid4(), "device_id": one, "half_hash": one.bytes * 2, "record_hash": one.bytes * 2}
+                    | flagged
+                )
+                for one in ids
+            )
+
+    asked = []
+    for number in (10, 990):
+        deposited(number, state="active")
+        deposited(number, state="revoked")
+        with CaptureQueriesContext(connection) as queries:
+            flag_deposits_of_revoked_devices()
+        asked.append(len(queries))
+    assert asked == [1, 1]
+
+    Device.unscoped.filter(id=device.id).update(state="revoked")
+    flag_deposits_of_revoked_devices()
+    assert Deposit.unscoped.filter(flagged_at=None).count() == 1000
+    assert Entry.unscoped.filter(tag="escrow:deposit:flag").count() == 1
+    with CaptureQueriesContext(connection) as queries:
+        flag_deposits_of_revoked_devices()
+    assert len(queries) == 1
 
 
 def test_coverage_counts_the_indices_of_officers_who_count_now(world: World) -> None:

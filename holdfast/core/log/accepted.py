@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A log that goes on from a shorter past, as m officers accepted it, and which heads are of the past left behind.
 
-Implements ESCROW "After a restored backup" for whoever follows a log by its heads. Reads no clock, and verifies no
-officer: `identity.acts` does, and the caller holds the resolution's date to the policy then in force.
+Implements ESCROW "Release process" (a restored backup) for whoever follows a log by its heads. Reads no clock, and
+verifies no officer: `identity.acts` does, and the caller holds the resolution's date to the policy then in force.
 """
 
 from __future__ import annotations

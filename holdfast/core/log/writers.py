@@ -154,6 +154,7 @@ tenants:person:leave                   web
 tenants:person:rename                  web
 tenants:person:resume                  web
 tenants:person:suspend                 ceremony web
+tenants:recovery-code:confirm          web
 tenants:recovery-code:make             ceremony web
 tenants:recovery-code:use              web
 tenants:root:pin                       ceremony
