@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import given_back, standing
+from holdfast.client import healing, standing
 from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ServerReadOnly, ServerRestored, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, heads, key_log, restored, tenant
@@ -141,7 +141,7 @@ def _outbox(account: Account) -> Iterator[Done]:
 
 
 def _profile(account: Account) -> Iterator[Done]:
-    if account.is_copy_found and not given_back.is_explained(account):
+    if account.is_copy_found and not healing.is_explained(account):
         yield needs_you("profile", *turns.words_of(account.turn))
 
 
@@ -174,7 +174,7 @@ def _given_back(account: Account) -> Iterator[Done]:
         # Of the audit log an auditor or an officer alone has a head, to which an acceptance has anything to say.
         if log == heads.KEYS or heads.own(account, log):
             restored.look(account, log)
-    for name, run in given_back.parts(account):
+    for name, run in healing.parts(account):
         try:
             yield from run(account)
         except (Unreachable, ServerReadOnly, ServerRestored):
