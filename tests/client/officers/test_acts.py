@@ -16,7 +16,7 @@ from holdfast.cli.shell import unstyled
 from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WrongInput
 from holdfast.client.escrow import archive
 from holdfast.client.identity import heads
-from holdfast.client.officers import acts, audit_head, section
+from holdfast.client.officers import acts, audit_head
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SigningKey
@@ -77,9 +77,9 @@ def test_officer_is_found_by_number_or_person_and_nobody_else_is(world: Members)
     account = officer(world)
     by_id = acts.word(account, Standing.SUSPENDED, of=str(UUID(bytes=person(world, 3))), reason="x")
     assert by_id.officer.index == 3
-    for text in ("4", "0", str(UUID(bytes=ALICE)), "dan"):
+    for named in ("4", "0", str(UUID(bytes=ALICE)), "dan"):
         with pytest.raises(WrongInput, match="no such officer"):
-            acts.word(account, Standing.SUSPENDED, of=text, reason="x")
+            acts.word(account, Standing.SUSPENDED, of=named, reason="x")
     with pytest.raises(NotPossible, match="themselves"):
         acts.word(account, Standing.SUSPENDED, of="1", reason="x")
 
