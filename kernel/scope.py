@@ -66,7 +66,7 @@ def rest_by(rule: Resting) -> None:
 
 
 def at_work(rows: models.QuerySet[Any, Any], *, unless: models.Q | None = None) -> models.QuerySet[Any, Any]:
-    """Return these rows of every tenant without those of tenants that rest. unless: which of these stay all the same."""
+    """Return rows of every tenant without those of tenants that rest. unless: which of these stay all the same."""
     for rule in _resting:
         rest = models.Q(tenant_id__in=rule())
         rows = rows.exclude(rest & ~unless if unless is not None else rest)
