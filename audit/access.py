@@ -148,6 +148,11 @@ def restored_tenants() -> QuerySet[Any, Any]:
     return Restored.unscoped.values_list("tenant_id", flat=True)
 
 
+def restored_marks() -> list[Restored]:
+    """List the marks of all tenants, the oldest first: for the operator."""
+    return list(Restored.unscoped.order_by("since", "tenant_id"))
+
+
 def shown_heads() -> list[ShownHead]:
     """List the heads that clients showed and the open tenant's stored logs do not lead to: one of a log at most."""
     return list(ShownHead.objects.order_by("log"))
