@@ -34,8 +34,9 @@ from holdfast.core.vault.password_door import Argon2Cost
 from kernel.scope import tenant_scope
 from keys.models import VaultDoor
 from tests.cast.callers import Callers
+from tests.cast.put_back import copied_database
 from tests.cast.world import World
-from tests.recovery.release.test_restored import accept, ceremony, copied
+from tests.recovery.release.test_restored import accept, ceremony
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -84,7 +85,7 @@ class Scene:
     def dump(self) -> Callable[[], None]:
         self.callers.work()
         self.world.tick()
-        return copied()
+        return copied_database()
 
     def accept(self) -> None:
         """Have two officers accept both logs as they are stored, and hold the ceremony."""
