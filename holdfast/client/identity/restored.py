@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server that was put back from a backup: what m officers accepted of its logs, verified and taken once by a client.
 
-Implements docs/formats/key-log.md "After a restored backup" and ESCROW "A restored backup" for clients. An acceptance
-excuses what lies before it and nothing that comes after: a head that was signed later is held to as ever. Gives nothing
-back to the server by itself, and believes no word of it: what counts is signed by officers and by the log's key.
+Implements docs/formats/key-log.md "After a restored backup" and ESCROW "What it believes of the log" for clients. An
+acceptance excuses what lies before it and nothing that comes after: a head that was signed later is held to as ever.
+Gives nothing back to the server by itself, and believes no word of it: what counts is signed by officers and by the
+log's key.
 """
 
 from __future__ import annotations
