@@ -90,7 +90,11 @@ def end() -> None:
         Restored.objects.all().delete()
 
 
-def _opened(note: str) -> tuple[str, Checkpoint]:
+def log_verifier(log: str) -> LogVerifier:
+    """Return the verifier of heads of one of the open tenant's logs, of any day: also by keys that have ended.
+
+    A client that was away holds a head of theirs. Raises RolesMissing while nobody has said which keys these are.
+    """
     newest = access.newest_roles()
     if newest is None:
         raise RolesMissing
@@ -98,11 +102,13 @@ def _opened(note: str) -> tuple[str, Checkpoint]:
         roles = Roles.from_payload(Sign1.parse(bytes(newest.statement)).payload)
     except HoldfastError as error:
         raise RolesMissing from error
+    return LogVerifier(roles.origin_of(log), tuple(roles.all_of(Role.LOG)))
+
+
+def _opened(note: str) -> tuple[str, Checkpoint]:
     for log in Log.values:
-        # Also keys that ended: a client that was away holds a head of theirs.
-        verifier = LogVerifier(roles.origin_of(log), tuple(roles.all_of(Role.LOG)))
         try:
-            return log, verifier.open_checkpoint(note)
+            return log, log_verifier(log).open_checkpoint(note)
         except HoldfastError:
             continue
     raise HeadRefused(field="note")

@@ -34,6 +34,10 @@ _SEEN: Final = "Once read: holdfast maintain --seen"
 _NOTICES: Final = {
     "door-read": ("Device {device_id} has fetched the {kind} door of your keyring.", _NOT_YOU + _SEEN),
     "device-joined": ("Device {device_id} has joined your account by itself.", _NOT_YOU + _SEEN),
+    "device-restored": (
+        "Device {device_id} is yours again: the server had lost it, and your account chain lists it.",
+        "If you had revoked it since, revoke it again: holdfast devices revoke {device_id}. " + _SEEN,
+    ),
     "code-issued": (
         "A code was issued by which one device can enrol in your name.",
         "If you did not ask for it, tell your officers. " + _SEEN,

@@ -72,6 +72,7 @@ _EVENTS: Final = (
     "code-issued",
     "device-enrolled",
     "device-joined",
+    "device-restored",
     "case-opened",
     "case-cancelled",
     "contacts-request",

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from audit import access as audit_access
 from audit import sequencer
@@ -33,6 +32,7 @@ from keys.models import Device
 from recovery.models import Notice
 from tenants import services as tenants
 from tenants.models import Credential, Person, Tenant
+from tests.cast.put_back import copied_database
 from tests.cast.roles import ROOT
 from tests.cast.world import OpenCase, World, as_superuser
 from tests.recovery.release.test_believed import forge
@@ -51,48 +51,7 @@ def backup(world: World) -> Callable[[], None]:
         world.directory.phone(name)
     world.tick()
     sequencer.sequence(world.tenant_id, "keys")
-    return copied()
-
-
-def copied() -> Callable[[], None]:
-    """Copy the database as it is now, and return what puts it back."""
-    connection.ensure_connection()
-    return _copied_postgres() if connection.vendor == "postgresql" else _copied_sqlite()
-
-
-def _copied_sqlite() -> Callable[[], None]:
-    copy = sqlite3.connect(":memory:", check_same_thread=False)
-    connection.connection.backup(copy)
-
-    def restore() -> None:
-        connection.ensure_connection()
-        copy.backup(connection.connection)
-
-    return restore
-
-
-def _copied_postgres() -> Callable[[], None]:
-    """As pg_dump and pg_restore do it: the rows of every table and where each sequence stood, without any trigger."""
-    with connection.cursor() as cursor:
-        tables = ", ".join(f'"{name}"' for name in connection.introspection.table_names(cursor))
-        cursor.execute("SELECT sequencename, coalesce(last_value, 1), last_value IS NOT NULL FROM pg_sequences")
-        sequences = cursor.fetchall()
-        rows: dict[str, bytes] = {}
-        for name in tables.split(", "):
-            with cursor.copy(f"COPY {name} TO STDOUT (FORMAT BINARY)") as copy:
-                rows[name] = b"".join(bytes(part) for part in copy)
-
-    def restore() -> None:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL session_replication_role = replica")
-            cursor.execute(f"TRUNCATE {tables}")
-            for name, data in rows.items():
-                with cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(data)
-            for sequence in sequences:
-                cursor.execute("SELECT setval(%s, %s, %s)", sequence)
-
-    return restore
+    return copied_database()
 
 
 def log_of(world: World, log: str = "audit") -> tuple[int, bytes]:

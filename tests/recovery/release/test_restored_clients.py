@@ -16,31 +16,27 @@ from uuid import uuid4
 
 import pytest
 
-from audit import access as audit
-from audit.models import LogHead
+from escrow import access as escrow_access
 from holdfast.client import maintenance
 from holdfast.client.escrow import archive, escrow
 from holdfast.client.identity import chains, device
 from holdfast.client.messages import letters, messages, prekeys
-from holdfast.client.profile import account as accounts
-from holdfast.client.profile.account import Account
-from holdfast.client.standing import Done, Outcome
-from escrow import access as escrow_access
 from holdfast.client.officers import joining, section, section_doors, stated_keys
+from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
+from holdfast.client.standing import Done, Outcome
 from holdfast.client.vault import doors, pairing, share_requests, trusted, vault
+from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.identity.entries import Reason
-from holdfast.core.base.secret import SecretBytes
-from holdfast.core.identity.acts import Act
-from holdfast.core.log import tiles
+from holdfast.core.messages.prekeys import OneTimePreKey
 from holdfast.core.vault.password_door import Argon2Cost
 from kernel.scope import tenant_scope
-from holdfast.core.messages.prekeys import OneTimePreKey
 from keys.models import VaultDoor
 from tests.cast.callers import Callers
+from tests.cast.put_back import copied_database
 from tests.cast.world import World
-from tests.recovery.release.test_restored import accept, ceremony, copied
+from tests.recovery.release.test_restored import accept, ceremony
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -89,7 +85,7 @@ class Scene:
     def dump(self) -> Callable[[], None]:
         self.callers.work()
         self.world.tick()
-        return copied()
+        return copied_database()
 
     def accept(self) -> None:
         """Have two officers accept both logs as they are stored, and hold the ceremony."""
