@@ -163,8 +163,10 @@ def _given_back(account: Account) -> Iterator[Done]:
         except (Unreachable, ServerReadOnly, ServerRestored):
             raise
         except ClientError as error:
-            said = f"The server lacks something since it was put back from a backup ({name}), and did not take it: {error}"
-            yield Done("restored backup", Outcome.FAILED, said, error.way_out)
+            yield Done("restored backup", Outcome.FAILED, f"Not given back yet ({name}): {error}", error.way_out)
+        except HoldfastError as error:
+            said = f"Not given back ({name}): {error}."
+            yield Done("restored backup", Outcome.FAILED, said, "Show this to your officers.")
 
 
 def _key_log(account: Account) -> Iterator[Done]:

@@ -296,7 +296,8 @@ def seen_since(lost: PutBack) -> None:
 
 def ten_thousand(lost: PutBack) -> None:
     statement = lost.world.server.accept(lost.world.now)
-    lost.world.server.lies["GET audit/head"] = lambda answer: {**answer, "accepted": [b64u(statement)] * 10_000}
+    many = [b64u(statement), *([b64u(b"one more")] * 9_999)]
+    lost.world.server.lies["GET audit/head"] = lambda answer: {**answer, "accepted": many}
 
 
 def junk(lost: PutBack) -> None:
