@@ -353,6 +353,11 @@ def kinds_appended(user_id: UUID, *, since: datetime, among: Collection[int]) ->
     return set(rows.order_by().values_list("kind", flat=True).distinct())
 
 
+def newest_of_kind(user_id: UUID, kind: int) -> ChainEntry:
+    """Return the newest accepted entry of one kind. Raises NotFound when the chain has none."""
+    return cast(ChainEntry, _one(ChainEntry.objects.filter(user_id=user_id, kind=kind).order_by("-seq")))
+
+
 def announcers(*, after: UUID | None, limit: int) -> list[UUID]:
     """Return up to `limit` users who have announced an archive key, by id, those above `after`."""
     rows = ChainEntry.objects.filter(kind=ArchiveGeneration.TYPE)

@@ -2,7 +2,7 @@
 """The command's frame: options that every command takes, the list of commands, errors to exit codes.
 
 Implements the exit codes of `exits` and lets the common options stand anywhere on the line.
-Holds no command itself; those are in `commands`, one file or folder for each group.
+Holds no command itself; those are in `commands`, one file or folder for each group, each imported when it is called.
 """
 
 from __future__ import annotations
@@ -18,28 +18,10 @@ from typing import Annotated, Final
 import typer
 from typer.exceptions import TyperException
 
-from holdfast.cli.commands import (
-    archive,
-    audit,
-    backup,
-    bundle,
-    care,
-    chain,
-    contacts,
-    devices,
-    doctor,
-    enrol,
-    escrow,
-    mail,
-    officer,
-    org,
-    profile,
-    recover,
-)
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
 from holdfast.cli.output import prepare_streams
 from holdfast.cli.page import Root
-from holdfast.cli.shell import Shell, default_profile
+from holdfast.cli.shell import Shell
 
 _EXIT_TABLE: Final = "\n".join(f"  {code.value}  {meaning}" for code, meaning in MEANINGS.items())
 _HELP: Final = """Keys that stay yours, and come back when everything is lost.
@@ -74,22 +56,6 @@ Examples:
 app = typer.Typer(
     cls=Root, help=_HELP, epilog=_EPILOG, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-enrol.register(app)
-mail.register(app)
-care.register(app)
-app.add_typer(devices.app, name="devices")
-app.add_typer(backup.app, name="backup")
-app.add_typer(recover.app, name="recover")
-app.add_typer(contacts.app, name="contacts")
-app.add_typer(archive.app, name="archive")
-app.add_typer(escrow.app, name="escrow")
-app.add_typer(officer.app, name="officer")
-app.add_typer(org.app, name="org")
-app.add_typer(audit.app, name="audit")
-app.add_typer(chain.app, name="chain")
-app.add_typer(bundle.app, name="bundle")
-app.add_typer(profile.app, name="profile")
-doctor.register(app)
 
 
 @app.callback()
@@ -123,7 +89,7 @@ def common(
     json: Annotated[bool, typer.Option("--json", help="Print results and errors as JSON.")] = False,
 ) -> None:
     """Take the options of every command."""
-    context.obj = Shell(profile or default_profile(), passphrase_file, passphrase_fd, json, profile_wait)
+    context.obj = Shell(profile, passphrase_file, passphrase_fd, json, profile_wait)
 
 
 @contextlib.contextmanager
@@ -151,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     prepare_streams()
     line = sys.argv[1:] if arguments is None else arguments
-    shell = Shell(default_profile(), None, None, "--json" in line)
+    shell = Shell(None, None, None, "--json" in line)
     try:
         # For scripts a mistake on the line is an error like any other; for people typer shows the usage with it.
         code = app(args=line, prog_name="holdfast", standalone_mode=not shell.is_json)

@@ -16,18 +16,24 @@ import sys
 import termios
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
+from holdfast.cli.later import later
 from holdfast.cli.output import can_show, is_terminal
 from holdfast.client.errors import ConsentNeeded, MachineError, WrongInput
 from holdfast.core.base import typed
 from holdfast.core.base.errors import Malformed
-from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.phrase import AmbiguousLanguage, Phrase, PhraseError, UnknownWord, WrongWordCount, words_in
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from holdfast.core.base.secret import SecretBytes
+
+with later():
+    from holdfast.core.crypto import phrase as phrases
 
 _MAX_SECRET: Final = 4096
 _WORDS: Final = 24
@@ -94,7 +100,7 @@ def ask_secret(question: str, *, confirm: bool = False, way_out: str = "") -> Se
     text = _typed_unseen(question, question)
     if confirm and typed.password(_typed_unseen("Once more", question)) != typed.password(text):
         raise WrongInput("The two differ. Nothing was done.", way_out="Type the same one twice.")
-    return SecretBytes(text.encode())
+    return _kept(text.encode())
 
 
 def password(file: Path | None, question: str, *, confirm: bool = False) -> SecretBytes:
@@ -124,7 +130,7 @@ def show_in_private(title: str, lines: Sequence[str | Text]) -> None:
             "This terminal cannot show every character of it, so that nobody could write it down.",
             way_out="Run the command in a terminal in UTF-8, or take words of another list: --language",
         )
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     with console.screen(hide_cursor=False):
         console.print(f"[bold]{title}[/]\n")
         for line in lines:
@@ -142,38 +148,40 @@ def show_given_in_private(title: str, secret: SecretBytes) -> None:
     text = secret.reveal()
     if not (text.isascii() and text.decode().isprintable()):
         raise Malformed("a secret to be shown is not one line of plain ASCII")
+    from rich.text import Text
+
     show_in_private(title, [Text(f"  {text.decode()}")])
 
 
 def ask_in_private(title: str, questions: Sequence[str]) -> list[str]:
     """Ask questions on the terminal's second screen, where the person sees what they type and nobody does later."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     with console.screen(hide_cursor=False):
         console.print(f"[bold]{title}[/]\n")
         return [console.input(f"{question}: ") for question in questions]
 
 
-def ask_phrase(title: str, file: Path | None) -> Phrase:
+def ask_phrase(title: str, file: Path | None) -> phrases.Phrase:
     """Return a recovery phrase from a file, or by asking until 24 words are there and belong together."""
     if file is not None:
         return _parsed_file(file)
     if not is_terminal(sys.stdout, sys.stdin):
         raise ConsentNeeded(f"{title}: nobody to ask.", way_out="Name a file of mode 0600: --phrase-file")
     words: list[str] = []
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     with console.screen(hide_cursor=False):
         console.print(f"[bold]{title}[/]\n")
         console.print("Type the 24 words in their order, as many to a line as you like.\n")
         while True:
             while len(words) < _WORDS:
-                words += words_in(console.input(f"{len(words) + 1:>2}: "))
+                words += phrases.words_in(console.input(f"{len(words) + 1:>2}: "))
             try:
-                return _parsed(SecretBytes(" ".join(words).encode()))
-            except UnknownWord as error:
+                return _parsed(_kept(" ".join(words).encode()))
+            except phrases.UnknownWord as error:
                 nearest = f" Did you mean {error.nearest}?" if error.nearest else ""
                 console.print(f"Word {error.position} is in no word list.{nearest}")
                 words[error.position - 1] = console.input(f"{error.position:>2}: ")
-            except PhraseError as error:
+            except phrases.PhraseError as error:
                 console.print(f"{error}. Once more, from the first word.", markup=False)
                 words = []
 
@@ -185,23 +193,29 @@ def phrase_rows(words: tuple[str, ...]) -> list[str]:
     return ["".join(cells[start : start + _COLUMNS]).rstrip() for start in range(0, len(cells), _COLUMNS)]
 
 
-def _parsed(text: SecretBytes) -> Phrase:
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _parsed(text: SecretBytes) -> phrases.Phrase:
     """Read a phrase; in the rare case that its words are in two lists, in the first of them that it belongs to."""
     try:
-        return Phrase.parse(text)
-    except AmbiguousLanguage as error:
-        return Phrase.parse(text, language=error.languages[0])
+        return phrases.Phrase.parse(text)
+    except phrases.AmbiguousLanguage as error:
+        return phrases.Phrase.parse(text, language=error.languages[0])
 
 
-def _parsed_file(path: Path) -> Phrase:
+def _parsed_file(path: Path) -> phrases.Phrase:
     """Read a phrase from a file; of a word that is in no list, name the nearest to a person at the terminal alone."""
     try:
-        return _parsed(SecretBytes(_whole(path)))
-    except (UnknownWord, WrongWordCount) as error:
-        unknown = error if isinstance(error, UnknownWord) else error.unknown
+        return _parsed(_kept(_whole(path)))
+    except (phrases.UnknownWord, phrases.WrongWordCount) as error:
+        unknown = error if isinstance(error, phrases.UnknownWord) else error.unknown
         # It is nearly a word of the phrase: no log of a script is the place for it.
         if unknown is not None and unknown.nearest and is_terminal(sys.stderr):
-            raise PhraseError(f"{error}. Did you mean {unknown.nearest}?") from error
+            raise phrases.PhraseError(f"{error}. Did you mean {unknown.nearest}?") from error
         raise
 
 
@@ -230,7 +244,13 @@ def _require_private(path: Path, status: os.stat_result) -> None:
 
 
 def _first_line(octets: bytes) -> SecretBytes:
-    return SecretBytes(typed.first_line(octets, "the secret"))
+    return _kept(typed.first_line(octets, "the secret"))
+
+
+def _kept(octets: bytes) -> SecretBytes:
+    from holdfast.core.base.secret import SecretBytes
+
+    return SecretBytes(octets)
 
 
 def _require_somebody(question: str, way_out: str) -> None:

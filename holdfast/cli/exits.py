@@ -9,10 +9,12 @@ import errno
 from enum import IntEnum
 from typing import Final
 
+from holdfast.cli.later import later
 from holdfast.client import errors
 from holdfast.core.base.errors import HoldfastError, Mistyped, Unusable
-from holdfast.core.crypto.phrase import PhraseError
-from holdfast.files import in_words
+
+with later():
+    from holdfast import files
 
 
 class Exit(IntEnum):
@@ -90,6 +92,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.WrongInput, Exit.INPUT),
     (errors.MachineError, Exit.MACHINE),
     (errors.RaceLost, Exit.AGAIN),
+    (errors.ServerReadOnly, Exit.NOT_YET),
     (errors.Problem, Exit.REFUSED),
     (errors.Unreachable, Exit.UNREACHABLE),
     (errors.ProfileBusy, Exit.AGAIN),
@@ -103,7 +106,6 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.AnswerRefused, Exit.SERVER),
     (errors.ClientError, Exit.FAILED),
     (Mistyped, Exit.INPUT),
-    (PhraseError, Exit.INPUT),
     (Unusable, Exit.INPUT),
     (HoldfastError, Exit.UNTRUSTED),
     (OSError, Exit.MACHINE),
@@ -115,7 +117,7 @@ def said_of(error: Exception) -> tuple[str, str]:
     if isinstance(error, errors.ClientError):
         return str(error), error.way_out
     if isinstance(error, OSError) and error.errno is not None:
-        found = in_words(error)
+        found = files.in_words(error)
         return str(found), found.way_out
     return str(error) or type(error).__name__, ""
 

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 
 import typer
 
+from holdfast.cli.later import later
 from holdfast.cli.shell import Shell
-from holdfast.client.officers import hearing
-from holdfast.core.base.words import as_typed, word_list
+
+with later():
+    from holdfast.client.officers import hearing
+    from holdfast.core.base import words
 
 
 def parse_word(text: str) -> tuple[int, str]:
@@ -20,7 +23,7 @@ def parse_word(text: str) -> tuple[int, str]:
     place, sign, word = text.partition("=")
     if not (sign and place.isascii() and place.isdigit()):
         raise typer.BadParameter("a place and a word, as 3=apple", param_hint="--word")
-    return int(place), "".join(as_typed([word]))
+    return int(place), "".join(words.as_typed([word]))
 
 
 def ask_words(shell: Shell, places: Sequence[int], *, whom: str = "the person") -> dict[int, str]:
@@ -34,7 +37,7 @@ def ask_words(shell: Shell, places: Sequence[int], *, whom: str = "the person") 
 def _ask_word(shell: Shell, place: int) -> str:
     while True:
         heard = shell.ask(f"Word {place}, as the person reads it to you", option="--word")
-        word = "".join(as_typed([heard]))
-        if word in word_list("english"):
+        word = "".join(words.as_typed([heard]))
+        if word in words.word_list("english"):
             return word
         shell.note("[yellow]That word is in no list. Have it read once more.[/]")

@@ -7,18 +7,23 @@ Does not decide whom an address is of; the client's `addresses` does, and pins i
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import typer
 
+from holdfast.cli.later import later
 from holdfast.cli.shell import Shell, plain, shown
 from holdfast.client.errors import NotPossible, PeerChanged
-from holdfast.client.identity import addresses, contacts
-from holdfast.client.identity.addresses import Found
-from holdfast.client.profile.account import Account
 from holdfast.core.base.addresses import address_key, mixed_letters
 from holdfast.core.base.errors import Malformed
+
+if TYPE_CHECKING:
+    from holdfast.client.identity.addresses import Found
+    from holdfast.client.profile.account import Account
+
+with later():
+    from holdfast.client.identity import addresses, contacts
 
 PERSON: Final = "PERSON"  # what stands for one in the usage of a command
 CHANGED: Final = "the e-mail address is another person's now, or nobody's"

@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 import threading
 from types import TracebackType
-from typing import Final
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING, Final
 
 from holdfast.cli.output import encoding_of, is_terminal
 from holdfast.core.base.text import is_encodable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 PATIENCE_SECONDS: Final = 1.0
 
@@ -63,6 +63,9 @@ class Working:
                 self._progress.update(self._progress.task_ids[0], completed=done, total=self._total or None)
 
     def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
         with self._lock:
             if self._has_ended:
                 return

@@ -8,6 +8,7 @@ Does not decide anything; commands do, one file for each of the client's modules
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -17,26 +18,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 from uuid import UUID
 
-import platformdirs
 import typer
-from rich.cells import get_character_cell_size
-from rich.console import Console
-from rich.segment import Segments
-from rich.text import Text
 
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file
 from holdfast.cli.exits import said_of
+from holdfast.cli.later import later
 from holdfast.cli.output import NotShown, encoding_of, is_terminal, put
 from holdfast.cli.progress import Working
 from holdfast.client.errors import ConsentNeeded, Problem, WordsNeeded
-from holdfast.client.profile import account as accounts
-from holdfast.client.profile import turns
-from holdfast.client.profile.account import Account
-from holdfast.core.base.secret import SecretBytes
 from holdfast.core.base.text import duration, encodable, is_dangerous, is_encodable, written_out
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from holdfast.client.profile.account import Account
+    from holdfast.core.base.secret import SecretBytes
+
+with later():
+    from holdfast.client.profile import account as accounts
+    from holdfast.client.profile import turns
 
 # A word of a fixed list, as a state is: what else stands in its place is somebody's text.
 _ONE_WORD: Final = re.compile(r"[a-z](?:[a-z-]{0,22}[a-z])?", re.ASCII)
@@ -58,13 +62,22 @@ _PLAIN_MARKS: Final = {"✓": "+", "✗": "x", "○": "o", "→": ">", "┌": "|
 class Shell:
     """One run of the command."""
 
-    profile: Path
+    named_profile: Path | None
     passphrase_file: Path | None
     passphrase_fd: int | None
     is_json: bool
     wait_seconds: float = 0
     # A pipe gives its secret once, and one command may need it twice.
     _passphrase: SecretBytes | None = None
+
+    @functools.cached_property
+    def profile(self) -> Path:
+        """The directory of the profile: as it was named, or the one that is used when none is."""
+        if self.named_profile is not None:
+            return self.named_profile
+        import platformdirs
+
+        return Path(platformdirs.user_data_dir("holdfast")) / "default"
 
     # Secrets in
 
@@ -179,11 +192,6 @@ class Shell:
             _print(f"[bold red]✗[/] {refused}{field}", *([f"  → {plain(way_out)}"] if way_out else []), is_error=True)
 
 
-def default_profile() -> Path:
-    """Return the directory of the profile that is used when none is named."""
-    return Path(platformdirs.user_data_dir("holdfast")) / "default"
-
-
 def shell_of(context: typer.Context) -> Shell:
     """Return the run that a command belongs to."""
     shell = context.find_root().obj
@@ -254,6 +262,8 @@ def unstyled(line: str, *, width: int = 0, encoding: str = "utf-8") -> str:
 
 def _console(stream: TextIO | None) -> Console:
     """Return what renders lines for a stream, in memory: `put` writes them."""
+    from rich.console import Console
+
     # Colons around a word are not a sign of ours, and no line is cut.
     return Console(
         file=io.StringIO(), force_terminal=is_terminal(stream) or None, highlight=False, soft_wrap=True, emoji=False
@@ -261,6 +271,8 @@ def _console(stream: TextIO | None) -> Console:
 
 
 def _print(*lines: str, is_error: bool = False) -> None:
+    from rich.segment import Segments
+
     stream = sys.stderr if is_error else sys.stdout
     console = _console(stream)
     width = console.width if console.is_terminal else 0
@@ -279,6 +291,8 @@ def _fitted(line: str, width: int, encoding: str) -> list[Text]:
     would look like one of them. Here it goes on below where it began. A line of ours whose one word is longer, a key or
     what a QR code says, stays whole, to be copied. A character that the encoding has not is written out.
     """
+    from rich.text import Text
+
     # What no command may forget: nothing dangerous leaves here, wherever it came from.
     said = written_out(line, keep=_CARRIERS)
     # Before anything is measured: what is written out takes more cells.
@@ -310,6 +324,8 @@ def _encodable(line: str, encoding: str) -> str:
 
 def _cells(sign: str) -> int:
     """Return the most cells that a terminal may give a character: by their age, they do not agree on all of them."""
+    from rich.cells import get_character_cell_size
+
     return max(get_character_cell_size(sign), _MOST_CELLS.get(unicodedata.category(sign), 0))
 
 

@@ -114,16 +114,34 @@ def why_long(case: Case, now: datetime) -> LongDelay | None:
 def _release_at(case: Case, terms: Terms, now: datetime) -> datetime:
     """Return when a quorate case is due, by the rows: what the log says of it, the release process asks itself."""
     veto, is_long = access.delaying_veto(case), why_long(case, now) is not None
-    return end_of_delay(case, terms, is_long=is_long, objected_at=veto.at if veto else None, now=now)
+    notice = access.notice_of_opening(case) if case.notice_at <= now else None
+    return end_of_delay(
+        case,
+        terms,
+        is_long=is_long,
+        objected_at=veto.at if veto else None,
+        settled_at=notice.settled_at if notice else None,
+        now=now,
+    )
 
 
-def end_of_delay(case: Case, terms: Terms, *, is_long: bool, objected_at: datetime | None, now: datetime) -> datetime:
+def end_of_delay(
+    case: Case,
+    terms: Terms,
+    *,
+    is_long: bool,
+    objected_at: datetime | None,
+    settled_at: datetime | None,
+    now: datetime,
+) -> datetime:
     """Return when the delay of a case ends that has its quorum, by the rows.
 
     is_long: whether the long delay applies. objected_at: when the first device objected that officers had suspended.
+    settled_at: when the subject was told of the opening, or could not be, with which the time to object begins.
     """
     delay = max(terms.delay_seconds, terms.undelivered_delay_seconds if is_long else 0)
-    start = max(case.quorate_at or now, objected_at or case.quorate_at or now)
+    quorate_at = case.quorate_at or now
+    start = max(quorate_at, objected_at or quorate_at, settled_at or quorate_at)
     return max(case.not_before, start + timedelta(seconds=delay))
 
 

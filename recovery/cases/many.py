@@ -166,7 +166,12 @@ class _Sheet:
         _, terms = self._terms(case)
         assert case.release_at is not None
         ends = counting.end_of_delay(
-            case, terms, is_long=True, objected_at=self._objected.get(_key(case)), now=self.now
+            case,
+            terms,
+            is_long=True,
+            objected_at=self._objected.get(_key(case)),
+            settled_at=self._told.get(_key(case)) if case.notice_at <= self.now else None,
+            now=self.now,
         )
         return ends > case.release_at
 
@@ -270,14 +275,15 @@ class _Sheet:
         }
 
     @cached_property
-    def _told(self) -> set[Key]:
-        """The cases whose subject was told of the opening, or could not be."""
-        opened = {_key(case): case.subject_id for case in self.cases if case.state == CaseState.QUORATE}
+    def _told(self) -> dict[Key, datetime | None]:
+        """When the subject was told of the opening, or could not be, of the cases of which that is settled."""
+        opened = {_key(case): case.subject_id for case in self.cases if case.state != CaseState.REQUESTED}
         rows = Notice.unscoped.filter(kind=access.OPENED).exclude(state=NoticeState.PENDING)
+        names = ("tenant_id", "case_id", "person_id", "settled_at")
         return {
-            (tenant_id, case_id)
+            (tenant_id, case_id): settled_at
             for those in in_their_tenants("case_id", opened)
-            for tenant_id, case_id, person_id in rows.filter(those).values_list("tenant_id", "case_id", "person_id")
+            for tenant_id, case_id, person_id, settled_at in rows.filter(those).values_list(*names)
             if opened[tenant_id, case_id] == person_id
         }
 

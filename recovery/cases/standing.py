@@ -23,8 +23,9 @@ from recovery import access
 from recovery.cases import many
 from recovery.cases.counting import LongDelay, count_approvals, why_long
 from recovery.cases.endings import REQUESTER_LEFT, SHREDDED
-from recovery.cases.notices import MAX_ATTEMPTS
+from recovery.cases.notices import latest_try
 from recovery.states import FAILED, CaseState, NoticeState
+from tenants import mails
 
 if TYPE_CHECKING:
     from escrow.models import Policy
@@ -241,10 +242,12 @@ def _for_the_notice(case: Case, now: datetime) -> Waiting:
     if notice is not None and notice.state == NoticeState.PENDING and notice.attempts:
         _, terms, _ = access.terms_of(case, now)
         delay = timedelta(seconds=max(terms.delay_seconds, terms.undelivered_delay_seconds))
+        last = min(now + mails.patience_after(notice.attempts), max(now, latest_try(notice, case, now)))
         text = (
-            f"The mail server does not take the notice to its subject, in {_tries(notice.attempts)} of {MAX_ATTEMPTS}. "
-            f"After the last the long delay begins: until about {_written(max(case.not_before, since + delay))}, since "
-            "the notice could not be delivered. Tell your operator."
+            f"The mail server does not take the notice to its subject, in {_tries(notice.attempts)}. It is tried "
+            f"until about {_written(last)}. Then the long delay begins: until about "
+            f"{_written(max(case.not_before, max(since, last) + delay))}, since the notice could not be delivered. "
+            "Tell your operator."
         )
         return Waiting("notice-not-taken", text, since, is_stuck=True)
     is_told = notice is not None and notice.state != NoticeState.PENDING

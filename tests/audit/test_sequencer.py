@@ -184,7 +184,7 @@ def test_head_that_a_clock_signed_ahead_is_replaced_when_the_clock_is_right_agai
 ) -> None:
     append(2)
     with monkeypatch.context() as ahead:
-        ahead.setattr(sequencer.timezone, "now", lambda: datetime.now(UTC) + timedelta(hours=2))
+        ahead.setattr(timezone, "now", lambda: datetime.now(UTC) + timedelta(hours=2))
         sequence()
     assert (head_of().time or 0) > time.time() + 7000
     sequence()

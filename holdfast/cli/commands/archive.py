@@ -8,22 +8,27 @@ Does not deposit the key; `holdfast escrow deposit` does, with the person's cons
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.shell import date, day, plain, shell_of
-from holdfast.client.escrow import archive, disclosures
-from holdfast.client.escrow.disclosures import Disclosure
 from holdfast.core.base.errors import HoldfastError
-from holdfast.core.escrow.custody import Manifest
-from holdfast.core.signed.cose import Sign1
 
-app = typer.Typer(help="Files under your archive keys.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.escrow.disclosures import Disclosure
+    from holdfast.core.escrow.custody import Manifest
+
+with later():
+    from holdfast.client.escrow import archive, disclosures
+    from holdfast.core.signed import cose
+
+app = group()
 
 Source = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write; refuses to overwrite.")]
@@ -195,7 +200,7 @@ def custody(
     shell = shell_of(context)
     with shell.account(online=False) as account:
         found = disclosures.write_file(account, case.bytes, out)
-    q = Sign1.parse(found.case).payload_hash.hex()
+    q = cose.Sign1.parse(found.case).payload_hash.hex()
     shell.show(
         {"file": out, **_document(found), "q": q},
         f"[bold green]✓[/] {plain(str(out))}: {found.files} files opened, {_standing(found)}.",

@@ -8,19 +8,24 @@ Does not judge whether what the log records was right.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.given import text_file
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.shell import date, plain, quoted, shell_of
-from holdfast.client.auditor import log, transcript
-from holdfast.client.auditor.auditor import VerificationReport, verify_export
 from holdfast.core.base import typed
 
-app = typer.Typer(help="The audit log: export and offline verification.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.auditor.auditor import VerificationReport
+
+with later():
+    from holdfast.client.auditor import auditor, log, transcript
+
+app = group()
 
 
 @command(
@@ -100,7 +105,7 @@ def verify(
     shell = shell_of(context)
     key = _key(trust) if trust else trust
     with shell.working("Verifying"):
-        report = verify_export(file, key, saved=[text_file(path) for path in checkpoint or []])
+        report = auditor.verify_export(file, key, saved=[text_file(path) for path in checkpoint or []])
     shell.show(_document(report), *_lines(report))
     if report.exit_code:
         raise typer.Exit(Exit(report.exit_code))

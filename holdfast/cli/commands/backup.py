@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 import typer
@@ -28,28 +28,34 @@ from holdfast.cli.asking import (
     show_in_private,
 )
 from holdfast.cli.exits import Exit
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, day, plain, shell_of
 from holdfast.client.errors import WrongWords
-from holdfast.client.profile.account import Account
-from holdfast.client.vault import doors, export, trusted
-from holdfast.client.vault.doors import Door, IfAllIsLost
-from holdfast.client.vault.trusted import TrustedSet
-from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.phrase import Language, Phrase
-from holdfast.core.vault.password_door import generate_password
-from holdfast.files import write_whole
+from holdfast.core.crypto.phrase import Language
 
-app = typer.Typer(help="Ways back to your keys, made while you still have them.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.profile.account import Account
+    from holdfast.client.vault.doors import Door, IfAllIsLost
+    from holdfast.client.vault.trusted import TrustedSet
+    from holdfast.core.base.secret import SecretBytes
+    from holdfast.core.crypto.phrase import Phrase
+
+with later():
+    from holdfast import files
+    from holdfast.client.vault import doors, export, trusted
+    from holdfast.core.vault import password_door
+
+app = group()
 
 
 class Removable(StrEnum):
     """The doors that can be taken away."""
 
-    PASSWORD = doors.PASSWORD
-    PHRASE = doors.PHRASE
-    CONTACTS = doors.CONTACTS
+    PASSWORD = "password"  # noqa: S105 — the name of a door
+    PHRASE = "phrase"
+    CONTACTS = "contacts"
 
 
 _PEOPLE: Final = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11 7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -108,7 +114,7 @@ def set_password(
         require_person(is_json=shell.is_json)
     with shell.account() as account:
         if generate:
-            chosen = generate_password()
+            chosen = password_door.generate_password()
             # Before it counts: a password that nobody has seen would take the place of one that is known.
             show_in_private("The password of your vault, from now on", [chosen.reveal().decode()])
         else:
@@ -244,7 +250,7 @@ def export_file(
         chosen = password(password_file, "Password of this file (14 characters or more)", confirm=True)
         with shell.working("Writing the file"):
             data = export.write(account, password=chosen)
-            write_whole(out, data)
+            files.write_whole(out, data)
     shell.show({"file": out, "size": len(data)}, f"[bold green]✓[/] {plain(str(out))}: {len(data)} bytes.")
 
 

@@ -12,12 +12,15 @@ from typing import Annotated
 import typer
 
 from holdfast.cli.exits import Exit
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import shell_of, shown
-from holdfast.client.messages import bundles, prekeys
 
-app = typer.Typer(help="Pre-key bundles: what others need to write to you first.", no_args_is_help=True)
+with later():
+    from holdfast.client.messages import bundles, prekeys
+
+app = group()
 
 
 @command(

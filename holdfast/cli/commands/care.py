@@ -9,33 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from holdfast.cli.exits import Exit
+from holdfast.cli.later import later
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, day, plain, shell_of
-from holdfast.client import maintenance, standing
-from holdfast.client.maintenance import Done, Outcome
-from holdfast.client.rotation import rotation
-from holdfast.client.rotation.rotation_record import Part, Progress
-from holdfast.core.identity.entries import Reason
 
-_MARKS: Final = {
-    Outcome.DONE: "[bold green]✓[/]",
-    Outcome.NEEDS_YOU: "[bold yellow]![/]",
-    Outcome.FAILED: "[bold red]✗[/]",
-}
+if TYPE_CHECKING:
+    from holdfast.client.maintenance import Done
+    from holdfast.client.rotation.rotation_record import Progress
+
+with later():
+    from holdfast.client import maintenance, standing
+    from holdfast.client.rotation import rotation, rotation_record
+    from holdfast.core.identity import entries
 
 
 class What(StrEnum):
     """What can be replaced."""
 
-    IDENTITY = rotation.IDENTITY
-    DEVICE = rotation.DEVICE
-    VAULT = rotation.VAULT
-    ARCHIVE = rotation.ARCHIVE
+    IDENTITY = "identity"
+    DEVICE = "device"
+    VAULT = "vault"
+    ARCHIVE = "archive"
 
 
 class Why(StrEnum):
@@ -44,13 +43,6 @@ class Why(StrEnum):
     REQUEST = "request"
     SECURITY = "security"
     COMPROMISED = "compromised"
-
-
-_REASONS: Final = {
-    Why.REQUEST: Reason.USER_REQUEST,
-    Why.SECURITY: Reason.SECURITY_EVENT,
-    Why.COMPROMISED: Reason.DEVICE_COMPROMISED,
-}
 
 
 def maintain(
@@ -77,12 +69,12 @@ def maintain(
             report = maintenance.maintain(account)
         _show(shell, report, put_away)
         standing.note_shown(account, [done.kept for done in report if done.kept])
-    if any(done.outcome is Outcome.FAILED for done in report):
+    if any(done.outcome is maintenance.Outcome.FAILED for done in report):
         raise typer.Exit(Exit.FAILED)
 
 
 def _show(shell: Shell, report: Sequence[Done], put_away: int) -> None:
-    told = {done.item for done in report if done.outcome is not Outcome.NOTHING}
+    told = {done.item for done in report if done.outcome is not maintenance.Outcome.NOTHING}
     idle = [done.item for done in report if done.item not in told]
     shell.show(
         {
@@ -92,14 +84,19 @@ def _show(shell: Shell, report: Sequence[Done], put_away: int) -> None:
             ],
             "put_away": put_away,
         },
-        *(line for done in report if done.outcome is not Outcome.NOTHING for line in _lines(done)),
+        *(line for done in report if done.outcome is not maintenance.Outcome.NOTHING for line in _lines(done)),
         f"[dim]Nothing was due for: {', '.join(idle)}.[/]",
     )
 
 
 def _lines(done: Done) -> list[str]:
     # What is said may name other people's words.
-    said = f"{_MARKS[done.outcome]} {done.item:<15} {plain(done.said)}"
+    mark = {
+        maintenance.Outcome.DONE: "[bold green]✓[/]",
+        maintenance.Outcome.NEEDS_YOU: "[bold yellow]![/]",
+        maintenance.Outcome.FAILED: "[bold red]✗[/]",
+    }[done.outcome]
+    said = f"{mark} {done.item:<15} {plain(done.said)}"
     return [said, *([f"  → {plain(done.way_out)}"] if done.way_out else [])]
 
 
@@ -124,13 +121,21 @@ def rotate(
     shell = shell_of(context)
     parts = {part.value for part in what or ()} or rotation.EVERYTHING
     with shell.account() as account, shell.working("Replacing keys"):
-        done = rotation.rotate(account, parts, reason=_REASONS[why])
+        done = rotation.rotate(account, parts, reason=_reason(why))
     shell.show(document(done), *lines(done))
 
 
-def names(parts: Part) -> list[str]:
+def _reason(why: Why) -> entries.Reason:
+    return {
+        Why.REQUEST: entries.Reason.USER_REQUEST,
+        Why.SECURITY: entries.Reason.SECURITY_EVENT,
+        Why.COMPROMISED: entries.Reason.DEVICE_COMPROMISED,
+    }[why]
+
+
+def names(parts: rotation_record.Part) -> list[str]:
     """Return the parts of a rotation by their names."""
-    return [str(part.name).lower() for part in Part if part in parts]
+    return [str(part.name).lower() for part in rotation_record.Part if part in parts]
 
 
 def document(done: Progress) -> dict[str, object]:

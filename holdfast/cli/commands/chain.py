@@ -7,20 +7,25 @@ Does not show what is not verified.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
 from holdfast.cli.exits import Exit
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client.errors import ProfileError
-from holdfast.client.identity import chains, contacts
-from holdfast.core.identity.chain import ChainState
 
-app = typer.Typer(help="Account chains: yours and your contacts'.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.core.identity.chain import ChainState
+
+with later():
+    from holdfast.client.identity import chains, contacts
+
+app = group()
 
 
 @command(

@@ -7,7 +7,7 @@ Does not show what is not verified.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 import typer
@@ -15,15 +15,20 @@ import typer
 from holdfast.cli.asking import Yes
 from holdfast.cli.commands.chain import document, lines
 from holdfast.cli.exits import Exit
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import day, one_word, plain, shell_of, shown
-from holdfast.client.identity import addresses, contacts
-from holdfast.client.identity.contacts import KnownContact, identity_words
-from holdfast.client.messages import letters
-from holdfast.client.vault import share_requests, trusted
 
-app = typer.Typer(help="The people you write to, and those who trust you.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.identity.contacts import KnownContact
+
+with later():
+    from holdfast.client.identity import addresses, contacts
+    from holdfast.client.messages import letters
+    from holdfast.client.vault import share_requests, trusted
+
+app = group()
 
 _PEER: Final = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11"
 _REQUEST: Final = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -51,7 +56,7 @@ def list_contacts(context: typer.Context) -> None:
 def _known(contact: KnownContact) -> dict[str, object]:
     return {
         "user_id": contact.user,
-        "identity_words": list(identity_words(contact.state)),
+        "identity_words": list(contacts.identity_words(contact.state)),
         "devices": len(contact.state.devices),
         "verified": contact.is_verified,
         "waiting": contact.is_waiting,
@@ -70,7 +75,7 @@ def _lines(contact: KnownContact) -> list[str]:
     )
     return [
         f"{mark} {contact.user}  {standing}, {contact.anchor.value}",
-        f"    {shown(identity_words(contact.state))}",
+        f"    {shown(contacts.identity_words(contact.state))}",
     ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 import segno
@@ -19,19 +19,24 @@ import typer
 from holdfast.cli.asking import ask_secret, code_from, secret_file
 from holdfast.cli.commands import care
 from holdfast.cli.exits import Exit
+from holdfast.cli.later import later
 from holdfast.cli.output import can_show
-from holdfast.cli.page import command
+from holdfast.cli.page import command, group
 from holdfast.cli.shell import Shell, one_word, quoted, shell_of, shown
-from holdfast.client.identity import device
-from holdfast.client.messages import prekeys
-from holdfast.client.officers import acts, joining
-from holdfast.client.profile.account import Account
-from holdfast.client.rotation import rotation
-from holdfast.client.vault import pairing
-from holdfast.client.vault.pairing import Joined
-from holdfast.core.identity.entries import Reason, is_loss
 
-app = typer.Typer(help="Your devices.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.profile.account import Account
+    from holdfast.client.vault.pairing import Joined
+
+with later():
+    from holdfast.client.identity import device
+    from holdfast.client.messages import prekeys
+    from holdfast.client.officers import acts, joining
+    from holdfast.client.rotation import rotation
+    from holdfast.client.vault import pairing
+    from holdfast.core.identity import entries
+
+app = group()
 
 _LEAVING: Final = (
     "You are an officer. Whoever has the device may have your keys as one: with this, your approvals and votes count "
@@ -47,13 +52,6 @@ class Why(StrEnum):
     LOST = "lost"
     COMPROMISED = "compromised"
     RETIRED = "retired"
-
-
-_REASONS: Final = {
-    Why.LOST: Reason.DEVICE_LOST,
-    Why.COMPROMISED: Reason.DEVICE_COMPROMISED,
-    Why.RETIRED: Reason.DEVICE_RETIRED,
-}
 
 
 OfficerKeysToo = Annotated[
@@ -256,12 +254,20 @@ def revoke(
     count for nothing until a policy names other keys of yours. Make those with holdfast officer new-keys.
     """
     shell = shell_of(context)
-    reason = _REASONS[why]
+    reason = _reason(why)
     with shell.account() as account:
-        is_leaving = is_loss(reason) and acts.is_in_office(account)
+        is_leaving = entries.is_loss(reason) and acts.is_in_office(account)
         if is_leaving:
             shell.note(f"[yellow]{_LEAVING}[/]")
         shell.confirm(f"Revoke {', '.join(map(str, device_id))} for good?", is_given=yes)
         with shell.working("Revoking, and replacing keys"):
             done = rotation.rotate(account, rotation.EVERYTHING, reason=reason, revoke=device_id)
     shell.show(care.document(done), *care.lines(done), *([f"[yellow]![/] {_AFTER}"] if is_leaving else []))
+
+
+def _reason(why: Why) -> entries.Reason:
+    return {
+        Why.LOST: entries.Reason.DEVICE_LOST,
+        Why.COMPROMISED: entries.Reason.DEVICE_COMPROMISED,
+        Why.RETIRED: entries.Reason.DEVICE_RETIRED,
+    }[why]

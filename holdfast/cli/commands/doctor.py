@@ -7,23 +7,29 @@ Changes nothing.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import typer
 
+from holdfast.cli.later import later
 from holdfast.cli.page import command
 from holdfast.cli.shell import date, plain, shell_of, shown
-from holdfast.client.auditor import log
 from holdfast.client.errors import ClientError
-from holdfast.client.identity import evidence
-from holdfast.client.identity.evidence import Evidence
-from holdfast.client.officers import officer_keys
-from holdfast.client.profile import account as accounts
-from holdfast.client.profile import turns
-from holdfast.client.profile.account import Account
-from holdfast.client.server.transport import SET_THE_CLOCK
-from holdfast.core.base.encoding import b64u
-from holdfast.core.identity.trust import pin_words
+
+if TYPE_CHECKING:
+    from holdfast.client.identity.evidence import Evidence
+    from holdfast.client.profile.account import Account
+
+with later():
+    from holdfast.client.auditor import log
+    from holdfast.client.identity import evidence, heads, restored
+    from holdfast.client.officers import officer_keys
+    from holdfast.client.profile import account as accounts
+    from holdfast.client.profile import turns
+    from holdfast.client.server import transport
+    from holdfast.core.base import encoding
+    from holdfast.core.identity import trust
 
 
 def doctor(context: typer.Context) -> None:
@@ -62,7 +68,7 @@ def _trust(account: Account) -> str:
 
 def _words(account: Account) -> tuple[str, ...]:
     pinned = account.state.trust.pin or account.state.trust.founding_root
-    return pin_words(pinned) if pinned else ()
+    return trust.pin_words(pinned) if pinned else ()
 
 
 def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str, object]:
@@ -90,10 +96,23 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
                 "what": contradiction.what.name.lower().replace("_", "-"),
                 "user_id": UUID(bytes=contradiction.user),
                 "seen_at": contradiction.seen_at,
-                "ours": b64u(contradiction.ours),
-                "theirs": b64u(contradiction.theirs),
+                "ours": encoding.b64u(contradiction.ours),
+                "theirs": encoding.b64u(contradiction.theirs),
+                "explained": encoding.b64u(contradiction.explained) if contradiction.explained else None,
             }
             for contradiction in kept
+        ],
+        "restored": [
+            {
+                "log": one.log,
+                "size": one.size,
+                "accepted_at": one.at,
+                "taken_at": one.taken_at,
+                "resolution": encoding.b64u(one.statement),
+                "left_behind": one.note.decode(),
+            }
+            for name in heads.LOGS
+            for one in restored.taken(account, name)
         ],
     }
 
@@ -124,13 +143,20 @@ def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
             f"[bold red]Evidence:[/]   {contradiction.what.name.lower().replace('_', ' ')} "
             f"about {UUID(bytes=contradiction.user)}; --json has both sides, for your officers and your auditor"
             for contradiction in kept
+            if not contradiction.explained
         ),
+        *_restored(account),
         *(
             ["[yellow]Development tenant: the HSM is software and pads with SHA-1.[/]"]
             if state.trust.is_development
             else []
         ),
     ]
+
+
+def _restored(account: Account) -> list[str]:
+    """Say which backups were put back; what was kept as evidence because of them is in --json."""
+    return [f"Restored:   {restored.words_of(one)}" for one in restored.taken(account)]
 
 
 def _copies(account: Account) -> list[str]:
@@ -143,7 +169,7 @@ def _copies(account: Account) -> list[str]:
 def _clock(account: Account, problem: str) -> str:
     clock = account.clock
     if clock.is_off:
-        return f"[bold red]✗[/] {clock.in_words()} {SET_THE_CLOCK}"
+        return f"[bold red]✗[/] {clock.in_words()} {transport.SET_THE_CLOCK}"
     if clock.said:
         return f"{clock.said:+d} s against the server: no harm"
     return "not compared with a server's" if problem or not account.state.server else "in step"

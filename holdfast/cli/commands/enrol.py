@@ -10,26 +10,31 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 import typer
 
 from holdfast.cli.asking import code_from
 from holdfast.cli.exits import Exit
+from holdfast.cli.later import later
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, plain, shell_of, shown
-from holdfast.client.identity import device
-from holdfast.client.identity.device import Enrolment
-from holdfast.client.messages import prekeys
-from holdfast.client.profile import account as accounts
-from holdfast.client.profile.account import Account
-from holdfast.client.profile.store import PROFILE_FILE
-from holdfast.client.server.transport import check_server
-from holdfast.core.crypto.suites import Suite
-from holdfast.core.signed.enrolment import EnrolmentCode
 
-_SUITES = {suite.name.lower().replace("_", "-"): suite for suite in Suite}
+if TYPE_CHECKING:
+    from holdfast.client.identity.device import Enrolment
+    from holdfast.client.profile.account import Account
+
+with later():
+    from holdfast.client.identity import device
+    from holdfast.client.messages import prekeys
+    from holdfast.client.profile import account as accounts
+    from holdfast.client.profile import store
+    from holdfast.client.server import transport
+    from holdfast.core.crypto import suites
+    from holdfast.core.signed import enrolment as enrolments
+
+_SUITES: Final = ("classical", "hybrid", "classical-p256", "hybrid-p256")
 
 
 def enrol(  # noqa: PLR0917 — options by name, for typer
@@ -76,8 +81,8 @@ class Start:
 
     shell: Shell
     server: str
-    code: EnrolmentCode
-    suite: Suite
+    code: enrolments.EnrolmentCode
+    suite: suites.Suite
 
     def enrol(self, account: Account, *, name: str, is_development: bool) -> Enrolment:
         """Enrol the device of the open profile, and publish its pre-keys when it is part of the account."""
@@ -94,12 +99,14 @@ def begin(shell: Shell, server: str, code_file: Path | None, *, suite: str, is_b
     if suite not in _SUITES:
         raise typer.BadParameter(f"one of {', '.join(_SUITES)}", param_hint="--suite")
     try:
-        check_server(server)
+        transport.check_server(server)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--server") from error
-    code = EnrolmentCode.parse(code_from(code_file, "Enrolment code", EnrolmentCode.is_one, option="--code-file"))
+    code = enrolments.EnrolmentCode.parse(
+        code_from(code_file, "Enrolment code", enrolments.EnrolmentCode.is_one, option="--code-file")
+    )
     _start_profile(shell, code, is_by_passphrase=is_by_passphrase)
-    return Start(shell, server, code, _SUITES[suite])
+    return Start(shell, server, code, suites.Suite[suite.upper().replace("-", "_")])
 
 
 def named(shell: Shell, name: str) -> str:
@@ -157,9 +164,9 @@ def show(shell: Shell, account: Account, done: Enrolment, name: str) -> None:
     )
 
 
-def _start_profile(shell: Shell, code: EnrolmentCode, *, is_by_passphrase: bool) -> None:
+def _start_profile(shell: Shell, code: enrolments.EnrolmentCode, *, is_by_passphrase: bool) -> None:
     """Start the profile, unless there is one: an officer's, or that of an enrolment that was interrupted."""
-    if (shell.profile / PROFILE_FILE).exists():
+    if (shell.profile / store.PROFILE_FILE).exists():
         return
     passphrase = shell.new_passphrase() if is_by_passphrase else shell.given_passphrase()
     with shell.working("Making the profile"):

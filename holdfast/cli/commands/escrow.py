@@ -7,21 +7,27 @@ Does not deposit anything without the person's yes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import typer
 
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.shell import date, plain, shell_of, shown
-from holdfast.client.escrow import escrow
-from holdfast.client.identity import tenant
-from holdfast.client.profile.state import Generation
-from holdfast.core.identity.policy import NEVER
-from holdfast.core.identity.trust import pin_words
 
-app = typer.Typer(help="Escrow of your archive keys.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.profile.state import Generation
+
+with later():
+    from holdfast.client.escrow import escrow
+    from holdfast.client.identity import tenant
+    from holdfast.core.identity import policy as policies
+    from holdfast.core.identity import trust
+
+app = group()
 
 
 @command(app, "status", examples=[("holdfast escrow status", "See who could open your archive, and how.")])
@@ -37,7 +43,7 @@ def status(context: typer.Context) -> None:
     with shell.account() as account:
         found = escrow.status(account)
         ends = [" ".join(tenant.words_of(ending)) for ending in tenant.endings(account)]
-        words = pin_words(account.state.trust.pin)
+        words = trust.pin_words(account.state.trust.pin)
         is_tofu = account.state.trust.is_tofu
     shell.show(
         {
@@ -94,7 +100,11 @@ def _readable(generations: list[int]) -> str:
 def _bound(until: int) -> str:
     if not until:
         return ""
-    return ", not to be taken back" if until == NEVER else f", can be taken back from {date(until)} on, at the latest"
+    return (
+        ", not to be taken back"
+        if until == policies.NEVER
+        else f", can be taken back from {date(until)} on, at the latest"
+    )
 
 
 def _standing(generation: Generation, stale: list[int]) -> str:

@@ -13,25 +13,31 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
 from holdfast.cli.exits import Exit
+from holdfast.cli.later import later
 from holdfast.cli.output import can_show, is_terminal
 from holdfast.cli.page import command
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, date, plain, quoted, shell_of
-from holdfast.client import standing
 from holdfast.client.errors import NotYet, WrongInput
-from holdfast.client.messages import letters, messages
-from holdfast.client.messages.letters import Notice
-from holdfast.client.messages.messages import Received, Report, ReportKind, Unconfirmed
-from holdfast.client.profile.account import Account
-from holdfast.client.profile.private_files import write_private
-from holdfast.core.base.encoding import b64u
-from holdfast.core.messages.content import MAX_LARGE, LargeReference
+
+if TYPE_CHECKING:
+    from holdfast.client.messages.letters import Notice
+    from holdfast.client.messages.messages import Received, Report, Unconfirmed
+    from holdfast.client.profile.account import Account
+    from holdfast.core.messages.content import LargeReference
+
+with later():
+    from holdfast.client import standing
+    from holdfast.client.messages import letters, messages
+    from holdfast.client.profile import private_files
+    from holdfast.core.base import encoding
+    from holdfast.core.messages import content as contents
 
 _POLL_SECONDS: Final = 2.0
 _MAX_FOLLOW: Final = 86_400
@@ -92,10 +98,10 @@ def send(
 def _content(shell: Shell, file: Path | None) -> bytes:
     if file is not None and str(file) != "-":
         with file.open("rb") as opened:
-            return opened.read(MAX_LARGE + 1)
+            return opened.read(contents.MAX_LARGE + 1)
     if is_terminal(sys.stdin):
         shell.note("Type the message; end it with Ctrl-D on a line of its own.")
-    content = sys.stdin.buffer.read(MAX_LARGE + 1) if sys.stdin else b""
+    content = sys.stdin.buffer.read(contents.MAX_LARGE + 1) if sys.stdin else b""
     if not content:
         raise WrongInput("There is nothing to send.", way_out="Type a message, or name a file: --file")
     return content
@@ -205,10 +211,10 @@ def _written(directory: Path, message: Received) -> Path:
     """Write a message's content, or its reference, to a file named by its time and id, which no sender chooses."""
     path = directory / f"{message.received_at}-{message.sender.hex()[:8]}-{message.id.hex()}"
     if message.reference is None:
-        write_private(path, message.body, replaces=True)
+        private_files.write_private(path, message.body, replaces=True)
         return path
     path = path.with_name(f"{path.name}.reference.json")
-    write_private(path, f"{json.dumps(_reference(message.reference))}\n", replaces=True)
+    private_files.write_private(path, f"{json.dumps(_reference(message.reference))}\n", replaces=True)
     return path
 
 
@@ -233,7 +239,7 @@ def _document(message: Received, file: Path | None) -> dict[str, Any]:
     if file is None and message.reference is not None:
         content = {"reference": _reference(message.reference)}
     elif file is None:
-        content = {"content": b64u(message.body), **({} if text is None else {"text": text})}
+        content = {"content": encoding.b64u(message.body), **({} if text is None else {"text": text})}
     return {
         "message_id": message.id.hex(),
         "sender": UUID(bytes=message.sender),
@@ -249,7 +255,7 @@ def _document(message: Received, file: Path | None) -> dict[str, Any]:
 
 def _reference(reference: LargeReference) -> dict[str, Any]:
     """Return what it takes to fetch content from elsewhere and open it. Its key is the message, as a text would be."""
-    return {"key": b64u(reference.key.reveal()), "hash": b64u(reference.hash), "size": reference.size}
+    return {"key": encoding.b64u(reference.key.reveal()), "hash": encoding.b64u(reference.hash), "size": reference.size}
 
 
 def lines_of(message: Received, file: Path | None) -> list[str]:
@@ -280,7 +286,7 @@ def sent(context: typer.Context) -> None:
     shell = shell_of(context)
     with shell.account(online=False) as account:
         waiting = messages.unconfirmed(account)
-        given_up = [report for report in messages.reports(account) if report.kind is ReportKind.NOT_CONFIRMED]
+        given_up = [report for report in messages.reports(account) if report.kind is messages.ReportKind.NOT_CONFIRMED]
         own = UUID(bytes=account.user)
     lines = [_line_of(one, own) for one in waiting]
     for report in given_up:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -22,20 +22,25 @@ import typer
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file, show_given_in_private
 from holdfast.cli.exits import Exit
 from holdfast.cli.given import text_file
+from holdfast.cli.later import later
 from holdfast.cli.output import NotShown, is_terminal
-from holdfast.cli.page import command
+from holdfast.cli.page import command, group
 from holdfast.cli.people import CHANGED, PERSON, named
 from holdfast.cli.shell import Shell, date, day, one_word, plain, quoted, shell_of
-from holdfast.client import organisation
 from holdfast.client.errors import ConsentNeeded, WrongInput
-from holdfast.client.organisation import ActKind, Done, ImportProgress, Look, PendingAct, ReadFile, Words
-from holdfast.client.profile.account import Account
-from holdfast.client.profile.private_files import write_private
-from holdfast.core.base.secret import SecretBytes
-from holdfast.files import FileFailed, NameTaken
 
-app = typer.Typer(help="Administer your organisation: people, roles, devices.", no_args_is_help=True)
-device = typer.Typer(help="Suspend a person's device, or let it go on.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.organisation import ActKind, Done, ImportProgress, Look, PendingAct, ReadFile, Words
+    from holdfast.client.profile.account import Account
+    from holdfast.core.base.secret import SecretBytes
+
+with later():
+    from holdfast import files
+    from holdfast.client import organisation
+    from holdfast.client.profile import private_files
+
+app = group()
+device = group(text="Suspend a person's device, or let it go on.")
 app.add_typer(device, name="device")
 
 _BOB: Final = "bob@acme.test"
@@ -636,7 +641,7 @@ def _fields(given: list[str] | tuple[()]) -> dict[str, str]:
 def _require_new(out: Path | None) -> None:
     # Before the act: afterwards a secret that finds no place is lost.
     if out is not None and os.path.lexists(out):
-        raise NameTaken(out)
+        raise files.NameTaken(out)
 
 
 def _do(shell: Shell, name: str, subject: str, given: Mapping[str, str], how: How) -> None:
@@ -847,11 +852,11 @@ def _keep(shell: Shell, done: Done, out: Path | None) -> Path | None:
     # A name of its own for each: a second one in the same minute takes nobody's place.
     made = shell.profile / f"shown-once-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     try:
-        write_private(out or made, done.once.reveal() + b"\n")
-    except FileFailed as error:
+        private_files.write_private(out or made, done.once.reveal() + b"\n")
+    except files.FileFailed as error:
         if out is None:
             raise
-        write_private(made, done.once.reveal() + b"\n")
+        private_files.write_private(made, done.once.reveal() + b"\n")
         shell.note(f"[bold yellow]![/] {plain(str(error))} It is kept beside your profile instead.")
         return made
     return out or made

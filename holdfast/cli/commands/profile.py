@@ -13,11 +13,14 @@ from typing import Annotated
 import typer
 
 from holdfast.cli.asking import ask_secret, secret_file
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.shell import shell_of
-from holdfast.client.profile import account as accounts
 
-app = typer.Typer(help="The encrypted file that this device's keys are in.", no_args_is_help=True)
+with later():
+    from holdfast.client.profile import account as accounts
+
+app = group()
 
 
 @command(

@@ -8,21 +8,26 @@ Does not believe the server's summary; names of people are its word, shown last 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 import typer
 
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.shell import Shell, date, plain, quoted, shell_of, shown
-from holdfast.client.officers import acts
-from holdfast.client.officers.acts import Decision, Word
-from holdfast.client.profile.account import Account
-from holdfast.core.identity.acts import ABOUT_A_PERSON, Standing
 
-resolve = typer.Typer(help="Propose what officers resolve together, and sign it first.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.officers.acts import Decision, Word
+    from holdfast.client.profile.account import Account
+
+with later():
+    from holdfast.client.officers import acts
+    from holdfast.core.identity import acts as statements
+
+resolve = group(text="Propose what officers resolve together, and sign it first.")
 
 OfficerName = Annotated[
     str,
@@ -34,20 +39,6 @@ Why = Annotated[str, typer.Option(help="Why, for the record: the other officers 
 AnyReason = Annotated[str, typer.Option(help="Why, for the record. It may be left out.")]
 _NOT_SAID: Final = "nobody said yes: nothing was signed"
 _DAN: Final = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11"
-
-# What each word does, said to whoever is about to sign it.
-_SAYING: Final = {
-    Standing.AWAY: "is away: approvals and votes count for nothing until: holdfast officer back",
-    Standing.BACK: "is back: approvals and votes count again",
-    Standing.SUSPENDED: "is suspended: approvals and votes count for nothing. Only {m} officers together end it",
-    Standing.REMOVED: "is removed, for ever: nobody can undo it, and a new policy should name another",
-}
-_DONE: Final = {
-    Standing.AWAY: "You are away. Come back by: holdfast officer back",
-    Standing.BACK: "You are back, and count again.",
-    Standing.SUSPENDED: "The officer is suspended. To return them: holdfast officer resolve return-officer",
-    Standing.REMOVED: "The officer is removed, for ever.",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +65,7 @@ def _standing(app: typer.Typer) -> None:
 
         For a leave, or a machine that you cannot reach. It is refused when too few officers would remain.
         """
-        _say(shell_of(context), Standing.AWAY, reason=reason, yes=yes)
+        _say(shell_of(context), statements.Standing.AWAY, reason=reason, yes=yes)
 
     @command(
         app,
@@ -89,7 +80,7 @@ def _standing(app: typer.Typer) -> None:
 
         It ends no suspension: that takes the other officers, with holdfast officer resolve return-officer.
         """
-        _say(shell_of(context), Standing.BACK, reason=reason, yes=yes)
+        _say(shell_of(context), statements.Standing.BACK, reason=reason, yes=yes)
 
     @command(
         app,
@@ -110,7 +101,7 @@ def _standing(app: typer.Typer) -> None:
 
         For an officer whose keys or device may be in other hands. You alone can do it; ending it takes m officers.
         """
-        _say(shell_of(context), Standing.SUSPENDED, of=officer, reason=reason, yes=yes)
+        _say(shell_of(context), statements.Standing.SUSPENDED, of=officer, reason=reason, yes=yes)
 
     @command(
         app,
@@ -125,7 +116,7 @@ def _standing(app: typer.Typer) -> None:
 
         Suspend them instead when you are not sure: a suspension can be ended, a removal cannot.
         """
-        _say(shell_of(context), Standing.REMOVED, of=officer, reason=reason, yes=yes)
+        _say(shell_of(context), statements.Standing.REMOVED, of=officer, reason=reason, yes=yes)
 
 
 def _resolutions(app: typer.Typer) -> None:
@@ -251,14 +242,15 @@ def acknowledge_leaf(
     "accept-log",
     asks="a yes, unless --yes is given.",
     changes=_PROPOSED,
-    exits={**_PROPOSING, Exit.UNTRUSTED: "the log's head is not signed by the pinned key: nothing was signed"},
+    exits={**_PROPOSING, Exit.UNTRUSTED: "a log's head is not signed by the pinned key: nothing was signed"},
     examples=[("holdfast officer resolve accept-log", "After a restored backup, once the operator has told you why.")],
 )
 def accept_log(context: typer.Context, yes: Yes = False) -> None:
-    """Propose to accept the audit log as it is now.
+    """Propose to accept the organisation's two logs as they are now: the audit log and the log of keys.
 
-    For a log that was restored from a backup, or is read for the first time. Says loudly when
-    this profile has seen a longer log, or another one.
+    For logs that were restored from a backup, or are read for the first time. Says loudly when this profile has seen a
+    longer log, or another one. After a restored backup nothing is changed on the server until m officers have accepted
+    it and the operator has gone on from there.
     """
     _decide(shell_of(context), acts.propose_acceptance, yes=yes)
 
@@ -287,7 +279,7 @@ def suspend_device(
     _decide(shell_of(context), lambda account: acts.propose_suspension(account, device), yes=yes)
 
 
-def _say(shell: Shell, standing: Standing, *, of: str = "", reason: str, yes: bool) -> None:
+def _say(shell: Shell, standing: statements.Standing, *, of: str = "", reason: str, yes: bool) -> None:
     with shell.account() as account:
         said = acts.word(account, standing, of=of, reason=reason)
         for line in _word_lines(account, said) if not shell.is_json else ():
@@ -296,15 +288,36 @@ def _say(shell: Shell, standing: Standing, *, of: str = "", reason: str, yes: bo
         acts.say(account, said)
     shell.show(
         {"person_id": UUID(bytes=said.officer.person), "standing": standing.name.lower(), "reason": reason},
-        f"[bold green]✓[/] {_DONE[standing]}",
+        f"[bold green]✓[/] {_done(standing)}",
     )
+
+
+def _done(standing: statements.Standing) -> str:
+    words = statements.Standing
+    return {
+        words.AWAY: "You are away. Come back by: holdfast officer back",
+        words.BACK: "You are back, and count again.",
+        words.SUSPENDED: "The officer is suspended. To return them: holdfast officer resolve return-officer",
+        words.REMOVED: "The officer is removed, for ever.",
+    }[standing]
+
+
+def _saying(standing: statements.Standing, *, m: int) -> str:
+    """Return what a word does, said to whoever is about to sign it."""
+    words = statements.Standing
+    return {
+        words.AWAY: "is away: approvals and votes count for nothing until: holdfast officer back",
+        words.BACK: "is back: approvals and votes count again",
+        words.SUSPENDED: f"is suspended: approvals and votes count for nothing. Only {m} officers together end it",
+        words.REMOVED: "is removed, for ever: nobody can undo it, and a new policy should name another",
+    }[standing]
 
 
 def _word_lines(account: Account, said: Word) -> list[str]:
     name = acts.names_told(account).get(said.officer.person, "")
     return [
         "You are about to sign:",
-        f"  Officer {said.officer.index} {_SAYING[said.standing].format(m=said.policy.policy.m)}.",
+        f"  Officer {said.officer.index} {_saying(said.standing, m=said.policy.policy.m)}.",
         f"  Person:  {UUID(bytes=said.officer.person)}",
         f"  Key:     {shown(said.officer.signing_key.fingerprint('officer'))}",
         f"  Reason:  {quoted(said.reason) if said.reason else 'none'}",
@@ -319,7 +332,7 @@ def _decide(shell: Shell, decided: Callable[[Account], Decision], *, yes: bool) 
             shell.note("You are about to sign:")
             for line in _lines(account, decision):
                 shell.note(line)
-        warned = decision.head is not None and decision.head.warning != ""
+        warned = any(head.warning for head in decision.heads)
         # A yes that was given beforehand was given before anybody saw the warning.
         shell.confirm("Sign in spite of the warning?" if warned else "Sign this?", is_given=yes and not warned)
         done = acts.sign_decision(account, decision)
@@ -340,10 +353,11 @@ def _decide(shell: Shell, decided: Callable[[Account], Decision], *, yes: bool) 
 def _document(decision: Decision) -> dict[str, object]:
     resolution = decision.resolution
     number = resolution.about[0] if isinstance(resolution.about[0], int) else None
+    key_log = resolution.key_log if resolution.act is statements.Act.ACCEPT_LOG else None
     return {
         "hash": decision.hash.hex(),
         "act": acts.PROPOSABLE[resolution.act],
-        "person_id": UUID(bytes=resolution.person) if resolution.act in ABOUT_A_PERSON else None,
+        "person_id": UUID(bytes=resolution.person) if resolution.act in statements.ABOUT_A_PERSON else None,
         "device_id": UUID(bytes=decision.device.header.device) if decision.device else None,
         "number": number,
         "object_hash": None if number is None else resolution.hash.hex(),
@@ -352,12 +366,15 @@ def _document(decision: Decision) -> dict[str, object]:
         "needed": decision.needed,
         "ends_at": decision.ends_at,
         "state": decision.state,
-        "warning": decision.head.warning if decision.head else "",
+        "keys_number": key_log[0] if key_log else None,
+        "keys_hash": key_log[1].hex() if key_log else None,
+        "warning": " ".join(head.warning for head in decision.heads if head.warning),
     }
 
 
 def _lines(account: Account, decision: Decision) -> list[str]:
     resolution, policy, said = decision.resolution, decision.policy.policy, acts.meaning(account, decision)
+    key_log = resolution.key_log if resolution.act is statements.Act.ACCEPT_LOG else None
     names = [f"officer {one.index}{' (you)' if one.person == account.user else ''}" for one in decision.signers]
     signed = ", ".join(names) or "nobody yet"
     if decision.state in {"", "open"}:
@@ -366,7 +383,8 @@ def _lines(account: Account, decision: Decision) -> list[str]:
     return [
         f"[bold]{decision.hash.hex()[:8]}[/]  {said[0]}",
         *(f"  {line}" for line in said[1:]),
-        *([f"  Hash:    {resolution.hash.hex()}"] if resolution.act not in ABOUT_A_PERSON else []),
+        *([f"  Hash:    {resolution.hash.hex()}"] if resolution.act not in statements.ABOUT_A_PERSON else []),
+        *([f"  Keys:    {key_log[1].hex()}"] if key_log else []),
         *([f"  Device:  calls itself {quoted(decision.device.name)}"] if decision.device else []),
         f"  Policy:  version {policy.version}, {policy.m} of {policy.n} officers",
         f"  Signed:  {signed}",
@@ -377,7 +395,7 @@ def _lines(account: Account, decision: Decision) -> list[str]:
 
 def _log_lines(decision: Decision) -> list[str]:
     """What the log itself says, where it was asked; text that others wrote in quotes."""
-    leaf, head = decision.leaf, decision.head
+    leaf = decision.leaf
     if leaf is not None and leaf.entry is not None:
         return [
             "  It is in the log, and says:",
@@ -386,16 +404,20 @@ def _log_lines(decision: Decision) -> list[str]:
         ]
     if leaf is not None:
         return ["  It is in the log. What it says is not proven.", f"  The server says: {quoted(leaf.told)}"]
-    if head is not None and head.warning:
-        return [
-            f"  [bold red]WARNING: {plain(head.warning)}[/]",
-            "  [bold red]Sign only if you know why, from a person.[/]",
-        ]
-    if head is not None and not head.seen:
-        return [
-            "  The log's pinned key has signed this root. This profile remembers no earlier one: ask an officer or an",
-            "  auditor who does whether entries are gone.",
-        ]
-    if head is not None:
-        return [f"  The log's pinned key has signed this root, and the {head.seen} entries seen before are in it."]
-    return []
+    lines = []
+    for head in decision.heads:
+        signed = f"  The pinned key has signed this root of the {head.name}"
+        if head.warning:
+            lines += [
+                f"  [bold red]WARNING: {plain(head.warning)}[/]",
+                "  [bold red]Sign only if you know why, from a person.[/]",
+            ]
+        elif head.seen:
+            lines += [f"{signed},", f"  and the {head.seen} entries seen before are in it."]
+        else:
+            lines += [
+                f"{signed}.",
+                "  This profile remembers no earlier one: ask an officer or an auditor who does whether",
+                "  entries are gone.",
+            ]
+    return lines

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -17,18 +17,23 @@ import typer
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.hearing import ask_words, parse_word
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.people import CHANGED, PERSON, named, person
 from holdfast.cli.shell import Shell, day, moment, one_word, plain, quoted, shell_of
 from holdfast.client.errors import NotPossible
-from holdfast.client.identity import device
-from holdfast.client.officers import hearing, officer
-from holdfast.client.officers.officer import CaseView, Proposal
-from holdfast.client.profile.account import Account
 from holdfast.core.base.text import duration
-from holdfast.files import whole_file
 
-app = typer.Typer(help="For security officers: cases and keys.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.officers.officer import CaseView, Proposal
+    from holdfast.client.profile.account import Account
+
+with later():
+    from holdfast import files
+    from holdfast.client.identity import device
+    from holdfast.client.officers import hearing, officer
+
+app = group()
 
 CaseId = Annotated[UUID, typer.Argument(help="The case.")]
 Words = Annotated[
@@ -73,7 +78,7 @@ def code(
     with shell.account() as account:
         user = person(shell, account, person_id, for_enrolment=True, is_trusted=True)
         # Before the code is made: one that finds no place is lost.
-        with whole_file(out) as file:
+        with files.whole_file(out) as file:
             issued = device.issue_code(account, user)
             file.write(f"{issued.text}\n".encode())
     confirm = f"holdfast officer confirm-code {issued.code_id} {user}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 import typer
@@ -30,20 +30,25 @@ from holdfast.cli.asking import (
 from holdfast.cli.commands import enrol
 from holdfast.cli.commands.officer.cases import app
 from holdfast.cli.exits import Exit
+from holdfast.cli.later import later
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, day, plain, shell_of, shown
 from holdfast.client.errors import ProfileError, WrongWords
-from holdfast.client.officers import joining, officer_keys, section_doors
-from holdfast.client.officers.joining import Joined
-from holdfast.client.officers.section_doors import SectionDoor
-from holdfast.client.profile.account import Account
-from holdfast.client.profile.private_files import write_private
-from holdfast.client.vault import doors
 from holdfast.core.base import typed
-from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.phrase import Phrase
-from holdfast.core.vault.password_door import generate_password
-from holdfast.files import NameTaken
+
+if TYPE_CHECKING:
+    from holdfast.client.officers.joining import Joined
+    from holdfast.client.officers.section_doors import SectionDoor
+    from holdfast.client.profile.account import Account
+    from holdfast.core.base.secret import SecretBytes
+
+with later():
+    from holdfast import files
+    from holdfast.client.officers import joining, officer_keys, section_doors
+    from holdfast.client.profile import private_files
+    from holdfast.client.vault import doors
+    from holdfast.core.crypto import phrase as phrases
+    from holdfast.core.vault import password_door
 
 __all__ = ["app"]  # the group of `officer`, with these commands in it
 _TRIES: Final = 3
@@ -52,11 +57,9 @@ _TRIES: Final = 3
 class Kind(StrEnum):
     """The doors that a person sets at a keyboard."""
 
-    PASSPHRASE = section_doors.NAMES[section_doors.PASSWORD]
-    PHRASE = section_doors.NAMES[section_doors.PHRASE]
+    PASSPHRASE = "passphrase"  # noqa: S105 — the name of a door
+    PHRASE = "phrase"
 
-
-_STORED: Final = {Kind(name): stored for stored, name in section_doors.NAMES.items()}
 
 PassphraseTo = Annotated[
     Path | None,
@@ -269,7 +272,7 @@ def remove_door(context: typer.Context, kind: Annotated[Kind, typer.Argument(hel
     """
     shell = shell_of(context)
     with shell.account() as account:
-        section_doors.remove(account, _STORED[kind])
+        section_doors.remove(account, section_doors.PASSWORD if kind is Kind.PASSPHRASE else section_doors.PHRASE)
     shell.show({"removed": kind.value}, f"[bold green]✓[/] The {kind.value} no longer opens your officer's keys.")
 
 
@@ -383,15 +386,15 @@ def _set_passphrase(shell: Shell, account: Account, write_to: Path | None) -> No
         made = _given_back_passphrase(shell)
     else:
         # Read back, as it would be on the day that it is needed; of a run that was stopped or faster, it is the same.
-        with contextlib.suppress(NameTaken):
-            write_private(write_to, f"{generate_password().reveal().decode()}\n")
+        with contextlib.suppress(files.NameTaken):
+            private_files.write_private(write_to, f"{password_door.generate_password().reveal().decode()}\n")
         made = secret_file(write_to)
     with shell.working("Making the door"):
         joining.set_passphrase(account, made)
 
 
 def _given_back_passphrase(shell: Shell) -> SecretBytes:
-    made = generate_password()
+    made = password_door.generate_password()
     for tries_left in reversed(range(_TRIES)):
         show_in_private("The passphrase of your officer's keys: write it down", [made.reveal().decode()])
         (said,) = ask_in_private("From the paper, please", ["The passphrase"])
@@ -404,13 +407,13 @@ def _given_back_passphrase(shell: Shell) -> SecretBytes:
 
 def _set_phrase(shell: Shell, account: Account, write_to: Path | None) -> None:
     if write_to is not None:
-        with contextlib.suppress(NameTaken):
-            write_private(write_to, f"{Phrase.generate().text().reveal().decode()}\n")
+        with contextlib.suppress(files.NameTaken):
+            private_files.write_private(write_to, f"{phrases.Phrase.generate().text().reveal().decode()}\n")
         phrase = ask_phrase("The phrase of your officer's keys", write_to)
         with shell.working("Making the door"):
             joining.set_phrase(account, phrase, dict(enumerate(phrase.words(), start=1)))
         return
-    phrase = Phrase.generate()
+    phrase = phrases.Phrase.generate()
     for tries_left in reversed(range(_TRIES)):
         show_in_private("The phrase of your officer's keys: 24 words, in this order", phrase_rows(phrase.words()))
         places = doors.questions()

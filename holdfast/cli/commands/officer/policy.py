@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -20,18 +20,24 @@ from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.given import text_file
 from holdfast.cli.hearing import ask_words, parse_word
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, date, day, numbered, plain, quoted, shell_of, shown
-from holdfast.client.officers import answers as policy_answers
-from holdfast.client.officers import hearing, officer_keys, proposals, whole_policy
-from holdfast.client.officers.proposals import KeyProposal, Proposal, Wanted
-from holdfast.client.profile.account import Account
-from holdfast.core.identity.policy import NEVER, ApproveWith, DepositRule, GivenUp, Officer
-from holdfast.core.identity.policy_change import in_words, text_box
 
-policy = typer.Typer(help="The next policy, and your signature on it.", no_args_is_help=True)
-key = typer.Typer(help="The escrow key that a ceremony made.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.officers.proposals import KeyProposal, Proposal
+    from holdfast.client.profile.account import Account
+    from holdfast.core.identity.policy import Officer
+
+with later():
+    from holdfast.client.officers import answers as policy_answers
+    from holdfast.client.officers import hearing, officer_keys, proposals, whole_policy
+    from holdfast.core.identity import policy as policies
+    from holdfast.core.identity import policy_change
+
+policy = group(text="The next policy, and your signature on it.")
+key = group(text="The escrow key that a ceremony made.")
 
 _NOT_SAID: Final = "nobody said yes: nothing was signed"
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -208,7 +214,7 @@ def propose(  # noqa: PLR0917 — options by name, for typer
     their own machine. A version under which deposits could be released no more is refused, and says how many.
     """
     shell = shell_of(context)
-    given = Wanted(
+    given = proposals.Wanted(
         m=m,
         rows=[proposals.row_of(text_file(path)) for path in officer or ()],
         remove=remove or (),
@@ -217,16 +223,18 @@ def propose(  # noqa: PLR0917 — options by name, for typer
         cooling_off=_span(cooling_off, "--cooling-off"),
         undelivered_delay=_span(undelivered_delay, "--undelivered-delay"),
         purposes=frozenset(purpose) if purpose else None,
-        approve_with=None if approve_with is None else ApproveWith[approve_with.name],
-        deposits=None if deposits is None else DepositRule[deposits.name],
-        consent_binds=NEVER if consent_binds == whole_policy.FOR_EVER else _span(consent_binds, "--consent-binds"),
+        approve_with=None if approve_with is None else policies.ApproveWith[approve_with.name],
+        deposits=None if deposits is None else policies.DepositRule[deposits.name],
+        consent_binds=policies.NEVER
+        if consent_binds == whole_policy.FOR_EVER
+        else _span(consent_binds, "--consent-binds"),
         text=text,
         ends_in=_span(ends_in or None, "--ends-in") or 0,
         release_keys=proposals.release_keys_of(text_file(release_keys)) if release_keys else None,
     )
     wanted = given
     if file is not None:
-        if given != Wanted(rows=[]) or add:
+        if given != proposals.Wanted(rows=[]) or add:
             raise typer.BadParameter(
                 "the file says the whole policy: give no other option but --give-up", param_hint="--file"
             )
@@ -449,11 +457,11 @@ def _state(proposal: Proposal) -> str:
 
 def _change_lines(account: Account, proposal: Proposal) -> list[str]:
     change = proposal.change
-    lines = [f"  {plain(line)}" for line in in_words(change, at=account.api.clock.now())]
+    lines = [f"  {plain(line)}" for line in policy_change.in_words(change, at=account.api.clock.now())]
     if change.lowered or proposal.policy.given_up:
         lines[-1] = f"[bold yellow]{lines[-1]}[/]"
     if change.before is None or change.before.terms.text != change.after.terms.text:
-        lines += [f"  {plain(line)}" for line in text_box(change.after.terms)]
+        lines += [f"  {plain(line)}" for line in policy_change.text_box(change.after.terms)]
     leaves = any(one.person == account.user for one in change.left)
     return [*lines, *(["  [yellow]You go by it. With your own signature you go at once.[/]"] if leaves else [])]
 
@@ -504,7 +512,7 @@ def _document(account: Account, proposal: Proposal) -> dict[str, object]:
         "m": proposal.policy.m,
         "n": proposal.policy.n,
         "policy": whole_policy.document(proposal.policy),
-        "changes": in_words(change, at=account.api.clock.now()),
+        "changes": policy_change.in_words(change, at=account.api.clock.now()),
         "lowers": list(change.lowered),
         "in_force_from": change.in_force_from,
         "given_up": proposal.policy.given_up.number if proposal.policy.given_up else 0,
@@ -550,10 +558,10 @@ def _span(text: str | None, option: str) -> int | None:
     return int(found[1]) * _SECONDS[found[2]]
 
 
-def _given_up(text: str) -> GivenUp | None:
+def _given_up(text: str) -> policies.GivenUp | None:
     if not text:
         return None
     found = _GIVEN_UP.fullmatch(text)
     if found is None:
         raise typer.BadParameter("a number and 64 hex digits, as the refusal named them", param_hint="--give-up")
-    return GivenUp(int(found[1]), bytes.fromhex(found[2]))
+    return policies.GivenUp(int(found[1]), bytes.fromhex(found[2]))

@@ -16,12 +16,15 @@ import typer
 
 from holdfast.cli.asking import PasswordFile, Yes, password
 from holdfast.cli.exits import Exit
-from holdfast.cli.page import command
+from holdfast.cli.later import later
+from holdfast.cli.page import command, group
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import day, numbered, one_word, quoted, shell_of, shown
-from holdfast.client.recovery import by_case, vetoes
 
-app = typer.Typer(help="Recovery of your archive and account through your officers.", no_args_is_help=True)
+with later():
+    from holdfast.client.recovery import by_case, vetoes
+
+app = group(text="Recovery of your archive and account through your officers.")
 
 
 @command(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 import typer
@@ -18,19 +18,24 @@ import typer
 from holdfast.cli.asking import PassphraseOfPhrase, PasswordFile, PhraseFile, ask_phrase, ask_secret, password
 from holdfast.cli.commands.devices import show_joined
 from holdfast.cli.exits import Exit
+from holdfast.cli.later import later
 from holdfast.cli.output import is_terminal
-from holdfast.cli.page import command
+from holdfast.cli.page import command, group
 from holdfast.cli.shell import Shell, quoted, shell_of, shown
 from holdfast.client.errors import ConsentNeeded
-from holdfast.client.messages import prekeys
-from holdfast.client.officers import joining
-from holdfast.client.profile.account import Account
-from holdfast.client.recovery import by_door
-from holdfast.client.recovery.by_door import KnownDevice, OpenedDoor, Recovered
-from holdfast.client.vault import pairing, share_requests
-from holdfast.client.vault.share_requests import OpenRequest
 
-app = typer.Typer(help="Ways back to your keys, on a device that does not hold them.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from holdfast.client.profile.account import Account
+    from holdfast.client.recovery.by_door import KnownDevice, OpenedDoor, Recovered
+    from holdfast.client.vault.share_requests import OpenRequest
+
+with later():
+    from holdfast.client.messages import prekeys
+    from holdfast.client.officers import joining
+    from holdfast.client.recovery import by_door
+    from holdfast.client.vault import pairing, share_requests
+
+app = group()
 
 _MAX_EXPORT: Final = 4 * 1024 * 1024
 _ASKS_WHICH: Final = "which of your devices are lost, unless --lost, --all-lost or --none-lost says so."

@@ -8,7 +8,7 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("audit", "0005_transcript")]
+    dependencies = [("audit", "0006_restored")]
 
     operations = [
         migrations.AddIndex(
