@@ -6,23 +6,36 @@ PROTOCOL section 8. Nothing beyond the newest signed head is proven or served as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Q, QuerySet, Subquery
+from django.db.models import Exists, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
-from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile, Transcript
+from audit.models import (
+    AcceptedLog,
+    Checkpoint,
+    Entry,
+    LogHead,
+    Restored,
+    RolesStatement,
+    ShownHead,
+    Tile,
+    Transcript,
+)
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import Malformed
-from holdfast.core.log import merkle, tiles
+from holdfast.core.identity.acts import Resolution, accepted_log
+from holdfast.core.log import accepted, merkle, tiles
 from holdfast.core.log.log_export import ExportedEntry, WithheldEntry
+from holdfast.core.signed.cose import parse_many
 from kernel.actors import Actor
 from kernel.errors import NotFound
+from kernel.scope import in_their_tenants
 
 BATCH = 512
 
@@ -109,6 +122,56 @@ def transcript(number: int) -> Transcript:
     found: Transcript | None = Transcript.objects.filter(number=number).first()
     if found is None:
         raise NotFound
+    return found
+
+
+RESTORED_TABLE: Final = Restored._meta.db_table  # for the look-up of a signed request, which reads the mark with it
+
+
+def is_restored() -> bool:
+    """Tell whether the open tenant is read-only, as a backup was put back that its officers have not accepted."""
+    return bool(Restored.objects.exists())
+
+
+def is_tenant_restored(tenant_id: Any) -> Exists:
+    """Return the same of another query's tenant: a condition for that query, so that it takes none of its own."""
+    return Exists(Restored.unscoped.filter(tenant_id=tenant_id))
+
+
+def restored_mark() -> Restored | None:
+    """Return the mark of the open tenant, if it is read-only."""
+    found: Restored | None = Restored.objects.first()
+    return found
+
+
+def restored_tenants() -> set[UUID]:
+    """Return the tenants that are read-only: for system loops, which leave them alone. One query."""
+    return set(Restored.unscoped.values_list("tenant_id", flat=True))
+
+
+def shown_heads() -> list[ShownHead]:
+    """List the heads that clients showed and the open tenant's stored logs do not lead to: one of a log at most."""
+    return list(ShownHead.objects.order_by("log"))
+
+
+def accepted_logs() -> list[AcceptedLog]:
+    """List the restored logs of the open tenant that officers accepted and a ceremony acted on, newest first."""
+    return list(AcceptedLog.objects.order_by("-at", "-audit_size"))
+
+
+def accepted_at() -> datetime | None:
+    """Return when a ceremony last went on from a restored log of the open tenant, if it ever did."""
+    return AcceptedLog.objects.order_by("-at").values_list("at", flat=True).first()
+
+
+def accepted_in(log: str) -> list[accepted.AcceptedLog]:
+    """List what was accepted of one log, newest first, for whoever holds a head against it."""
+    found = []
+    for row in accepted_logs():
+        statement = parse_many(bytes(row.statement))[0]
+        one = accepted_log(Resolution.from_payload(statement.payload), statement.payload_hash, log)
+        if one is not None:
+            found.append(one)
     return found
 
 
@@ -260,6 +323,25 @@ def was_logged_after(subject: str, *, tag: str, act: tuple[str, str]) -> bool:
     return bool(rows.filter(subject=subject, tag=tag, seq__gt=Coalesce(Subquery(first), 0)).exists())
 
 
+def logged_after(named: Iterable[tuple[UUID, str, str]], *, tag: str, act: str) -> set[tuple[UUID, str, str]]:
+    """Return those of whom `was_logged_after` is true, for a loop over all tenants. Two queries for thousands.
+
+    named: (tenant, subject, subject of the act). tag and act: the tags of what is asked for, and of the act.
+    """
+    wanted = list(named)
+    rows = Entry.unscoped.filter(log="audit", refused="")
+    last: dict[tuple[UUID, str], int] = {}
+    for those in in_their_tenants("subject", ((tenant_id, subject) for tenant_id, subject, _ in wanted)):
+        found = rows.filter(those, tag=tag).order_by("seq")
+        last |= {(tenant_id, one): seq for tenant_id, one, seq in found.values_list("tenant_id", "subject", "seq")}
+    wanted = [one for one in wanted if one[:2] in last]
+    first: dict[tuple[UUID, str], int] = {}
+    for those in in_their_tenants("subject", ((tenant_id, subject) for tenant_id, _, subject in wanted)):
+        found = rows.filter(those, tag=act).order_by("-seq")
+        first |= {(tenant_id, one): seq for tenant_id, one, seq in found.values_list("tenant_id", "subject", "seq")}
+    return {one for one in wanted if last[one[:2]] > first.get((one[0], one[2]), 0)}
+
+
 def last_entry(subject: str, *, tag: str) -> Entry | None:
     """Return the newest audit entry of one tag about one thing, numbered or not, if any."""
     rows = Entry.objects.filter(log="audit", subject=subject, tag=tag, refused="")
@@ -315,8 +397,10 @@ def search(
         }.items()
         if value not in ("", None)
     }
-    rows = _readable(reader).filter(leaf_index__isnull=False, **wanted)
-    return list(rows.order_by("leaf_index" if is_oldest_first else "-leaf_index")[:limit])
+    order = "leaf_index" if is_oldest_first else "-leaf_index"
+    found = _readable(reader).filter(leaf_index__isnull=False, **wanted).order_by(order).values("leaf_index")[:limit]
+    # Of the many entries of a long time only these are read: a date alone is answered by its index.
+    return list(Entry.objects.filter(log="audit", leaf_index__in=found).order_by(order))
 
 
 def count_entries(*tags: str, reader: Actor, since: datetime) -> int:

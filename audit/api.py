@@ -13,13 +13,17 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audit import access, export, services
+from audit import access, export, restored, services
+from audit.errors import NoCheckpoint
 from holdfast.core.base.encoding import b64u
+from holdfast.core.log.checkpoint import MAX_NOTE
+from holdfast.core.log.merkle import MAX_SIZE
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest, NotFound
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField
 
 LOGS = ("audit", "keys")
+MOST_ACCEPTED = 20  # a client that missed more restored backups than this has other troubles
 LOG = OpenApiParameter("log", str, enum=LOGS, description="Which of the tenant's two logs; `audit` unless said.")
 
 
@@ -62,6 +66,33 @@ class CheckpointOut(StrictSerializer):
 class RolesOut(StrictSerializer):
     version = serializers.IntegerField()
     statement = Base64UrlField(help_text="The signed `roles` statement; believed only by the tenant root's signature.")
+
+
+class HeadFilter(StrictSerializer):
+    log = serializers.ChoiceField(choices=LOGS, default="audit")
+    old_size = serializers.IntegerField(
+        required=False, min_value=0, max_value=MAX_SIZE, default=0, help_text="The size of the head that you hold."
+    )
+
+
+class HeadOut(StrictSerializer):
+    log = serializers.CharField()
+    checkpoint = serializers.CharField(help_text="The C2SP signed note; empty while nothing is signed.")
+    consistency = serializers.ListField(child=Base64UrlField(length=32))
+    read_only = serializers.BooleanField(  # type: ignore[assignment] # a field's name, as the answer has it
+        help_text="A backup was put back, and the officers have not accepted it yet."
+    )
+    accepted = serializers.ListField(
+        child=Base64UrlField(), help_text="Resolutions by which officers accepted a restored log, newest first."
+    )
+
+
+class ShownHeadIn(StrictSerializer):
+    note = serializers.CharField(max_length=MAX_NOTE, trim_whitespace=False, help_text="A C2SP signed note.")
+
+
+class ShownHeadOut(StrictSerializer):
+    read_only = serializers.BooleanField()  # type: ignore[assignment] # as above
 
 
 class ProofFilter(StrictSerializer):
@@ -132,6 +163,51 @@ class RolesView(ApiView):
         if newest is None:
             raise NotFound
         return Response(RolesOut({"version": newest.version, "statement": bytes(newest.statement)}).data)
+
+
+class HeadView(ApiView):
+    # Every client asks, as it asks for the roles: it follows both logs, and holds its keys to them.
+    permission_names: ClassVar = {"GET": "statement:read", "POST": "statement:read"}
+    suspended_methods: ClassVar = frozenset({"GET", "POST"})
+    restored_methods: ClassVar = frozenset({"POST"})
+
+    @extend_schema(
+        summary="The newest signed head, whether a backup was put back, and what officers accepted of it",
+        parameters=[LOG, HeadFilter],
+        responses=HeadOut,
+    )
+    def get(self, request: Request) -> Response:
+        """With `old_size`, the consistency proof from there; empty where it is not within the signed log."""
+        log, old_size = _log(request), _query(HeadFilter, request)["old_size"]
+        try:
+            head = access.latest_checkpoint(log)
+        except NoCheckpoint:
+            head = None
+        is_within = head is not None and 0 < old_size < head.size
+        shown = {
+            "log": log,
+            "checkpoint": head.note if head else "",
+            "consistency": access.consistency(log, old_size=old_size, size=head.size) if head and is_within else [],
+            "read_only": access.is_restored(),
+            "accepted": [bytes(row.statement) for row in access.accepted_logs()[:MOST_ACCEPTED]],
+        }
+        return Response(HeadOut(shown).data)
+
+    @extend_schema(
+        summary="Show a signed head that this server does not lead to",
+        request=ShownHeadIn,
+        responses={200: ShownHeadOut},
+    )
+    def post(self, request: Request) -> Response:
+        """A head that a log key signed and the stored log lost says that a backup was put back.
+
+        From then on nothing is changed (503 `log-restored`) until officers accept it. Any other changes nothing.
+        """
+        given = self.valid(ShownHeadIn, request)
+        with self.writing(request) as reply:
+            restored.show_head(given["note"], actor=self.actor)
+            reply.send({"read_only": access.is_restored()}, 200)
+        return reply.response
 
 
 class ProofView(ApiView):

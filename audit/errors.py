@@ -34,13 +34,22 @@ class OutsideTheLog(Invalid):
 
 
 class LogRestored(LogBroken):
-    """The stored log is shorter than the one that was signed: a backup was restored."""
+    """The server's database was put back from a backup: nothing is changed until the officers accept it."""
 
     code = "log-restored"
+    retry_after = 60  # seconds: people decide, and whoever waits for them need not ask every five
     default_detail = (
-        "The stored log is shorter than the one that was signed, as after a restored backup. "
-        "Tell your operator: `ceremony accept-restored` goes on from here."
+        "The server's database was put back from a backup, so it only answers what is asked and changes nothing for "
+        "now. Nothing that your devices hold is lost: they give it back afterwards. The organisation's officers accept "
+        "the restored log (holdfast officer resolve accept-log), then the operator goes on (ceremony accept-restored)."
     )
+
+
+class HeadRefused(Invalid):
+    """What was shown is no head of this tenant's logs: none of their keys has signed it."""
+
+    code = "head-refused"
+    default_detail = "This is no signed head of one of this organisation's two logs. Send the note as it was signed."
 
 
 class RolesMissing(Unavailable):

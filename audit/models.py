@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of the two Merkle logs of each tenant: entries, tiles, heads, checkpoints, roles; and what is only counted.
+"""Rows of the two Merkle logs of each tenant: entries, tiles, heads, checkpoints, roles; what is only counted; and
+what is known of a backup that was put back.
 
 PLATFORM "Audit". All but the counts are append-only by trigger: an entry's index is set once, a tile and a head only
 grow, a checkpoint's root stands for ever. Whoever switches triggers off is found by the proofs, not by the database.
@@ -58,6 +59,13 @@ class Entry(models.Model):
             models.Index(fields=["tenant_id", "tag"], name="entry_tag"),
             models.Index(fields=["tenant_id", "actor"], name="entry_actor"),
             models.Index(fields=["tenant_id", "subject"], name="entry_subject"),
+            # By their place in the log, in which what is found is shown: nothing is sorted for a page of it.
+            models.Index(
+                fields=["tenant_id", "person_id", "leaf_index"],
+                condition=models.Q(person_id__isnull=False),
+                name="entry_person",
+            ),
+            models.Index(fields=["tenant_id", "log", "time", "leaf_index"], name="entry_time"),
         ]
 
     def __str__(self) -> str:
@@ -115,6 +123,51 @@ class Transcript(TenantModel):
     class Meta(TenantModel.Meta):
         abstract = False
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "number"], name="transcript_number_once")]
+
+
+class Restored(TenantModel):
+    """The mark that a tenant's database was put back: nothing is changed or signed until its officers accept it.
+
+    by: who found it, the sequencer, the release process, or a client that showed a newer head. Any of them may set it,
+    and only the ceremony of the operator, who owns the table, deletes it.
+    """
+
+    by = models.CharField(max_length=16)
+    since = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id"], name="restored_once")]
+
+
+class ShownHead(TenantModel):
+    """The largest head of a log that a client showed and the stored log does not lead to, until it is accepted."""
+
+    log = models.CharField(max_length=8, choices=Log.choices)
+    size = models.BigIntegerField()
+    note = models.TextField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "log"], name="shown_head_once")]
+
+
+class AcceptedLog(TenantModel):
+    """A resolution by which m officers accepted a restored backup, and on which a ceremony acted.
+
+    hash: 32 bytes, of its payload. statement: all its signatures, an array of Sign1. audit_size, keys_size: how far
+    each log goes that was accepted. at: when the ceremony acted; what the officers signed has a date of its own.
+    """
+
+    hash = models.BinaryField(max_length=32)
+    statement = models.BinaryField()
+    audit_size = models.BigIntegerField()
+    keys_size = models.BigIntegerField()
+    at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "hash"], name="accepted_log_once")]
 
 
 class LogHead(TenantModel):

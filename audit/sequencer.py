@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
-from audit import access, journal, services, signing
+from audit import access, journal, restored, services, signing
 from audit.access import tile_reader
 from audit.errors import AuditUnavailable, LogBroken, LogRestored
 from audit.models import Checkpoint, Entry, Log, LogHead, Tile
@@ -65,7 +65,7 @@ def sequence(tenant_id: UUID, log: str) -> int:
     with tenant_scope(tenant_id):
         if not _has_pending(log) and not _is_due(log):
             return 0
-        _check(tenant_id, log)  # (0)
+        _require_whole(tenant_id, log)  # (0)
         looked_at = sum(_batches(log))  # (1)
         _sign(tenant_id, log)  # (2), (3) and (4)
     return looked_at
@@ -81,7 +81,7 @@ def number_unsigned(tenant_id: UUID) -> journal.Head:
     with tenant_scope(tenant_id):
         if access.newest_roles() is not None:
             raise RuntimeError("roles are published: nothing unsigned is numbered any more")
-        _check(tenant_id, Log.AUDIT)
+        _require_whole(tenant_id, Log.AUDIT)
         with transaction.atomic():
             _append(_locked_head(Log.AUDIT), list(_older_than_signatures()))
         _sign(tenant_id, Log.AUDIT)
@@ -162,6 +162,18 @@ def _signed_at(row: Checkpoint) -> datetime:
         return row.signed_at if said is None else min(row.signed_at, datetime.fromtimestamp(said, UTC))
     except (Malformed, ValueError, OverflowError, OSError):
         return row.signed_at  # no note of ours, which `_check` and whoever reads it find out
+
+
+def _require_whole(tenant_id: UUID, log: str) -> None:
+    """Raise LogRestored or LogBroken unless the stored log is the one that was signed and nobody said otherwise."""
+    # Whoever set the mark: a client may hold what this process's own memory lost as well.
+    if access.is_restored():
+        raise LogRestored
+    try:
+        _check(tenant_id, log)
+    except LogRestored:
+        restored.mark(by="sequencer")
+        raise
 
 
 def _check(tenant_id: UUID, log: str) -> None:
@@ -367,6 +379,8 @@ def _sign(tenant_id: UUID, log: str) -> None:
     note = notes.sign_note(text, verifier=key, sign=token.sign)
     with transaction.atomic():
         _locked_head(log)
+        if access.is_restored():
+            raise LogRestored  # while the HSM was asked: what is not stored was published to nobody
         signed = {"note": note, "vkey": key.to_text()}
         LogHead.objects.filter(log=log, signed_size__lt=grown.size).update(signed_size=grown.size)
         same = Checkpoint.objects.filter(log=log, size=grown.size).first()

@@ -7,6 +7,7 @@ api_urlpatterns = [
     path("audit/entries", api.EntriesView.as_view(), name="audit-entries"),
     path("audit/checkpoint", api.CheckpointView.as_view(), name="audit-checkpoint"),
     path("audit/proof", api.ProofView.as_view(), name="audit-proof"),
+    path("audit/head", api.HeadView.as_view(), name="audit-head"),
     path("audit/roles", api.RolesView.as_view(), name="audit-roles"),
     path("audit/export", api.ExportView.as_view(), name="audit-export"),
     path("tiles/<str:log>/<int:level>/<int:index>", api.TileView.as_view(), name="audit-tile"),

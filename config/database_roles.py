@@ -34,10 +34,13 @@ django_content_type             .     .      .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
+audit_acceptedlog               r     .      .         .
 audit_checkpoint                r    r      riu       r
 audit_entry                     ri    ri     riu       ri
 audit_loghead                   r     .      riu       r
+audit_restored                  ri    r      ri        ri
 audit_rolesstatement            r     r      r         r
+audit_shownhead                 riu   .      .         .
 audit_tally                     riu   riud   riu       riu
 audit_tile                      r     r      riu       r
 audit_transcript                r     .      .         .
@@ -119,6 +122,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_loghead", "u"): {"sequencer": "size edge signed_size"},
     ("audit_tile", "u"): {"sequencer": "hashes"},
     ("audit_checkpoint", "u"): {"sequencer": "note vkey signed_at"},
+    ("audit_shownhead", "u"): {"web": "size note"},
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
@@ -139,7 +143,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_logtoken", "u"): {"web": "revoked_at last_used_on"},
     ("tenants_tenantexport", "u"): {"worker": "state ended_at file after pieces lines size"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
-    ("tenants_recoverycode", "u"): {"web": "used_at"},
+    ("tenants_recoverycode", "u"): {"web": "used_at is_waiting"},
     ("tenants_credential", "u"): {
         "web": "state last_used_on turn_mark turn_before turn_breaks turn_is_break turn_since",
         "worker": "state",

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,10 +32,11 @@ from config.access_log import HEADER
 from config.database_roles import PROCESSES
 from config.disk import is_low, places
 from config.env import ENV
-from config.hsm import ROLE_TOKENS, hsm_config
+from config.hsm import ROLE_TOKENS, hsm_config, pin_file, waiting_pin
 from config.mail import REFUSALS, refusal
 from config.roles import RoleKeyMissing, open_role_keys
 from hsm import manifest as manifests
+from hsm.config import TOKENS
 from hsm.errors import HsmError
 from kernel import heartbeats
 from kernel.clock import database_now
@@ -189,6 +191,16 @@ def _hsm() -> Iterator[Finding]:
             yield Finding("hsm", "wrong", str(error), way_out)
         else:
             yield Finding("hsm", "ok", f"the token {name} is pinned, and its PIN is there; it was not tried")
+    for name in TOKENS:
+        yield from _stopped_change("hsm", name, waiting_pin(pin_file(name)))
+
+
+def _stopped_change(part: str, token: str, path: Path) -> Iterator[Finding]:
+    # A directory that this account may not enter is none of its own.
+    with suppress(OSError):
+        if path.exists():
+            said = f"{path} is of a change of the PIN of the token {token} that was stopped"
+            yield Finding(part, "wrong", said, f"Hold `manage.py ceremony pin {token}` again before a service starts.")
 
 
 def _role_key() -> Iterator[Finding]:
@@ -279,6 +291,8 @@ def layout(directory: Path) -> Iterator[Finding]:
         finding = _kept(directory / name)
         if finding is not None:
             wrong.append(finding)
+    for token in TOKENS:
+        wrong += _stopped_change("files", token, waiting_pin(directory / "pins" / f"{token}.pin"))
     if (directory / "pins" / "ceremony.pin").exists():
         path = directory / "pins" / "ceremony.pin"
         wrong.append(Finding("files", "wrong", f"{path} stays on this machine", "Take it away: no process needs it."))

@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from getpass import getpass
+from pathlib import Path
 from typing import Any
 
 from config.env import ENV
@@ -53,12 +54,14 @@ class TypedPin:
 _given_pins: dict[str, PinSource] = {}
 
 
-def take_pins(descriptors: Mapping[str, int]) -> None:
+def take_pins(descriptors: Mapping[str, int], files: Mapping[str, Path]) -> None:
     """Have a ceremony's PINs from descriptors, and those that lie in no file typed at the terminal, if there is one.
 
-    A token that is still to be made gets its PIN when it is made.
+    files: where a token's PIN lies, if not where the settings say. A token that is still to be made gets its PIN when
+    it is made.
     """
     _given_pins.clear()
+    _given_pins.update({name: PinFile(path) for name, path in files.items()})
     config = hsm_config()
     ceremony = Ceremony(config)
     for name in TOKENS:
@@ -69,6 +72,16 @@ def take_pins(descriptors: Mapping[str, int]) -> None:
         is_made = ceremony.has(name) or not config.softhsm
         if is_made and isinstance(source, PinFile) and not source.path.exists() and sys.stdin.isatty():
             _given_pins[name] = TypedPin(name)
+
+
+def pin_file(token: str) -> Path:
+    """Return where the settings have a token's PIN, whether it lies there or not."""
+    return ENV.pin_dir / f"{token}.pin" if ENV.pin_dir is not None else hsm_config().pin_path(token)
+
+
+def waiting_pin(file: Path) -> Path:
+    """Return where a new PIN waits until its token takes it. One that lies there is of a change that was stopped."""
+    return file.with_name(f"{file.name}.new")
 
 
 def hsm_config() -> HsmConfig:

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed, HttpResponseRedirect
 
+from audit.errors import LogRestored
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import open_scope
@@ -55,6 +56,7 @@ def console_page(
     permission: PermissionName,
     *,
     methods: Sequence[str] = LOOKING,
+    while_restored: bool = False,
 ) -> Callable[
     [Callable[Concatenate[HttpRequest, Actor, P], HttpResponseBase]],
     Callable[Concatenate[HttpRequest, P], HttpResponseBase],
@@ -62,7 +64,9 @@ def console_page(
     """Guard a console view, which is called with the actor after the request, in the tenant's open scope.
 
     Without a complete sign-in: to the sign-in page. Without the permission: 403. An access function's NotFound is the
-    404 page. Pages are looked at only (GET, HEAD), unless `methods` says what else, and never cached.
+    404 page. Pages are looked at only (GET, HEAD), unless `methods` says what else, and never cached. What changes
+    something is refused (LogRestored, the 503 page) while the tenant's database is a backup that was put back, but
+    where `while_restored` says that it goes on.
     """
 
     def guard(
@@ -79,6 +83,8 @@ def console_page(
             open_scope(person.tenant_id)
             if not actor.can(permission):
                 raise PermissionDenied
+            if actor.is_restored and request.method not in LOOKING and not while_restored:
+                raise LogRestored
             note_use(request)
             try:
                 response = view(request, actor, *args, **kwargs)

@@ -179,7 +179,7 @@ def _log(actor: Actor) -> dict[str, Any]:
 
 
 def _mail(actor: Actor) -> dict[str, int]:
-    """Count the mails that the mail server does not take, and those that could not be delivered within a day."""
+    """Count the mails that the mail server does not take, and those that were given up within the last day."""
     now = timezone.now()
     late = now - mails.LATE
     # Notices of cases apart: of some the viewer is not to learn yet, not even by a number.

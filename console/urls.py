@@ -25,6 +25,7 @@ me_urlpatterns = [
     path("sessions/end/", browsers.end_sessions, name="me-sessions-end"),
     path("factors/", factors.factors, name="me-factors"),
     path("factors/codes/", factors.new_recovery_codes, name="me-recovery-codes"),
+    path("factors/codes/confirm/", factors.confirm_recovery_codes, name="me-recovery-codes-confirm"),
     path("factors/authenticator/", factors.change_authenticator, name="me-authenticator"),
     path("keys/", me.who_could_open, name="me-keys"),
     path("notices/", me.notices, name="me-notices"),

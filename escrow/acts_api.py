@@ -154,6 +154,8 @@ class ResolutionsView(ApiView):
     """What officers resolve together outside cases."""
 
     permission_names: ClassVar = {"GET": PermissionName.COVERAGE_READ, "POST": PermissionName.OFFICER_SIGN}
+    # One of them accepts a backup that was put back.
+    restored_methods: ClassVar = frozenset({"POST"})
 
     @extend_schema(
         operation_id="list_resolutions",

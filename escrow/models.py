@@ -239,6 +239,8 @@ class Deposit(ChosenId, TenantModel):
             models.Index(fields=["tenant_id", "user_id", "generation"], name="deposit_by_user"),
             # Leads to the deposits of the few policies that too few officers could open, however many others there are.
             models.Index(fields=["tenant_id", "policy_hash"], name="deposit_by_policy"),
+            # Leads from the revoked devices to what is to be flagged of theirs.
+            models.Index(fields=["tenant_id", "device_id"], condition=Q(flagged_at=None), name="deposit_unflagged"),
         ]
 
 

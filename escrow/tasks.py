@@ -32,9 +32,8 @@ def warn_of_end(job: Job) -> None:
 
 @every(seconds=10)
 def flag_deposits_of_revoked_devices() -> None:
-    """Compare the devices of unflagged deposits with what their chains say of them."""
-    for device_id, tenant_id in access.depositing_devices():
+    """Flag what revoked devices had deposited."""
+    for device_id, tenant_id in access.devices_to_flag():
         with apart(tenant_id, f"flags of device {device_id}"):
-            if access.is_revoked(device_id):
-                actor = system_actor(tenant_id, "worker")
-                services.flag_deposits(device_id=device_id, now=timezone.now(), actor=actor)
+            actor = system_actor(tenant_id, "worker")
+            services.flag_deposits(device_id=device_id, now=timezone.now(), actor=actor)

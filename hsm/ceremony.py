@@ -14,16 +14,18 @@ import string
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from holdfast.core.base.secret import SecretBytes
 from holdfast.files import remove_parts, write_whole
 from hsm import errors, signing
 from hsm import manifest as manifests
 from hsm.backend import EscrowKeyRef, EscrowPublicKey, OaepAlgorithm, SigningPublicKey
 from hsm.config import TOKENS, HsmConfig
-from hsm.errors import HsmError, HsmKeyMissing
+from hsm.errors import HsmError, HsmKeyMissing, HsmPinRejected
 from hsm.manifest import KeyRecord, Manifest, locked, module_sha256
 
 # Signs that survive a shell, a configuration file and a keyboard.
@@ -137,6 +139,23 @@ class Ceremony:
         answer = self._act("sign", "ceremony", {"tenant": tenant_id, "data": data.hex()})
         return bytes.fromhex(answer["signature"])
 
+    def set_pin(self, token: str, new: SecretBytes) -> None:
+        """Change a token's PIN, from the one of the config (PKCS#11 C_SetPIN), and prove the new one by a login.
+
+        Raises HsmError for one that the module does not take, and nothing was changed. A vendor's token has the new PIN
+        from the call on, whatever comes after it: whoever asks keeps it first. SoftHSM's copies of before, in
+        `backups/` and with accounts, go on opening by the old one.
+        """
+        self._act("set_pin", token, {"new": new.reveal().decode()})
+
+    def takes_pin(self, token: str, pin: SecretBytes) -> bool:
+        """Tell whether a token takes this PIN, by one try: real ones count those that they refuse."""
+        try:
+            self._act("look", token, {}, pin=pin)
+        except HsmPinRejected:
+            return False
+        return True
+
     def accept_module(self) -> None:
         """Pin the module as it is now, after an upgrade that the operator made. Needs no PIN."""
         path, digest = str(self._config.module), module_sha256(self._config.module)
@@ -178,8 +197,17 @@ class Ceremony:
     def _key(self, token: str, kind: str, arguments: dict[str, Any]) -> KeyRecord:
         return KeyRecord(**self._act("create_key", token, {"kind": kind, **arguments}))
 
-    def _act(self, act: str, token: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Run one act in a process of its own: this one may have the library open, on other tokens."""
+    def _act(
+        self, act: str, token: str, arguments: Mapping[str, Any], *, pin: SecretBytes | None = None
+    ) -> dict[str, Any]:
+        """Run one act in a process of its own: this one may have the library open, on other tokens.
+
+        pin: one that is tried whatever is marked; without it that of the config, as `HsmConfig.trying_pin` says.
+        """
+        with nullcontext() if pin is not None else self._config.trying_pin(token):
+            return self._ask(act, token, arguments, pin or self._config.pin(token).read())
+
+    def _ask(self, act: str, token: str, arguments: Mapping[str, Any], pin: SecretBytes) -> dict[str, Any]:
         request = {
             "act": act,
             "token": token,
@@ -189,7 +217,7 @@ class Ceremony:
             "softhsm": self._config.softhsm,
             "runtime": str(self._config.runtime_root),
             # Over a pipe: neither the arguments nor the environment of a process are private.
-            "pin": self._config.pin(token).read().reveal().decode(),
+            "pin": pin.reveal().decode(),
         }
         package = str(Path(__file__).resolve().parent.parent)
         done = subprocess.run(

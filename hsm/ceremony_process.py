@@ -23,7 +23,7 @@ from hsm.attributes import ArrayMapper
 from hsm.checks import check_token, find_key
 from hsm.config import HsmConfig
 from hsm.directories import RuntimeDirectory, commit
-from hsm.errors import HsmError, HsmKeyMissing, HsmPinRejected, HsmUnavailable
+from hsm.errors import HsmError, HsmKeyMissing, HsmNewPinRefused, HsmPinRejected, HsmUnavailable
 from hsm.manifest import Manifest, TokenRecord, key_label, locked, module_sha256
 from hsm.pkcs11 import Meaning, meaning
 from hsm.token_birth import create_token
@@ -138,6 +138,33 @@ def _sign(workshop: Workshop, *, tenant: str, data: str) -> dict[str, Any]:
         return {"signature": signing.sign(key, found[-1].algorithm, bytes.fromhex(data)).hex()}
 
 
+def _look(workshop: Workshop) -> dict[str, Any]:
+    with workshop.session(workshop.record.serial):
+        return {}
+
+
+def _set_pin(workshop: Workshop, *, new: str) -> dict[str, Any]:
+    record = workshop.record
+    with workshop.session(record.serial) as session:
+        try:
+            session.set_pin(workshop.pin, new)
+        except _NEW_PIN_REFUSED as error:
+            # Not of the PIN that the login has just shown to be right: nothing is marked as wrong for it.
+            raise HsmNewPinRefused(
+                f"the module does not take the new PIN ({type(error).__name__}); the token keeps its own"
+            ) from error
+    workshop.pin = new
+    try:
+        workshop.commit(replace(record, generation=record.generation + 1))
+    except (HsmError, ck.PKCS11Error) as error:
+        if workshop.directory is not None:
+            raise  # only the copy has it
+        raise HsmUnavailable(f"the token has the new PIN, and then it answered {error!r}") from error
+    return {}
+
+
+# What C_SetPIN says of a new PIN that is too short, too long, or has the wrong signs; PKCS#11 2.40 section 5.5.
+_NEW_PIN_REFUSED = (ck.PinInvalid, ck.PinLenRange)
 # A list of what may be asked, so that no name from the pipe reaches any other function.
 _ACTS: dict[str, Callable[..., dict[str, Any]]] = {
     "create_token": _create_token,
@@ -145,6 +172,8 @@ _ACTS: dict[str, Callable[..., dict[str, Any]]] = {
     "create_key": _create_key,
     "destroy_escrow_keys": _destroy_escrow_keys,
     "sign": _sign,
+    "look": _look,
+    "set_pin": _set_pin,
 }
 
 
@@ -170,7 +199,7 @@ def _perform(request: dict[str, Any]) -> dict[str, Any]:
             return _ACTS[request["act"]](workshop, **request["arguments"])
     except ck.PKCS11Error as error:
         if meaning(error) is Meaning.PIN_REJECTED:
-            raise HsmPinRejected(f"the HSM refused the PIN: {error!r}; it is not tried again") from error
+            raise HsmPinRejected(f"the HSM refused the PIN: {error!r}") from error
         raise HsmUnavailable(f"the HSM answered {error!r}; nothing was changed") from error
     finally:
         if directory is not None:

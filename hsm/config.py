@@ -50,7 +50,7 @@ class PinFile:
             raise HsmError(f"the PIN file {self.path} cannot be read: {error.strerror}") from error
         if stat.S_IMODE(mode) & 0o077:
             raise HsmError(f"the PIN file {self.path} is open to others than its owner: chmod 600 it")
-        return _pin(pin)
+        return pin_of(pin)
 
 
 class PinDescriptor:
@@ -66,15 +66,20 @@ class PinDescriptor:
             return self._kept
         try:
             # `pread` leaves the offset alone, so that a later login reads the same bytes again.
-            return _pin(os.pread(self._descriptor, LONGEST_PIN + 1, 0))
+            return pin_of(os.pread(self._descriptor, LONGEST_PIN + 1, 0))
         except OSError:
+            pass
+        try:
             # A pipe has no offset and gives its bytes once; a later login needs them again.
             with os.fdopen(os.dup(self._descriptor), "rb") as pipe:
-                self._kept = _pin(pipe.read(LONGEST_PIN + 1))
-            return self._kept
+                self._kept = pin_of(pipe.read(LONGEST_PIN + 1))
+        except OSError as error:
+            raise HsmError(f"the descriptor {self._descriptor} of a PIN cannot be read: {error.strerror}") from error
+        return self._kept
 
 
-def _pin(raw: bytes) -> SecretBytes:
+def pin_of(raw: bytes) -> SecretBytes:
+    """Return the PIN in what a file, a pipe or a person gave: its first line. Raises HsmError when that is none."""
     try:
         # No more than what nobody sees is taken away: a token counts its wrong PINs, so that there is one try.
         pin = typed.visible(typed.text_of(typed.first_line(raw, "a PIN"), "a PIN")).encode()

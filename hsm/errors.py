@@ -14,6 +14,10 @@ class HsmUnavailable(HsmError):
     """The token is missing, removed, busy or too slow, or its session was lost twice: try again later."""
 
 
+class HsmNewPinRefused(HsmError):
+    """The module does not take this as a token's new PIN: too short, too long, or of signs that it does not know."""
+
+
 class HsmPinRejected(HsmError):
     """The token refused the PIN. Never tried again in this process: real HSMs count and lock."""
 

@@ -28,6 +28,8 @@ class Actor:
     name: str = ""
     # Their device or they themselves are suspended: let in where a view says so, and about themselves alone.
     is_suspended: bool = False
+    # Their tenant's database was put back from a backup: nothing is changed until its officers accept that.
+    is_restored: bool = False
 
     def can(self, permission: str) -> bool:
         """Tell whether this actor holds the permission, by its name `<app>:<verb>`."""

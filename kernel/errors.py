@@ -59,6 +59,7 @@ class Unavailable(DomainError):
     """A dependency is away: retry later, nothing was done."""
 
     code = "unavailable"
+    retry_after: ClassVar[int] = 5  # seconds
     default_detail = "A part of the service is away. Nothing was done; retry in a moment."
 
 

@@ -105,7 +105,7 @@ def response_for(error: errors.DomainError) -> Response:
     if isinstance(error, errors.Throttled):
         response["retry-after"] = str(error.retry_after)
     if isinstance(error, errors.Unavailable):
-        response["retry-after"] = "5"
+        response["retry-after"] = str(error.retry_after)
     if isinstance(error, errors.Unauthenticated):
         response["www-authenticate"] = 'Signature realm="holdfast"'
     return response

@@ -43,10 +43,13 @@ _given_up: dict[str, Handler] = {}
 
 
 class RunLater(Exception):
-    """A handler's way to say: not yet, and this is no failure. Carries the time to try again."""
+    """A handler's way to say: not yet, and this is no failure. Carries the time to try again.
 
-    def __init__(self, run_at: datetime, why: str = "") -> None:
-        self.run_at = run_at
+    counts: whether this was a try, which `attempts` of the job is to show at the next one.
+    """
+
+    def __init__(self, run_at: datetime, why: str = "", *, counts: bool = False) -> None:
+        self.run_at, self.counts = run_at, counts
         super().__init__(why)
 
 
@@ -205,7 +208,7 @@ def run_one(job_id: UUID) -> bool:
         try:
             _handlers[job.kind](job)
         except RunLater as later:
-            _put_back(job, run_at=later.run_at, error=str(later), attempts=job.attempts - 1)
+            _put_back(job, run_at=later.run_at, error=str(later), attempts=job.attempts - (not later.counts))
             return False
         except Exception as error:  # noqa: BLE001 — a poison job must not stop the loop (FAULTS W6)
             log.warning("job %s (%s) failed: %s (try %d)", job.pk, job.kind, named(error), job.attempts)

@@ -44,6 +44,10 @@ class Device(ChosenId, TenantModel):
             models.Index(fields=["tenant_id", "user_id", "state"], name="device_of_user"),
             # Leads the sweep to the few that wait, however many do not.
             models.Index(fields=["created_at"], condition=Q(state=DeviceState.PENDING), name="device_waiting"),
+            # As to these, of whose deposits the worker asks: the state is in it so that no row has to be read for it.
+            models.Index(
+                fields=["tenant_id", "id", "state"], condition=Q(state=DeviceState.REVOKED), name="device_revoked"
+            ),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "id"], name="device_id_once"),

@@ -18,8 +18,9 @@ from django.utils import timezone
 
 from audit import services as audit
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.models import Job
-from kernel.queue import MAIL, enqueue
+from kernel.queue import MAIL, RunLater, enqueue
 from keys import access, mailbox
 from tenants import access as tenants
 from tenants import mails
@@ -27,11 +28,6 @@ from tenants import mails
 log = logging.getLogger("holdfast.mails")
 
 NOTICE_JOB: Final = "keys.notice"
-MAX_ATTEMPTS: Final = 8  # in growing steps, about four minutes
-
-
-class MailNotTaken(Exception):
-    """The mail system did not take a notice; the job's own delay brings the next try."""
 
 
 def owe(*, person_ids: Iterable[UUID], event: str, with_mail: Iterable[UUID] = (), **ids: str) -> None:
@@ -58,15 +54,16 @@ def tell(person_id: UUID, event: str, ids: dict[str, str]) -> None:
 
 
 def give(*, job: Job, actor: Actor) -> None:
-    """Hand one mail over, and log that it was, or after the last try that it could not be.
+    """Hand one mail over, and log that it was, or after the last try that it could not be: about two days later.
 
-    Raises MailNotTaken between tries. A crash before the entry's commit sends a mail twice, never not at all.
+    Raises RunLater between tries. A crash before the entry's commit sends a mail twice, never not at all.
     """
     person_id, event = UUID(job.payload["person"]), job.payload["event"]
     # Outside the transaction: a mail server may hang.
-    is_taken = _send(person_id, event, json.loads(job.payload["ids"]))
-    if not is_taken and job.attempts < MAX_ATTEMPTS:
-        raise MailNotTaken
+    outcome = _send(person_id, event, json.loads(job.payload["ids"]))
+    if outcome is mails.Outcome.AWAY and job.attempts < mails.MAX_ATTEMPTS:
+        raise RunLater(database_now() + mails.pause_after(job.attempts), "mail was not taken", counts=True)
+    is_taken = outcome is mails.Outcome.TAKEN
     with transaction.atomic():
         _log("hand-over" if is_taken else "fail", job, actor)
 
@@ -83,10 +80,10 @@ def _log(verb: str, job: Job, actor: Actor) -> None:
     audit.append(tag=f"keys:notice:{verb}", actor=actor, subject=person_id, body={"kind": event})
 
 
-def _send(person_id: UUID, event: str, ids: dict[str, str]) -> bool:
+def _send(person_id: UUID, event: str, ids: dict[str, str]) -> mails.Outcome:
     # `by` names whoever did it, if a person did.
     by = UUID(ids["by"]) if ids.get("by") else None
     people = tenants.people_by_id(one for one in (person_id, by) if one)
     person = people[person_id]
     named = {"person": person, "tenant": tenants.tenant(), "other": people.get(by) if by else None}
-    return mails.tell(person, template=event, context={**named, **ids}) is mails.Outcome.TAKEN
+    return mails.tell(person, template=event, context={**named, **ids})

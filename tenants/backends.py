@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.db.models import OuterRef
 from django.http import HttpRequest
 
+from audit.access import is_tenant_restored
 from tenants import access, hashing, lockout
 from tenants.models import Person
 from tenants.states import ENTERED_STATES, PersonState
@@ -48,7 +50,12 @@ class TenantBackend:
 
     def get_user(self, user_id: UUID) -> Person | None:
         """Return the person of a session, read again at every request; None once they or their tenant may not enter."""
-        person: Person | None = Person.unscoped.select_related("tenant").filter(pk=user_id).first()
+        person: Person | None = (
+            Person.unscoped.select_related("tenant")
+            .annotate(is_restored=is_tenant_restored(OuterRef("tenant_id")))
+            .filter(pk=user_id)
+            .first()
+        )
         if person is None or person.state != PersonState.ACTIVE or person.tenant.state not in ENTERED_STATES:
             return None
         return person

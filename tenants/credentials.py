@@ -18,6 +18,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
+from audit.access import RESTORED_TABLE
 from holdfast.core.signed.turns import Kept
 from kernel.actors import Actor
 from kernel.errors import Throttled, Unauthenticated
@@ -37,8 +38,10 @@ _MAX_NAMESAKES: Final = 8
 _LOOK_UP: Final = (
     "SELECT c.tenant_id, c.kind, c.public_key, c.state, c.person_id, t.state, p.role, p.state,"  # noqa: S608 — our own tables' names
     # By the database's clock, as the day is written: clocks that differ around midnight would write by turns.
-    " c.last_used_on = CURRENT_DATE, c.turn_mark, c.turn_before, c.turn_breaks, c.turn_is_break, c.turn_since"
+    " c.last_used_on = CURRENT_DATE, c.turn_mark, c.turn_before, c.turn_breaks, c.turn_is_break, c.turn_since,"
+    " r.id IS NOT NULL"
     f" FROM {_CREDENTIAL} c JOIN {_TENANT} t ON t.id = c.tenant_id"
+    f" LEFT JOIN {RESTORED_TABLE} r ON r.tenant_id = c.tenant_id"
     # The tenant stands in the join as well: a row forged with another tenant's person finds nobody.
     f" LEFT JOIN {_PERSON} p ON p.id = c.person_id AND p.tenant_id = c.tenant_id WHERE c.id = %s"
     f" ORDER BY c.row_id LIMIT {_MAX_NAMESAKES}"
@@ -133,7 +136,7 @@ def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Know
 
 
 def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> Known | Barred:
-    tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state, is_used_today, *turn = row
+    tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state, is_used_today, *turn = row[:-1]
     is_service = kind == Credential.Kind.SERVICE
     role = SERVICE_ROLE if is_service else role
     is_suspended = admits_suspended and (state, person_state) in _SUSPENDED
@@ -154,6 +157,7 @@ def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> K
         permissions=permissions,
         credential_state=state,
         is_suspended=is_suspended,
+        is_restored=bool(row[-1]),
     )
     mark, before, breaks, is_break, since = turn
     kept = Kept(bytes(mark), bytes(before), breaks, bool(is_break), since)

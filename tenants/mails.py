@@ -42,10 +42,11 @@ from tenants.states import MAIL, MailState
 log = logging.getLogger("holdfast.mails")
 
 MAIL_JOB: Final = "tenants.mail"
-# In growing steps, about a day: a mail server that is mended in the morning delivers what the evening promised.
-MAX_ATTEMPTS: Final = 150
+# Of every mail of the house, notices too: in growing steps, about two days. A mail server that is away for a day loses
+# nothing, and whoever mends it sees within half an hour that it is.
+MAX_ATTEMPTS: Final = 102
 FIRST_PAUSE_SECONDS: Final = 20
-LONGEST_PAUSE_SECONDS: Final = 600
+LONGEST_PAUSE_SECONDS: Final = 1800
 # A mail server that starts again, or has whoever is new to it come again, takes mails by then.
 LATE: Final = timedelta(minutes=10)
 KEPT: Final = timedelta(days=30)  # after it was settled; the log says for ever that it was
@@ -170,8 +171,7 @@ def give(*, mail_id: UUID, actor: Actor) -> None:
     outcome = _give(mail, actor)
     if outcome is Outcome.AWAY and mail.attempts + 1 < MAX_ATTEMPTS:
         Mail.objects.filter(pk=mail.pk).update(attempts=mail.attempts + 1, why=Mail.Why.AWAY)
-        pause = pause_seconds(mail.attempts + 1, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
-        raise RunLater(database_now() + timedelta(seconds=pause), "mail was not taken")
+        raise RunLater(database_now() + pause_after(mail.attempts + 1), "mail was not taken")
     if outcome is None:
         _settle(mail, MailState.NEEDLESS, "drop", "", actor)
     elif outcome is Outcome.TAKEN:
@@ -220,6 +220,16 @@ def _give(mail: Mail, actor: Actor) -> Outcome | None:
         return tell(mail.person, template=mail.kind, context=context, link=link, connection=connection)
     finally:
         connection.close()
+
+
+def pause_after(tries: int) -> timedelta:
+    """Return how long a mail waits that was not taken in so many tries."""
+    return timedelta(seconds=pause_seconds(tries, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS))
+
+
+def patience_after(tries: int) -> timedelta:
+    """Return how long from the last of so many tries it is to the one after which a mail is given up."""
+    return sum((pause_after(n) for n in range(tries, MAX_ATTEMPTS)), timedelta())
 
 
 def _settle(mail: Mail, state: MailState, verb: str, why: str, actor: Actor) -> None:

@@ -310,11 +310,15 @@ class Authenticator(ThrottlingMixin, TimestampMixin, Device):  # type: ignore[mi
 
 
 class RecoveryCode(TenantOwned):
-    """One of the codes that stand in for a lost authenticator, each once. The code itself was never here."""
+    """One of the codes that stand in for a lost authenticator, each once. The code itself was never here.
+
+    is_waiting: it was shown, stands in for nothing, and begins to count when its person has shown that they have it.
+    """
 
     person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="+")
     code_hash = models.BinaryField(max_length=32)
     used_at = models.DateTimeField(null=True)
+    is_waiting = models.BooleanField(default=False)
 
     class Meta(TenantOwned.Meta):
         abstract = False

@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
+from audit.errors import LogRestored
 from kernel.actors import Actor
 from kernel.errors import Denied, MethodNotAllowed, Unauthenticated
 from tenants.roles import SERVICE_ROLE, Role
@@ -166,7 +167,7 @@ class DeclaredPermission(BasePermission):
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return True, or raise MethodNotAllowed, Unauthenticated or Denied."""
+        """Return True, or raise MethodNotAllowed, Unauthenticated, Denied, or LogRestored for a change meanwhile."""
         method = "GET" if request.method == "HEAD" else request.method or ""
         if getattr(view, "tenancy", "tenant") != "tenant":
             return True
@@ -178,4 +179,6 @@ class DeclaredPermission(BasePermission):
             raise Unauthenticated
         if not actor.can(name):
             raise Denied
+        if actor.is_restored and method not in SAFE_METHODS and method not in getattr(view, "restored_methods", ()):
+            raise LogRestored
         return True

@@ -20,11 +20,13 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit import services as audit
+from audit.access import is_tenant_restored
+from audit.errors import LogRestored
 from holdfast.core.base import typed
 from holdfast.core.base.errors import Mistyped
 from holdfast.core.base.secret import SecretBytes
@@ -613,16 +615,19 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
     Returns the code's row (`person`, `trust`, `code_hash`). Of any number of simultaneous calls one succeeds.
     Raises EnrolmentRefused for every other case alike: wrong, used, expired, not for an invited or active person, of a
     tenant that lets nobody in, for anybody but owners and officers of one that is being founded, or of a founding that
-    is over.
+    is over. Raises LogRestored for a right code while the tenant is read-only.
     """
     offered = code_hash_of(tenant=tenant_id.bytes, person=person_id.bytes, secret=secret)
     with tenant_scope(tenant_id), transaction.atomic():
         # Compared here, not in the query, so that how much of a hash was right shows in no index look-up's time.
         # The tenant's state stands in the same query: an unknown tenant costs what a known one does (FAULTS I9a).
         rows = _open_codes(person_id).filter(tenant__state__in=ENROLLING_STATES).select_related("tenant")
+        rows = rows.annotate(is_restored=is_tenant_restored(OuterRef("tenant_id")))
         codes = [row for row in rows if hmac.compare_digest(bytes(row.code_hash), offered)]
         if not codes:
             raise EnrolmentRefused
+        if codes[0].is_restored:
+            raise LogRestored
         used = EnrolmentCode.objects.filter(pk=codes[0].pk, used_at=None).update(used_at=timezone.now())
         person = access.person_for_update(person_id)
         if used != 1 or person.state not in (PersonState.INVITED, PersonState.ACTIVE):

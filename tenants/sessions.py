@@ -120,4 +120,10 @@ def session_actor(person: Person) -> Actor:
         role=person.role,
         permissions=session_permissions(person.role, person.tenant.state),
         name=person.name,
+        is_restored=is_restored(person),
     )
+
+
+def is_restored(person: Person) -> bool:
+    """Tell whether the tenant of whoever is signed in is read-only, as was read with them at this request."""
+    return bool(getattr(person, "is_restored", False))

@@ -14,6 +14,7 @@ import logging
 import re
 import secrets
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -55,6 +56,7 @@ MAX_REFUSALS_LISTED: Final = 100
 _MOST_THROTTLED: Final = 8
 # Of rows read at a time by the sweep that seals what is not sealed yet.
 _BATCH: Final = 100
+_NOT_OF_THEM: Final = "This is none of the new codes. Type one of them as you kept it; the codes of before still count."
 _NOT_NOW: Final = "This code did not match, or was used before, also to sign in. Wait for the next one."
 # How long a code that was used is remembered beyond its own time. A clock that is off by less lets none be used twice.
 _SPENT: Final = timedelta(days=1)
@@ -96,21 +98,30 @@ def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor, s
 
 def make_recovery_codes(*, person: Person, actor: Actor) -> tuple[str, ...]:
     """Make ten codes, each of which stands in once for the authenticator; those before stop. Only hashes are kept."""
+    with transaction.atomic():
+        RecoveryCode.objects.filter(person=person).delete()
+        return _make_codes(person, actor, is_waiting=False)
+
+
+def _make_codes(person: Person, actor: Actor, *, is_waiting: bool) -> tuple[str, ...]:
     codes = tuple(
         _RECOVERY_GROUPS.sub(r"\1-", base64.b32encode(secrets.token_bytes(10)).decode().lower()) for _ in range(10)
     )
-    with transaction.atomic():
-        RecoveryCode.objects.filter(person=person).delete()
-        RecoveryCode.objects.bulk_create(
-            [RecoveryCode(person=person, code_hash=_recovery_hash(person, one)) for one in codes]
-        )
-        audit.append(tag="tenants:recovery-code:make", actor=actor, subject=str(person.pk))
+    RecoveryCode.objects.bulk_create(
+        [RecoveryCode(person=person, code_hash=_recovery_hash(person, one), is_waiting=is_waiting) for one in codes]
+    )
+    audit.append(tag="tenants:recovery-code:make", actor=actor, subject=str(person.pk))
     return codes
 
 
-def count_recovery_codes(person: Person) -> int:
-    """Count a person's recovery codes that were not used yet."""
-    return RecoveryCode.objects.filter(person=person, used_at=None).count()
+def count_recovery_codes(person: Person) -> tuple[int, int]:
+    """Count a person's recovery codes that were not used yet: those that count, and those that wait. One query.
+
+    Codes wait that were made anew, until their person has shown that they have them.
+    """
+    unused = RecoveryCode.objects.filter(person=person, used_at=None)
+    of_waiting = Counter(unused.values_list("is_waiting", flat=True))
+    return of_waiting[False], of_waiting[True]
 
 
 def authenticator_of(person: Person) -> Authenticator | None:
@@ -122,14 +133,33 @@ def authenticator_of(person: Person) -> Authenticator | None:
 def renew_recovery_codes(*, person: Person, code: str, actor: Actor) -> tuple[str, ...]:
     """Make a person's recovery codes anew, as they confirm by a code of their authenticator, spent for this alone.
 
-    Raises FactorsAway; CodeRefused, also for a recovery code: whoever has found one must not make others of it.
+    They begin to count with `confirm_recovery_codes`: those before stay good until then, since a page that was never
+    seen shows its codes to nobody. Others that waited stop. Raises FactorsAway; CodeRefused, also for a recovery code:
+    whoever has found one must not make others of it.
     """
     opened = open_authenticator(person)
     with transaction.atomic():
         if opened is not None and accept_authenticator_code(person=person, code=code, opened=opened) is not None:
-            return make_recovery_codes(person=person, actor=actor)
+            RecoveryCode.objects.filter(person=person, is_waiting=True).delete()
+            return _make_codes(person, actor, is_waiting=True)
     # Outside: a wrong code is counted, although nothing was done.
     raise CodeRefused(_NOT_NOW, field="code")
+
+
+def confirm_recovery_codes(*, person: Person, code: str, actor: Actor) -> None:
+    """Have the codes that wait count from now on, and those before no more, as the person shows that they have one.
+
+    It is not used up by that. Raises CodeRefused for what is none of them, and where none wait.
+    """
+    typed_code = typed.ungrouped(code).lower()
+    with transaction.atomic():
+        waiting = RecoveryCode.objects.select_for_update().filter(person=person, is_waiting=True)
+        hashes = {bytes(row.code_hash) for row in waiting}
+        if _recovery_hash(person, typed_code) not in hashes:
+            raise CodeRefused(_NOT_OF_THEM, field="new_code")
+        RecoveryCode.objects.filter(person=person, is_waiting=False).delete()
+        RecoveryCode.objects.filter(person=person).update(is_waiting=False)
+        audit.append(tag="tenants:recovery-code:confirm", actor=actor, subject=str(person.pk))
 
 
 def change_totp(
@@ -157,7 +187,8 @@ def change_totp(
 def _accept_recovery_code(person: Person, code: str) -> Authenticator | None:
     with tenant_scope(person.tenant_id), transaction.atomic():
         device: Authenticator | None = Authenticator.objects.filter(user=person, confirmed=True).first()
-        unused = RecoveryCode.objects.filter(person=person, code_hash=_recovery_hash(person, code), used_at=None)
+        counting = RecoveryCode.objects.filter(person=person, is_waiting=False)
+        unused = counting.filter(code_hash=_recovery_hash(person, code), used_at=None)
         if device is None or unused.update(used_at=database_now()) != 1:
             return None
         audit.append(tag="tenants:recovery-code:use", actor=_signed_in(person), subject=str(person.pk))

@@ -41,7 +41,8 @@ def _emptying_the_log_between_tests() -> Iterator[None]:
     from django.test import TransactionTestCase
 
     frozen = [
-        importlib.import_module(f"audit.migrations.{name}") for name in ("0004_signed_by_role", "0005_transcript")
+        importlib.import_module(f"audit.migrations.{name}")
+        for name in ("0004_signed_by_role", "0005_transcript", "0006_restored")
     ]
     empty = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
 

@@ -172,7 +172,7 @@ def _answer(actor: Actor) -> list[Duty]:
 
 def _codes(actor: Actor) -> list[Duty]:
     assert actor.person_id is not None
-    left = sign_in.count_recovery_codes(tenants.person(actor.person_id))
+    left, _ = sign_in.count_recovery_codes(tenants.person(actor.person_id))
     if left > FEW_CODES:
         return []
     title = "No recovery code is left" if not left else f"{left} recovery code{'s' if left > 1 else ''} left"

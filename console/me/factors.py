@@ -40,6 +40,7 @@ NEW_CODE_REFUSED: Final = "This is not what the new authenticator shows now. Wai
 BUSY: Final = "Many people sign in at this moment. Try again in a few seconds."
 TOO_MANY: Final = "Too many tries. Wait ten minutes, then try again."
 AGAIN: Final = "This page was open for too long. Set up the new authenticator again, with the code below."
+CODES_COUNT: Final = "Your new recovery codes count from now on, and those of before no more."
 CHANGED: Final = (
     "Your new authenticator counts from now on, and the old one no more. Every other browser is signed out. If you "
     "did not do this, tell an owner of your organisation at once."
@@ -63,7 +64,7 @@ def factors(request: HttpRequest, actor: Actor) -> HttpResponse:
 @sensitive_post_parameters("code")
 @console_page(PermissionName.ME_READ, methods=("POST",))
 def new_recovery_codes(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """Make recovery codes anew and show them, once; those before are void."""
+    """Make recovery codes anew and show them, once; those before are good until the new ones are confirmed."""
     person = _me(actor)
     try:
         _count_try(person)
@@ -73,6 +74,22 @@ def new_recovery_codes(request: HttpRequest, actor: Actor) -> HttpResponse:
     except _NotTaken as error:
         return _factors(request, person, error.errors, status=error.status)
     return render(request, "console/me/recovery_codes.html", {"codes": codes})
+
+
+@sensitive_post_parameters("new_code")
+@console_page(PermissionName.ME_READ, methods=("POST",))
+def confirm_recovery_codes(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """Have the new codes count, as one of them is typed; those before are void then."""
+    person = _me(actor)
+    try:
+        _count_try(person)
+        sign_in.confirm_recovery_codes(person=person, code=_digits(request, "new_code"), actor=actor)
+    except CodeRefused as error:
+        return _factors(request, person, {"new_code": str(error.detail)}, status=400)
+    except _NotTaken as error:
+        return _factors(request, person, error.errors, status=error.status)
+    messages.success(request, CODES_COUNT)
+    return redirect("me-factors")
 
 
 @sensitive_post_parameters("password", "code", "new_code")
@@ -140,9 +157,11 @@ def _digits(request: HttpRequest, field: str) -> str:
 def _factors(
     request: HttpRequest, person: Person, errors: dict[str, str] | None = None, *, status: int = 200
 ) -> HttpResponse:
+    left, waiting = sign_in.count_recovery_codes(person)
     context: dict[str, Any] = {
         "authenticator": sign_in.authenticator_of(person),
-        "codes_left": sign_in.count_recovery_codes(person),
+        "codes_left": left,
+        "codes_wait": waiting,
         "errors": errors or {},
     }
     return render(request, "console/me/factors.html", context, status=status)

@@ -56,7 +56,7 @@ def read(mail: Mail) -> MailLine:
     address = mail.address or mail.person.email
     match mail.state:
         case MailState.WAITING if mail.why:
-            says = f"{what} waits: the mail server is away. It is tried again by itself, for about a day."
+            says = f"{what} waits: the mail server is away. It is tried again by itself, for about two days."
             return MailLine("wait", "waits", says, address, "Tell the operator if this lasts.", at, is_trouble=True)
         case MailState.WAITING:
             return MailLine("off", "waits", f"{what} is about to be handed over.", address, "", at, is_trouble=False)
@@ -70,7 +70,7 @@ def read(mail: Mail) -> MailLine:
             says = f"{what} could not be delivered: " + (
                 "the mail server refused this address."
                 if mail.why == "refused"
-                else "the mail server was away for about a day."
+                else "the mail server was away for about two days."
             )
             way_out = "Tell the person by another way; make sure of the address, and send it again."
             return MailLine("uncovered", "not delivered", says, address, way_out, at, is_trouble=True)

@@ -11,7 +11,8 @@ Whose matter it is decides the class, and with it the advice and the exit code o
     Problem               the server: it refused and said why
     AnswerRefused         the server, or what stands before it: an answer outside the protocol
     RaceLost              another device or command of the same person was first: run it again
-    NotYet ConsentNeeded  time, or a person's yes
+    ServerReadOnly NotYet time, or a person's yes
+    ConsentNeeded
     WrongWords
     TrustRefused          what other people signed, or the server claims of it: an attack, or to be looked into
 
@@ -50,7 +51,8 @@ _WAYS_OUT: Final = {
     "internal": "Try again in a minute; if this goes on, tell your operator when it happened.",
     "record-unreadable": "Tell your operator: a stored record has to be looked at.",
     "log-broken": "Tell your operator, your officers and your auditor.",
-    "log-restored": "Tell your operator, your officers and your auditor: a backup was put back.",
+    "log-restored": "Nothing is lost. Your officers accept what was put back (holdfast officer resolve accept-log), "
+    "your operator goes on, and everything goes out by itself.",
     "denied": "Your role does not allow this. Ask the owner of your tenant.",
     "not-found": "Check the id: what belongs to others is not shown as existing.",
 }
@@ -120,6 +122,13 @@ class Problem(ClientError):
     def is_race_lost(self) -> bool:
         """Whether somebody was only faster: the same act, run again, may pass."""
         return self.code in _RACES
+
+
+class ServerReadOnly(Problem):
+    """The server found that a backup was put back, and changes nothing until officers have accepted that.
+
+    Nothing was done, and what waits to be sent goes on waiting. Asking again at once changes nothing.
+    """
 
 
 class WrongInput(ClientError):
@@ -195,6 +204,21 @@ class TrustRefused(ClientError):
     def way_out(self) -> str:
         """What a person can do. Of what is outside its time, their own clock is the likeliest cause."""
         return f"{_CLOCK} {self._way_out}" if isinstance(self.__cause__, Expired) else self._way_out
+
+
+RESTORED: Final = (
+    "If a backup was put back, nothing is lost: your officers accept that (holdfast officer resolve accept-log), your "
+    "operator goes on, and your devices give back what the server lacks. If nobody put one back, somebody is shown "
+    "another log than you: show this to your officers and your auditor, and go on with nothing of it."
+)
+
+
+class ServerRestored(TrustRefused):
+    """The server's log is not the one it has shown before: a backup was put back, or it shows two histories.
+
+    Which of both, only the officers can say. Both signed heads are kept as evidence, and the server was shown what it
+    lacks, by which it stops.
+    """
 
 
 class PeerChanged(TrustRefused):

@@ -18,7 +18,7 @@ from audit import services as audit
 from escrow import access as escrow
 from holdfast.core.base.text import written_out
 from kernel.actors import Actor
-from kernel.clock import database_now
+from kernel.clock import database_now, is_in_doubt
 from kernel.queue import MAIL, RunLater, enqueue
 from kernel.transitions import advance
 from recovery import access
@@ -31,8 +31,8 @@ from tenants import mails
 log = logging.getLogger("holdfast.mails")
 
 NOTICE_JOB = "recovery.notice"
-MAX_ATTEMPTS = 5
-RETRY_SECONDS = 20
+# However little time a case has: a mail server that starts again is back by then.
+FEWEST_ATTEMPTS = 5
 # Reports of wrong shares in one case that are told by mail: a recipient who reports on and on would flood officers.
 MAX_SHARE_NOTICES = 5
 
@@ -47,19 +47,45 @@ def owe(row: Case, person_id: UUID, kind: str, due_at: datetime) -> None:
 
 
 def give_notice(*, notice_id: UUID, actor: Actor) -> None:
-    """Hand one notice over to the mail system, and log that it was, or after five tries that it could not be.
+    """Hand one notice over to the mail system, and log that it was, or that it could not be.
 
-    Raises RunLater between tries. Done once: a notice that is settled stays as it is.
+    While the mail server is away it is tried for about two days; that of an opening for no longer than `latest_try`
+    says. Raises RunLater between tries. Done once: a notice that is settled stays as it is.
     """
     notice = Notice.objects.get(pk=notice_id)
     if notice.state != NoticeState.PENDING:
         return
     # Outside the transaction: a mail server may hang. A crash before the commit sends it twice, never not at all.
-    delivered = _send(notice)
-    if not delivered and notice.attempts + 1 < MAX_ATTEMPTS:
-        Notice.objects.filter(pk=notice.pk).update(attempts=notice.attempts + 1)
-        raise RunLater(database_now() + timedelta(seconds=RETRY_SECONDS), "mail was not taken")
-    _settle(notice, NoticeState.HANDED_OVER if delivered else NoticeState.FAILED, actor)
+    outcome, tries = _send(notice), notice.attempts + 1
+    if outcome is mails.Outcome.AWAY and (next_try := _next_try(notice, tries)) is not None:
+        Notice.objects.filter(pk=notice.pk).update(attempts=tries)
+        raise RunLater(next_try, "mail was not taken")
+    _settle(notice, NoticeState.HANDED_OVER if outcome is mails.Outcome.TAKEN else NoticeState.FAILED, actor)
+
+
+def _next_try(notice: Notice, tries: int) -> datetime | None:
+    """Return when a notice is tried again that was not taken so often; None when it is given up."""
+    now, last = database_now(), None
+    if notice.kind == access.OPENED:
+        last = latest_try(notice, Case.objects.get(id=notice.case_id), now)
+        # By its time, which nobody goes by while a clock is in doubt.
+        if now >= last and tries >= FEWEST_ATTEMPTS and not is_in_doubt():
+            return None
+    if tries >= mails.MAX_ATTEMPTS:
+        return None
+    later = now + mails.pause_after(tries)
+    return later if last is None or now >= last else min(later, last)
+
+
+def latest_try(notice: Notice, case: Case, now: datetime) -> datetime:
+    """Return until when the notice of an opening is tried, while the case waits for it: until then its delay stands.
+
+    Half of the time that the case has beside the long delay, which begins when it is given up: a case could otherwise
+    expire before it is over. ESCROW "Case".
+    """
+    _, terms, _ = access.terms_of(case, now)
+    long = timedelta(seconds=max(terms.delay_seconds, terms.undelivered_delay_seconds))
+    return notice.due_at + max(case.expiry - notice.due_at - long, timedelta()) / 2
 
 
 def fail_notice(*, notice_id: UUID, actor: Actor) -> None:
@@ -90,7 +116,7 @@ def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
             recount(case, now=now, actor=actor)
 
 
-def _send(notice: Notice) -> bool:
+def _send(notice: Notice) -> mails.Outcome:
     person = tenants.person(notice.person_id)
     case = Case.objects.get(id=notice.case_id)
     context = {
@@ -103,7 +129,7 @@ def _send(notice: Notice) -> bool:
     }
     # Of several of a kind each has its number behind it.
     kind = notice.kind.partition("-")[0]
-    return mails.tell(person, template=f"case_{kind}", context=context) is mails.Outcome.TAKEN
+    return mails.tell(person, template=f"case_{kind}", context=context)
 
 
 def owe_release_notice(case: Case) -> None:

@@ -12,7 +12,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Concat
 from django.utils import timezone
 
-from audit.models import Checkpoint, Entry, LogHead, Tile, Transcript
+from audit.models import AcceptedLog, Checkpoint, Entry, LogHead, Tile, Transcript
 from tests.audit.support import TENANT, append, sequence
 
 ATTEMPTS: dict[str, Callable[[], Any]] = {
@@ -36,6 +36,8 @@ ATTEMPTS: dict[str, Callable[[], Any]] = {
     "checkpoint of another size": lambda: Checkpoint.unscoped.update(size=F("size") + 1),
     "transcript deleted": lambda: Transcript.unscoped.all().delete(),
     "transcript rewritten": lambda: Transcript.unscoped.update(text=b"forged"),
+    "accepted log deleted": lambda: AcceptedLog.unscoped.all().delete(),
+    "accepted log rewritten": lambda: AcceptedLog.unscoped.update(statement=b"forged"),
     "entry of a taken index": lambda: Entry.unscoped.filter(leaf_index=None).update(leaf_index=0),
 }
 
@@ -51,6 +53,7 @@ def test_database_refuses_every_change_but_growth(attempt: str) -> None:
     Transcript.unscoped.create(
         tenant_id=TENANT, number=1, text=b"said", installation_lines=1, own_lines=1, made_at=timezone.now()
     )
+    AcceptedLog.unscoped.create(tenant_id=TENANT, statement=b"said", audit_size=1, keys_size=1, at=timezone.now())
     before = _everything()
     with pytest.raises(DatabaseError), transaction.atomic():
         ATTEMPTS[attempt]()
@@ -71,9 +74,9 @@ def test_database_takes_growth() -> None:
 @pytest.mark.postgres_only
 @pytest.mark.django_db
 def test_database_refuses_to_empty_a_table() -> None:
-    for table in ("audit_entry", "audit_tile", "audit_loghead", "audit_checkpoint", "audit_transcript"):
+    for table in ["entry", "tile", "loghead", "checkpoint", "transcript", "acceptedlog"]:
         with pytest.raises(DatabaseError), transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"TRUNCATE {table}")
+            cursor.execute(f"TRUNCATE audit_{table}")
 
 
 def _everything() -> list[list[tuple[Any, ...]]]:
@@ -82,5 +85,5 @@ def _everything() -> list[list[tuple[Any, ...]]]:
             tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
             for row in model.unscoped.order_by("pk").values_list()
         ]
-        for model in (Entry, Tile, LogHead, Checkpoint, Transcript)
+        for model in (Entry, Tile, LogHead, Checkpoint, Transcript, AcceptedLog)
     ]

@@ -39,12 +39,13 @@ from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from holdfast.core.signed.requests import WINDOW_SECONDS
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey
-from tests.cast import lying_acts, lying_contacts, lying_mailbox, lying_organisation, lying_sections
+from tests.cast import lying_acts, lying_contacts, lying_mailbox, lying_organisation, lying_restored, lying_sections
 from tests.cast.lying_acts import OfficersActs
 from tests.cast.lying_contacts import ContactRecovery
 from tests.cast.lying_log import KeysLog
 from tests.cast.lying_mailbox import Mailboxes, refused
 from tests.cast.lying_organisation import Administration
+from tests.cast.lying_restored import Restorable
 from tests.cast.lying_sections import OfficersSections
 from tests.cast.officers import Founder, make_terms, roster_of
 
@@ -154,7 +155,7 @@ def _payload_hash(statement: bytes) -> bytes:
     return Sign1.from_value(value[0]).payload_hash
 
 
-class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Administration):
+class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Administration, Restorable):
     """Serves one tenant. `lies` maps a pattern of "METHOD path" to what is done to the honest answer.
 
     `instead` maps one to what answers in place of the honest handler, from the request's body. `lost` holds the
@@ -168,6 +169,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         OfficersActs.__init__(self, tenant.tenant, tenant.log, NOW)
         OfficersSections.__init__(self)
         Administration.__init__(self)
+        Restorable.__init__(self)
         self.tenant = tenant
         self.lies: dict[str, Lie] = {}
         self.instead: dict[str, Instead] = {}
@@ -182,7 +184,9 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         self.page = 256  # entries or versions in one answer
         self.vaults: dict[str, dict[str, Any]] = {}
         self.doors: dict[str, dict[str, str]] = {}
+        self.stored_doors: dict[str, dict[str, int]] = {}  # since when each is there
         self.deposits: dict[str, dict[str, Any]] = {}
+        self.consents: dict[str, list[str]] = {}
         self.cases: dict[str, dict[str, Any]] = {}
         self.if_match = ""
         self.in_force_from = "2020-01-01T00:00:00Z"
@@ -231,8 +235,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
     def _refuse_date(self, request: httpx2.Request, path: str, body: Any) -> tuple[int, dict[str, Any]] | None:
         now, signed = self.clock(), re.search(r";created=(\d+)", request.headers.get("signature-input", ""))
         if signed and abs(int(signed[1]) - now) > WINDOW_SECONDS:
-            said = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            return refused(401, "unauthenticated", server_time=said)
+            return refused(401, "unauthenticated", server_time=utc(now))
         if path.endswith("/chain") and "entries" in body:
             dates = [Entry.parse(unb64u(one)).header.issued_at for one in body["entries"]]
             chain = self.chains.get(path.split("/")[1], [])
@@ -253,6 +256,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         for pattern, instead in self.instead.items():
             if re.fullmatch(pattern, f"{method} {path}"):
                 return instead(body)
+        if self.is_read_only and method != "GET" and path not in lying_restored.STILL_TAKEN:
+            return refused(503, "log-restored")
         for (verb, pattern), handler in _ROUTES.items():
             match = re.fullmatch(pattern, path)
             if verb == method and match:
@@ -410,7 +415,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
 
     def get_doors(self, asker: str, _body: Any, _query: Any) -> Any:
         doors = self.doors.get(self._user(asker), {})
-        return 200, {"doors": [{"kind": kind, "version": 1} for kind in doors]}
+        since = self.stored_doors.get(self._user(asker), {})
+        return 200, {"doors": [{"kind": kind, "version": 1, "stored_at": utc(since.get(kind, 0))} for kind in doors]}
 
     def one_door(self, asker: str, _body: Any, _query: Any, kind: str) -> Any:
         if kind not in self.doors.get(self._user(asker), {}):
@@ -421,6 +427,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
 
     def put_door(self, asker: str, body: Any, _query: Any, kind: str) -> Any:
         self.doors.setdefault(self._user(asker), {})[kind] = body["blob"]
+        self.stored_doors.setdefault(self._user(asker), {})[kind] = self.clock()
         return 204, {}
 
     def delete_door(self, asker: str, _body: Any, _query: Any, kind: str) -> Any:
@@ -462,8 +469,16 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
     def confirm_code(self, _asker: str, body: Any, _query: Any, code_id: str) -> Any:
         return 201, {"id": code_id, "person_id": body["person_id"], "awaits_second": False}
 
-    def statement(self, _asker: str, _body: Any, _query: Any) -> Any:
+    def statement(self, asker: str, body: Any, _query: Any) -> Any:
+        self.consents.setdefault(self._user(asker), []).append(body["statement"])
         return 201, {}
+
+    def own_statements(self, asker: str, _body: Any, _query: Any) -> Any:
+        rows = [
+            {"hash": b64u(Sign1.parse(unb64u(one)).payload_hash), "purpose": "consent", "statement": one}
+            for one in self.consents.get(self._user(asker), [])
+        ]
+        return 200, {"statements": rows, "more": False}
 
     def deposit(self, asker: str, body: Any, _query: Any) -> Any:
         record = unb64u(body["record"])
@@ -592,6 +607,10 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         return wrap_rsa(recipient, self.tenant.escrow.unwrap(sealed, hash_name="sha256"), hash_name="sha256")
 
 
+def utc(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 _ID = r"([0-9a-f-]{36})"
 _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", "devices"): LyingServer.enrol,
@@ -618,6 +637,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "escrow/key"): LyingServer.key,
     ("GET", "audit/roles"): LyingServer.roles,
     ("POST", "statements"): LyingServer.statement,
+    ("GET", "statements"): LyingServer.own_statements,
     ("GET", "users"): LyingServer.find_user,
     ("GET", "enrolment-codes/person"): LyingServer.find_enrollee,
     ("POST", "enrolment-codes"): LyingServer.issue_code,
@@ -640,4 +660,5 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     **lying_organisation.ROUTES,
     **lying_mailbox.ROUTES,
     **lying_contacts.ROUTES,
+    **lying_restored.ROUTES,
 }

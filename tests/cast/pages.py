@@ -15,6 +15,7 @@ OPERATIONS = PROJECT / "docs" / "operations.md"
 
 _BLOCK = re.compile(r"^( *)```sh ([a-z ]+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _HEREDOC = re.compile(r"^([^\n]*<<('?)END\2)\n.*?^END$", re.MULTILINE | re.DOTALL)
+_REDIRECTION = re.compile(r"\d*[<>]")
 _SPAN = re.compile(r"`([^`\n]+)`")
 # What ends one command of a line and lets the next begin.
 _BETWEEN = {";", "&&", "|", "do", "done"}
@@ -47,7 +48,7 @@ class Block:
 
 
 def _without_redirections(words: list[str]) -> list[str]:
-    ends = [number for number, word in enumerate(words) if word in (">", ">>") or word.startswith("<<")]
+    ends = [number for number, word in enumerate(words) if _REDIRECTION.match(word)]
     return words[: ends[0]] if ends else words
 
 

@@ -264,6 +264,7 @@ PAYLOADS: Final[dict[str, Any]] = {
     "return of an officer": resolution(Act.RETURN_OFFICER, DAN),
     "acknowledgement of a leaf": resolution(Act.ACKNOWLEDGE_LEAF, 7, hash_of("leaf")),
     "acceptance of a log": resolution(Act.ACCEPT_LOG, 1000, hash_of("root")),
+    "acceptance of a restored log": resolution(Act.ACCEPT_LOG, 1000, hash_of("root"), 70, hash_of("key root")),
     "suspension of a device": resolution(Act.SUSPEND_DEVICE, DAN, id_of("phone")),
     "share manifest": MANIFEST,
     "share request": SHARE_REQUEST,

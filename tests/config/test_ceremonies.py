@@ -26,6 +26,7 @@ from config.hsm import ROLE_TOKENS
 from config.management.commands.ceremony import LOOK_EVERY_SECONDS
 from holdfast.client.officers.proposals import release_keys_of
 from holdfast.core.base.encoding import Fields, decode
+from holdfast.core.base.secret import SecretBytes
 from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
 from holdfast.core.identity.roles import verify_roles
@@ -302,7 +303,8 @@ class Typed:
             with contextlib.suppress(OSError):  # Linux says so of a terminal that nobody has open any more
                 while octets := os.read(end, 4096):
                     self.screen += octets.decode()
-                    asked = re.findall(r"PIN of the HSM token (\w+): ", self.screen)
+                    asked = re.findall(r"(New PIN|(?<!New )PIN) of the HSM token (\w+)(?:, once more)?: ", self.screen)
+                    asked = [what if what == "New PIN" else token for what, token in asked]
                     for token in asked[answered:]:
                         os.write(end, f"{pins[token]}\n".encode())
                         own = Path(f"/proc/{running.pid}")
@@ -337,6 +339,22 @@ def test_pin_is_typed_once_for_each_token_and_shown_nowhere(begun: Installation,
     for pin in (*pins.values(), "wrong-wrong-wrong"):
         assert pin not in right.screen + wrong.screen
         assert pin.encode() not in right.seen + wrong.seen
+
+
+def test_new_pin_is_typed_twice_and_shown_nowhere(initialised: Installation, tmp_path: Path) -> None:
+    file = initialised.state_dir / "hsm" / "pins" / "ceremony.pin"
+    old = file.read_text().strip()
+    file.unlink()  # as the page says of this token's
+    pins = {"ceremony": old, "New PIN": "a PIN that somebody thought of"}
+    done = Typed(initialised, pins, "pin", "ceremony", "--yes")
+    assert (done.status, done.asked) == (0, ["New PIN", "New PIN", "ceremony"]), done.screen
+    assert file.read_text() == "a PIN that somebody thought of\n"
+    assert "take it off this machine" in done.screen
+    for pin in pins.values():
+        assert pin not in done.screen
+        assert pin.encode() not in done.seen
+    config = HsmConfig(home=initialised.state_dir / "hsm")
+    assert Ceremony(config).takes_pin("ceremony", SecretBytes(pins["New PIN"].encode()))
 
 
 _descriptors: dict[Path, int] = {}

@@ -91,6 +91,14 @@ def test_what_a_person_signed_is_neither_changed_nor_deleted() -> None:
         assert not {"statement", "q", "policy_hash", "expiry"} & set(columns("recovery_case", "u", process))
 
 
+def test_who_finds_a_restored_backup_sets_the_mark_and_nobody_who_runs_takes_it_away() -> None:
+    assert may("i", "audit_restored") == {"web", "sequencer", "release"}
+    assert not may("u", "audit_restored") | may("d", "audit_restored") | may("d", "audit_shownhead")
+    # What officers accepted, the ceremony writes down.
+    assert may("r", "audit_acceptedlog") == {"web"}
+    assert not may("i", "audit_acceptedlog") | may("u", "audit_acceptedlog") | may("d", "audit_acceptedlog")
+
+
 def test_a_release_is_recorded_by_the_release_process_alone() -> None:
     for table in ("recovery_release", "recovery_releasedshare"):
         assert may("i", table) == {"release"}
@@ -104,7 +112,15 @@ def test_a_release_is_recorded_by_the_release_process_alone() -> None:
     assert columns("recovery_releasedshare", "u", "web") == ["blamed_at"]
     written = {table for table in grants() if any(verb in grants()[table]["release"] for verb in "iud")}
     assert written == {
-        *("audit_entry", "audit_tally", "kernel_heartbeat", "kernel_job", "escrow_policy", "escrow_receipt"),
+        *(
+            "audit_entry",
+            "audit_restored",
+            "audit_tally",
+            "kernel_heartbeat",
+            "kernel_job",
+            "escrow_policy",
+            "escrow_receipt",
+        ),
         *("recovery_case", "recovery_notice", "recovery_release", "recovery_releasedshare", "recovery_sealedshare"),
     }
 

@@ -187,5 +187,7 @@ def test_file_of_an_account_that_is_missing_or_open_is_named(
         assert [one.state for one in doctor.layout(tmp_path)] == ["ok"]
     break_it(tmp_path / name)
     assert f"{said}{tmp_path / name}" in {one.said for one in doctor.layout(tmp_path)}
+    (tmp_path / "pins" / "log.pin.new").touch()
+    assert any("the token log that was stopped" in one.said for one in doctor.layout(tmp_path))
     (tmp_path / "pins" / "ceremony.pin").touch()
     assert any("ceremony.pin stays on this machine" in one.said for one in doctor.layout(tmp_path))

@@ -48,7 +48,8 @@ LOOKED_AT = [
     "/me/factors/authenticator/",
     "/me/data/",
 ]
-ACTS = ["/me/sessions/end/", "/me/factors/codes/", "/me/factors/authenticator/", "/me/data/"]
+CONFIRM = "/me/factors/codes/confirm/"
+ACTS = ["/me/sessions/end/", "/me/factors/codes/", CONFIRM, "/me/factors/authenticator/", "/me/data/"]
 
 
 def entries(tag: str, person: Person) -> list[dict[str, Any]]:
@@ -484,21 +485,61 @@ def test_sweep_deletes_sessions_that_ran_out_and_no_others(world: World) -> None
 # Second factors.
 
 
-def test_recovery_codes_are_made_anew_by_a_fresh_code_and_shown_once(world: World) -> None:
-    alice, key = signed_in_with(world.cast.alice)
-    before = codes_of(world.cast.alice, world)
-    assert "10 left of ten" in text_of(alice.get("/me/factors/"))
+def made_anew(alice: Client, key: SecretBytes) -> list[str]:
     page = alice.post("/me/factors/codes/", {"code": code_of(key)})
     assert page.status_code == 200
     assert page["cache-control"] == "no-store"
     shown = re.findall(r'<li class="mono">([a-z2-7-]{19})</li>', page.content.decode())
     assert len(shown) == 10
+    return shown
+
+
+def test_recovery_codes_are_made_anew_by_a_fresh_code_and_shown_once(world: World) -> None:
+    alice, key = signed_in_with(world.cast.alice)
+    before = codes_of(world.cast.alice, world)
+    assert "10 left of ten" in text_of(alice.get("/me/factors/"))
+    shown = made_anew(alice, key)
     assert not set(shown) & set(before)
+    confirmed = alice.post(CONFIRM, {"new_code": f" {shown[3].upper().replace('-', ' ')} "}, follow=True)
+    assert "Your new recovery codes count from now on" in text_of(confirmed)
     assert sign_in.accept_code(person=world.cast.alice, code=before[0]) is None
-    assert sign_in.accept_code(person=world.cast.alice, code=shown[0]) is not None
-    assert shown[1] not in alice.get("/me/factors/").content.decode()
-    assert "9 left of ten" in text_of(alice.get("/me/factors/"))
+    assert sign_in.accept_code(person=world.cast.alice, code=shown[3]) is not None, "what was shown is not used up"
+    page = alice.get("/me/factors/")
+    assert shown[1] not in page.content.decode()
+    assert "9 left of ten" in text_of(page)
+    assert "Ten new codes wait" not in text_of(page)
     assert len(entries("tenants:recovery-code:make", world.cast.alice)) == 2
+    assert len(entries("tenants:recovery-code:confirm", world.cast.alice)) == 1
+
+
+def test_recovery_codes_whose_page_was_never_seen_void_none_of_before(world: World) -> None:
+    """The answer got lost, or the page was closed: those on paper are still the ones that let their person in."""
+    alice, key = signed_in_with(world.cast.alice)
+    before = codes_of(world.cast.alice, world)
+    lost = made_anew(alice, key)
+    assert sign_in.accept_code(person=world.cast.alice, code=before[0]) is not None
+    assert sign_in.accept_code(person=world.cast.alice, code=lost[0]) is None, "it counts when its person has it"
+    page = text_of(alice.get("/me/factors/"))
+    assert ("9 left of ten" in page, "Ten new codes wait" in page) == (True, True)
+    forget_codes(world.cast.alice)
+    again = made_anew(alice, key)
+    for wrong in (before[1], lost[0], "aaaa-aaaa-aaaa-aaaa", "", code_of(key)):
+        refused = alice.post(CONFIRM, {"new_code": wrong})
+        assert refused.status_code == 400
+        assert "none of the new codes" in text_of(refused)
+    assert sign_in.accept_code(person=world.cast.alice, code=before[2]) is not None
+    assert alice.post(CONFIRM, {"new_code": again[0]}).status_code == 302
+    assert alice.post(CONFIRM, {"new_code": again[0]}).status_code == 400, "none wait any more"
+    assert RecoveryCode.unscoped.filter(person=world.cast.alice).count() == 10
+
+
+def test_recovery_codes_that_wait_are_their_own_persons(world: World) -> None:
+    alice, key = signed_in_with(world.cast.alice)
+    bob, bobs_key = signed_in_with(world.cast.bob)
+    shown, bobs = made_anew(alice, key), made_anew(bob, bobs_key)
+    assert alice.post(CONFIRM, {"new_code": bobs[0]}).status_code == 400
+    assert bob.post(CONFIRM, {"new_code": bobs[0]}).status_code == 302
+    assert RecoveryCode.unscoped.filter(person=world.cast.alice, is_waiting=True).count() == len(shown)
 
 
 def test_code_that_signed_in_or_was_used_makes_no_recovery_codes(world: World, client: Client) -> None:
@@ -672,10 +713,13 @@ def test_nothing_is_done_or_shown_without_its_entry(world: World) -> None:
     alice.get("/me/factors/authenticator/")
     new = kept_key(alice)
     assert new is not None
+    shown = made_anew(alice, key)
+    forget_codes(person)
     typed = {"code": code_of(key), "new_code": code_of(new), "password": PASSWORD, "session": "others"}
     with audit_away():
         for path in ACTS:
-            assert alice.post(path, typed).status_code == 503, path
+            given = typed | {"new_code": shown[0]} if path == CONFIRM else typed
+            assert alice.post(path, given).status_code == 503, path
         assert alice.get("/me/keys/").status_code == 503
     assert is_in(other)
     assert key_of(person) == key.reveal().hex()

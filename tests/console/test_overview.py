@@ -93,7 +93,7 @@ def test_notice_that_could_not_be_delivered_is_an_alarm_for_a_day(
     assert seen(world) == (True, f"{_owed(world)} not taken by the mail server")
     for _ in range(5):
         try_again()
-    assert seen(world) == (True, f"{_owed(world)} not delivered within a day")
+    assert seen(world) == (True, f"{_owed(world)} given up in the last day")
     assert f"the notice opened of case {case.id} could not be delivered" in caplog.text
 
 
@@ -113,4 +113,4 @@ def test_subject_of_a_case_that_is_kept_from_them_sees_no_alarm_of_its_notices(
         Job.unscoped.filter(kind="recovery.notice", last_error__gt="").update(run_at=timezone.now())
         queue.run_due(queue.MAIL)
     assert seen(world, "carol") == (False, "taken")
-    assert "not delivered within a day" in seen(world, "dan")[1]
+    assert "given up in the last day" in seen(world, "dan")[1]

@@ -16,6 +16,7 @@ import pytest
 from django.db import Error, connection, connections
 from django.test.utils import CaptureQueriesContext
 
+from audit.models import Entry
 from escrow import services
 from escrow.errors import RecordUnreadable
 from escrow.models import Deposit
@@ -29,7 +30,7 @@ from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from keys.models import Device
 from tests.cast.phones import audit_away
-from tests.cast.world import World, as_superuser
+from tests.cast.world import World, as_superuser, columns_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -186,6 +187,48 @@ def test_deposit_is_flagged_once_its_device_is_revoked(world: World) -> None:
     assert Deposit.unscoped.get().flagged_at is not None
 
 
+def test_looking_for_deposits_to_flag_costs_the_same_however_many_lie_there(world: World) -> None:
+    from escrow.tasks import flag_deposits_of_revoked_devices
+
+    world.deposit()
+    (deposit,), device = Deposit.unscoped.all(), Device.unscoped.get(id=world.directory.phone("alice").id)
+
+    def deposited(number: int, *, state: str) -> None:
+        """Add deposits, each of a device of its own; those of revoked ones are flagged already."""
+        ids = [uuid.uuid4() for _ in range(number)]
+        with tenant_scope(world.tenant_id):
+            Device.objects.bulk_create(
+                Device(**columns_of(device) | {"id": one, "statement_hash": one.bytes * 2, "state": state})
+                for one in ids
+            )
+            flagged = {"flagged_at": database_now() if state == "revoked" else None}
+            Deposit.objects.bulk_create(
+                Deposit(
+                    **columns_of(deposit)
+                    | {"id": uuid.uuid4(), "device_id": one, "half_hash": one.bytes * 2, "record_hash": one.bytes * 2}
+                    | flagged
+                )
+                for one in ids
+            )
+
+    asked = []
+    for number in (10, 990):
+        deposited(number, state="active")
+        deposited(number, state="revoked")
+        with CaptureQueriesContext(connection) as queries:
+            flag_deposits_of_revoked_devices()
+        asked.append(len(queries))
+    assert asked == [1, 1]
+
+    Device.unscoped.filter(id=device.id).update(state="revoked")
+    flag_deposits_of_revoked_devices()
+    assert Deposit.unscoped.filter(flagged_at=None).count() == 1000
+    assert Entry.unscoped.filter(tag="escrow:deposit:flag").count() == 1
+    with CaptureQueriesContext(connection) as queries:
+        flag_deposits_of_revoked_devices()
+    assert len(queries) == 1
+
+
 def test_coverage_counts_the_indices_of_officers_who_count_now(world: World) -> None:
     world.deposit()
     with tenant_scope(world.tenant_id):
@@ -234,6 +277,22 @@ def test_coverage_comes_page_by_page_though_a_page_has_no_deposit(
     assert (first["deposits"], [row["user_id"] for row in first["missing"]], first["more"]) == ([], users[:1], True)
     second = carol.send("GET", f"/api/v1/escrow/coverage?after={first['last']}").json()
     assert ([row["user_id"] for row in second["deposits"]], second["missing"], second["more"]) == (users[1:], [], False)
+    # What counts the whole tenant is counted once for a reading.
+    assert ("users" in first, "users" in second) == (True, False)
+
+
+def test_coverage_of_one_user_is_read_without_the_others(world: World) -> None:
+    for name in ("alice", "bob"):
+        world.deposit(name)
+    carol, alice = world.directory.phone("carol"), str(world.cast.alice.pk)
+    answer = carol.send("GET", f"/api/v1/escrow/coverage?user={alice}").json()
+    assert [row["user_id"] for row in answer["deposits"]] == [alice]
+    assert (answer["last"], answer["more"], "users" in answer) == (alice, False, False)
+    for nobody in (world.cast.carol.pk, world.cast.mallory.pk, uuid.uuid4()):
+        answer = carol.send("GET", f"/api/v1/escrow/coverage?user={nobody}").json()
+        assert (answer["deposits"], answer["missing"], answer["more"]) == ([], [], False)
+    refused_ = carol.send("GET", "/api/v1/escrow/coverage?user=alice")
+    assert (refused_.status_code, refused_.json()["errors"][0]["field"]) == (400, "user")
 
 
 def test_coverage_asks_as_many_queries_for_a_hundred_deposits_as_for_one(world: World) -> None:

@@ -345,7 +345,7 @@ OWN_PAGES: dict[str, str] = {
     "me-sessions": "sessions/",
 }
 # Forms alone, without a page: tests/console/test_me.py.
-OWN_ACTS = {"me-recovery-codes", "me-sessions-end"}
+OWN_ACTS = {"me-recovery-codes", "me-recovery-codes-confirm", "me-sessions-end"}
 
 
 # An address that is not looked at: the list of people as a file.

@@ -22,6 +22,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from audit import access as audit_access
 from audit import sequencer
 from audit.models import Transcript
 from escrow import access as escrow_access
@@ -32,10 +33,12 @@ from holdfast.core.identity import cases
 from holdfast.core.identity.acts import Act as Acts
 from holdfast.core.identity.acts import Standing
 from holdfast.core.identity.policy import Policy
+from holdfast.core.log.checkpoint import Checkpoint, sign_note
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import Consent
+from hsm import registry
 from hsm.backend import EscrowPublicKey
 from hsm.runtime import Tokens
 from kernel import queue
@@ -603,6 +606,17 @@ def _key_signature(one: Organisation) -> Act:
     return Act(one.signer("carol"), "POST", uri, {"statement": b64u(signed.encode())})
 
 
+def _shown_head(one: Organisation) -> Act:
+    """A head that the log's key signed, of a log that is longer than the stored one."""
+    token = registry.log()
+    with tenant_scope(one.tenant_id):
+        size = audit_access.latest_checkpoint("keys").size + 1000
+    key = sequencer.verifier(one.tenant_id, "keys", token.public_key)
+    text = Checkpoint(key.name, size, secrets.token_bytes(32), now()).to_text()
+    note = sign_note(text, verifier=key, sign=token.sign)
+    return Act(one.signer("alice"), "POST", f"{API}/audit/head", {"note": note})
+
+
 _get = partial(_of, method="GET")
 VALID: dict[tuple[str, str], Maker] = {
     ("act", "POST"): lambda one: _performed(one, "person-suspend", "henry"),
@@ -611,6 +625,8 @@ VALID: dict[tuple[str, str], Maker] = {
     ("audit-checkpoint", "GET"): _get("otto", path="audit/checkpoint"),
     ("audit-entries", "GET"): _get("otto", path="audit/entries"),
     ("audit-export", "GET"): _get("otto", path="audit/export"),
+    ("audit-head", "GET"): _get("alice", path="audit/head?log=keys"),
+    ("audit-head", "POST"): _shown_head,
     ("audit-proof", "GET"): _get("otto", path="audit/proof?index=0&size=1"),
     ("audit-roles", "GET"): _get("otto", path="audit/roles"),
     ("audit-tile", "GET"): _get("otto", path="tiles/audit/0/0"),

@@ -68,6 +68,7 @@ enum { INITIALIZE = 0, FINALIZE = 1, GET_FUNCTION_LIST = 3, GET_ATTRIBUTE_VALUE 
   X(0, C_Initialize, (void *a), (a), 0, 0, 1, NOTHING) \
   X(4, C_GetSlotList, (unsigned char a, ulong_t *b, ulong_t *c), (a, b, c), 0, 0, 0, NOTHING) \
   X(6, C_GetTokenInfo, (ulong_t a, void *b), (a, b), 0, 0, 0, NOTHING) \
+  X(11, C_SetPIN, (ulong_t a, void *b, ulong_t c, void *d, ulong_t e), (a, b, c, d, e), 0, 0, 0, NOTHING) \
   X(12, C_OpenSession, (ulong_t a, ulong_t b, void *c, void *d, ulong_t *e), (a, b, c, d, e), 0, 0, 0, NOTHING) \
   X(18, C_Login, (ulong_t a, ulong_t b, void *c, ulong_t d), (a, b, c, d), 0, 0, 1, NOTHING) \
   X(20, C_CreateObject, (ulong_t a, attribute_t *b, ulong_t c, ulong_t *d), (a, b, c, d), 0, 0, 0, NOTHING) \

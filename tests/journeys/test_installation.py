@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ INSTALLED = "deploy/install.sh run\n"
 MAIL_PASSWORD = "mail-password\n"
 # What the operator types at each question of a ceremony.
 GO_ON = "exec < <(yes yes)\n"
-STOP = "systemctl stop holdfast-web holdfast-worker holdfast-sequencer holdfast-release\n"
+UNITS = re.compile(r"^systemctl (stop|start) (.*)\n", re.MULTILINE)
 READY = "curl --fail --silent --show-error https://holdfast.example/readyz"
 
 
@@ -50,9 +51,10 @@ def to_run(*sections: str) -> list[Block]:
 
 def walk(made: Machine, block: Block, *, password: str = ADMINISTRATOR) -> str:
     script = block.text.replace(INSTALLED, "")
-    if STOP in script:
-        made.stop_units(*PROCESSES)
-        script = script.replace(STOP, "")
+    # Services are stopped by the first line of a block, and started by its last.
+    units = {verb: [one.removeprefix("holdfast-") for one in said.split()] for verb, said in UNITS.findall(script)}
+    script = UNITS.sub("", script)
+    made.stop_units(*units.get("stop", ()))
     if "manage.py" in script:
         script = opening() + script
     if "manage.py ceremony" in script:
@@ -60,7 +62,10 @@ def walk(made: Machine, block: Block, *, password: str = ADMINISTRATOR) -> str:
     # As in the shell of an operator who keeps what they make to themselves.
     script = "umask 077\n" + script
     account = "holdfast-ceremony" if block.who == "ceremony" else "root"
-    return made.run(script, given=MAIL_PASSWORD, account=account, PGPASSWORD=password)
+    said = made.run(script, given=MAIL_PASSWORD, account=account, PGPASSWORD=password)
+    for process in units.get("start", ()):
+        made.start_unit(process)
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +129,19 @@ def test_wrong_pin_is_tried_once_until_the_operator_clears_its_mark(installed: M
     installed.run(clear)
     installed.start_unit("web")
     wait_until(READY, installed)
+
+
+def test_pin_is_changed_by_the_page_and_every_service_of_it_serves_again(installed: Machine) -> None:
+    pin = "cat /etc/holdfast/pins/root.pin"
+    before = installed.run(pin)
+    (block,) = to_run("4")
+    said = walk(installed, block)
+    assert installed.run(pin) != before
+    assert before.strip() not in said
+    assert installed.run(pin).strip() not in said
+    wait_until(f'{READY} | grep -q \'"status": *"ok"\'', installed)
+    found = installed.run(f"{opening()}manage.py doctor --files /etc/holdfast || true")
+    assert [line for line in found.splitlines() if "hsm" in line and line.startswith("wrong")] == []
 
 
 def entries(made: Machine) -> int:

@@ -40,6 +40,9 @@ BOUNDED = {
     "the log, and what is proven by it: kept for ever, an entry for each act": (
         "audit_checkpoint audit_entry audit_loghead audit_rolesstatement audit_tile audit_transcript"
     ),
+    "one for each time that a backup was put back, and what is known meanwhile": (
+        "audit_acceptedlog audit_restored audit_shownhead"
+    ),
     "one row for each that there is, kept as long as it": (
         "keys_chainentry keys_chainfork keys_chainhead keys_device keys_tenantmasterkey keys_vault keys_vaultdoor "
         "operators_operator tenants_credential tenants_person tenants_serviceaccount tenants_sponsorship "

@@ -24,17 +24,19 @@ from config.ceremonies import tenant as of_tenant
 from config.ceremonies import tenant_keys as of_tenant_keys
 from config.ceremonies.accepted import FirstReading, restored_steps
 from config.ceremonies.founding import FoundingCeremony
+from config.ceremonies.pin import PinChange
 from config.ceremonies.root import root_of
 from config.database_roles import PROCESSES
 from config.env import ENV
-from config.hsm import take_pins
+from config.hsm import pin_file, take_pins
 from config.roles import WRITING_ROLES, RoleKeyMissing
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.text import written_out
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.log.writers import Role
-from hsm.config import TOKENS
+from holdfast.files import in_words
+from hsm.config import TOKENS, PinDescriptor
 from hsm.errors import HsmError
 from kernel.actors import system_actor
 from kernel.errors import DomainError
@@ -130,6 +132,13 @@ class Command(BaseCommand):
 
         existing("end", "End a tenant whose 30 days are over: destroy its keys.", _end)
 
+        pin = plain("pin", "Change the PIN of a token.", self._pin)
+        pin.add_argument("token", choices=TOKENS, metavar="TOKEN", help=", ".join(TOKENS))
+        pin.add_argument("--file", type=Path, metavar="FILE", help="where its PIN lies, if not where the settings say")
+        pin.add_argument(
+            "--new-pin-fd", type=int, metavar="N", help="read the new PIN from this open descriptor; or it is typed"
+        )
+
         said = "Bind tenants' master keys to their tenants: once, for an installation from before."
         bound = plain("tenant-keys", said, self._tenant_keys)
         bound.add_argument(
@@ -170,12 +179,17 @@ class Command(BaseCommand):
         if ENV.role != "ceremony":
             raise CommandError("Run it with HOLDFAST_ROLE=ceremony: it opens tokens that no running process opens.")
         try:
-            take_pins(_numbered("--pin-fd", options["pin_fd"]))
+            files = {options["token"]: options["file"]} if options.get("file") else {}
+            take_pins(_numbered("--pin-fd", options["pin_fd"]), files)
             # One that waits for people lets others be held meanwhile.
             with nullcontext() if options.get("waits") else only_ceremony():
                 options["hold"](options)
         except _REFUSALS as error:
             raise CommandError(written_out(str(error))) from error
+        except OSError as error:
+            # A full disk, a directory of another account: what was done before it is done, and found so.
+            said = in_words(error)
+            raise CommandError(written_out(f"{said} {said.way_out}".strip())) from error
         except EOFError:
             # At whatever it asked: a question, a word, a PIN.
             raise CommandError("It ended where it asks, since nobody answers here. What it said was done is.") from None
@@ -260,6 +274,11 @@ class Command(BaseCommand):
         if unknown:
             raise CeremonyRefused(f"--account {unknown[0]}: write ROLE=USER, with a role of {', '.join(PROCESSES)}.")
         self._take(list(of_accounts.steps(options["directory"], accounts)), options)
+
+    def _pin(self, options: dict[str, Any]) -> None:
+        token, given = options["token"], options["new_pin_fd"]
+        new = None if given is None else PinDescriptor(given)
+        self._take(list(PinChange(token, file=options["file"] or pin_file(token), new=new).steps()), options)
 
     def _tenant_keys(self, options: dict[str, Any]) -> None:
         self._take(list(of_tenant_keys.steps(restored=options["restored"])), options)

@@ -8,17 +8,18 @@ Does not judge: whoever keeps something here has verified that both sides are si
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Annotated, ClassVar, Final
 
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import encode
 from holdfast.core.base.rows import choice, octets, open_map, seal_map, uint
-from holdfast.core.signed.payloads import ID_SIZE
+from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE
 
 KIND: Final = "evidence"
 _MAX_SIZE: Final = 128 * 1024  # bytes: two signed things of at most MAX_BLOB, and whose they are
+_MOST_OF_A_KIND: Final = 100
 
 
 class Contradiction(IntEnum):
@@ -31,7 +32,11 @@ class Contradiction(IntEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Two signed things about one user (16 bytes) that cannot both be true, and when the second was seen."""
+    """Two signed things about one user (16 bytes) that cannot both be true, and when the second was seen.
+
+    explained: the hash of the resolution (32 bytes) by which officers accepted a restored backup that brought this
+    about; None while nothing explains it.
+    """
 
     ROW_SIZE: ClassVar = _MAX_SIZE
 
@@ -40,12 +45,16 @@ class Evidence:
     ours: Annotated[bytes, octets().at(3)]
     theirs: Annotated[bytes, octets().at(4)]
     seen_at: Annotated[int, uint().at(5)]
+    explained: Annotated[bytes | None, octets(HASH_SIZE).at(6, is_optional=True)] = None
 
 
 def keep(account: Account, what: Contradiction, *, user: bytes, ours: bytes, theirs: bytes) -> bool:
-    """Keep both sides, once, durably. Returns whether they are new."""
-    name = hashlib.sha256(encode([int(what), user, ours, theirs])).digest()
+    """Keep both sides, once, durably, and a hundred of a kind. Returns whether they were kept now."""
+    name = _name_of(what, user, ours, theirs)
     if account.store.get(KIND, name) is not None:
+        return False
+    # A head is signed anew every half minute, and each is another contradiction of the one kept here.
+    if sum(one.what is what for one in list_evidence(account)) >= _MOST_OF_A_KIND:
         return False
     seen = Evidence(what, user, ours, theirs, account.api.clock.latest())
     account.store.put(KIND, name, seal_map(seen))
@@ -55,6 +64,16 @@ def keep(account: Account, what: Contradiction, *, user: bytes, ours: bytes, the
 def list_evidence(account: Account) -> list[Evidence]:
     """Return everything kept, oldest first."""
     return [_read(account, name) for name in account.store.keys(KIND)]
+
+
+def explain(account: Account, seen: Evidence, resolution: bytes) -> None:
+    """Note by which resolution of the officers (its hash, 32 bytes) something kept here is explained."""
+    name = _name_of(seen.what, seen.user, seen.ours, seen.theirs)
+    account.store.put(KIND, name, seal_map(replace(seen, explained=resolution)))
+
+
+def _name_of(what: Contradiction, user: bytes, ours: bytes, theirs: bytes) -> bytes:
+    return hashlib.sha256(encode([int(what), user, ours, theirs])).digest()
 
 
 def _read(account: Account, name: bytes) -> Evidence:

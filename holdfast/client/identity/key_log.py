@@ -8,27 +8,29 @@ Does not prove that a head is the newest, nor prevent a split view: two who comp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from holdfast.client.errors import NotYet, Problem, RaceLost, TrustRefused, damaged
-from holdfast.client.identity import evidence, tenant
+from holdfast.client.errors import RESTORED, NotYet, Problem, RaceLost, ServerRestored, TrustRefused
+from holdfast.client.identity import evidence, heads, restored, tenant
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
 from holdfast.client.waiting import Overtaken, retry, wait_for
-from holdfast.core.base.encoding import Fields, decode, encode
-from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
+from holdfast.core.base.encoding import Fields, b64u, decode, encode
+from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Untrusted
+from holdfast.core.base.rows import octets, open_row, seal_row, several, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.chain import ChainState
-from holdfast.core.identity.entries import AddDevice, Entry
+from holdfast.core.identity.entries import AddDevice, Entry, ReGenesis
+from holdfast.core.log.accepted import SLACK_SECONDS
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
-from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
+from holdfast.core.log.key_log import InclusionProof, require_same_log, verify_chain_entry
 from holdfast.core.log.log_entry import KeyLogEntry
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF
-from holdfast.core.log.writers import Role
-from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, MAX_U32
 
 # The log is sequenced at least every minute; ten leave room for a busy worker and for clocks.
 LOGGED_WITHIN_SECONDS: Final = 600
@@ -37,22 +39,18 @@ LOGGED_BEFORE_SECONDS: Final = 4 * 3600
 # Waited for a head that is signed for whoever asks: the sequencer looks five times a second, and may be at work.
 _FRESH_HEAD_SECONDS: Final = 5
 _ANCHOR: Final = "chain-anchor"
+_PROOF: Final = "chain-proof"
 _WAITING: Final = "chain-waiting"
 _MADE: Final = "own-entry"
 _FOREIGN: Final = "foreign-entry"
 _GOSSIP: Final = "gossip"
+MAX_LEAF: Final = 1024  # bytes: a leaf of this log has some hundred
 _KEEP_MADE: Final = 256  # entries: this device makes a few in a month, and asks about the newest alone
 _KEEP_GOSSIP: Final = 64  # heads: one for each of as many contacts; an older one proves no less
-_MAX_NOTE: Final = 4096  # bytes: a head is 300, with room for a dozen witnesses
-
-_ALARM: Final = (
-    "Stop, and show this to your officers and your auditor: somebody is shown another log than you. Both signed "
-    "heads are kept on this device as evidence."
-)
 
 
-class SplitView(TrustRefused):
-    """The log's own key signed two histories: different people are shown different keys."""
+class SplitView(ServerRestored):
+    """The log's own key signed two histories: different people are shown different keys, or a backup was put back."""
 
 
 class Anchor(StrEnum):
@@ -85,23 +83,9 @@ class _Place:
 # Heads
 
 
-def verifier(account: Account) -> LogVerifier | None:
-    """Return the verifier of the tenant's `keys` log, or None when this profile has no log key pinned."""
-    try:
-        return keys_verifier(account.state.trust.log_keys, account.tenant)
-    except Malformed as error:
-        raise damaged("its pinned log key is none") from error
-
-
-def _of_any_day(account: Account, known: LogVerifier) -> LogVerifier:
-    """Return the verifier of heads from earlier, which a key may have signed that has ended since."""
-    roles = account.roles
-    return replace(known, keys=(*known.keys, *roles.roles.all_of(Role.LOG))) if roles else known
-
-
 def standing(account: Account, state: ChainState) -> Anchor:
     """Say where a chain's head stands, by what is kept and without asking anybody."""
-    if verifier(account) is None:
+    if heads.verifier(account) is None:
         return Anchor.UNANCHORED
     return Anchor.ANCHORED if _anchored_head(account, state.user) == state.head else Anchor.WAITING
 
@@ -112,15 +96,58 @@ def anchor(account: Account, state: ChainState) -> Anchor:
     Raises TrustRefused when the log has not got it ten minutes after its date, or has another; SplitView, after
     keeping both heads, when this log is not the one seen before.
     """
-    known = verifier(account)
-    if known is None or _anchored_head(account, state.user) == state.head:
+    known = heads.verifier(account)
+    is_anchored = _anchored_head(account, state.user) == state.head
+    kept = find_proof(account, state.user)
+    if known is None or (is_anchored and kept is not None and kept.seq == state.seq):
         return standing(account, state)
     place = _Place(state.user, state.seq, state.head)
-    if _advance(account, place, known) is None:
+    shown = _advance(account, place, known)
+    if shown is not None:
+        with account.store.transaction():
+            account.store.put(_ANCHOR, state.user, SecretBytes(encode({1: state.seq, 2: state.head})))
+            account.store.put(_PROOF, state.user, seal_row(_kept(state.seq, shown)))
+    elif not is_anchored:
         _require_recent(account, place, state.time)
         return Anchor.WAITING
-    account.store.put(_ANCHOR, state.user, SecretBytes(encode({1: state.seq, 2: state.head})))
     return Anchor.ANCHORED
+
+
+@dataclass(frozen=True)
+class KeptProof:
+    """What showed that a chain's entry `seq` was in the key log, kept for a server that loses both.
+
+    index, leaf, hashes, note: as of `InclusionProof`.
+    """
+
+    ROW_SIZE: ClassVar = 16 * 1024
+
+    seq: Annotated[int, uint(maximum=MAX_U32)]
+    index: Annotated[int, uint()]
+    leaf: Annotated[bytes, octets(maximum=MAX_LEAF)]
+    hashes: Annotated[tuple[bytes, ...], several(octets(HASH_SIZE), of=tuple)]
+    note: Annotated[bytes, octets(maximum=heads.MAX_NOTE)]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a server takes it."""
+        return {
+            "leaf_index": self.index,
+            "leaf": b64u(self.leaf),
+            "proof": [b64u(one) for one in self.hashes],
+            "checkpoint": self.note.decode(),
+        }
+
+
+def _kept(seq: int, shown: _Shown) -> KeptProof:
+    proof = shown.proof
+    assert proof is not None
+    return KeptProof(seq, proof.index, proof.leaf, tuple(proof.hashes), proof.checkpoint.encode())
+
+
+def find_proof(account: Account, user: bytes) -> KeptProof | None:
+    """Return what last showed that a user's chain (16 bytes) was in the key log, if anything is kept of it."""
+    row = account.store.get(_PROOF, user)
+    return open_row(KeptProof, row, "kept proof") if row else None
 
 
 def require_dated(account: Account, user: bytes, entry: Entry) -> None:
@@ -136,7 +163,7 @@ def require_dated(account: Account, user: bytes, entry: Entry) -> None:
             "This account was begun again at a date that is still to come: its owner's time to object is not over.",
             way_out="Wait for that date. If it is past, this device's clock is wrong: set it.",
         )
-    known = verifier(account)
+    known = heads.verifier(account)
     if known is None:
         return
     place = _Place(user, entry.seq, entry.hash)
@@ -144,10 +171,49 @@ def require_dated(account: Account, user: bytes, entry: Entry) -> None:
     if shown is None:
         _require_recent(account, place, at)
     elif shown.logged_at > at + LOGGED_BEFORE_SECONDS:
+        _require_given_back(account, entry, shown.logged_at)
+
+
+def _require_given_back(account: Account, entry: Entry, logged_at: int) -> None:
+    """Refuse a re-genesis that the log took long after its date, unless a restored backup explains that.
+
+    Then the log's date is no witness of the entry's own. So whoever left office before the officers accepted the backup
+    has signed in vain, and the owner's time to object runs again from the day on which the log took it.
+    """
+    assert isinstance(entry.body, ReGenesis)
+    accepted = _excuse(account, entry.header.issued_at, logged_at)
+    named = next((one for one in account.policies if one.hash == entry.body.policy_hash), None)
+    if accepted is None or named is None or named.policy.version < account.trusted.in_force(accepted.at).policy.version:
         raise TrustRefused(
             "This account was begun again at a date long before its public key log heard of it.",
             way_out="Trust nothing under it, and tell your officers: officers who have left may have signed for it.",
         )
+    due = logged_at + named.policy.terms.delay_seconds
+    if account.api.clock.earliest() < due:
+        day = datetime.fromtimestamp(due, UTC)
+        raise TrustRefused(
+            "This account was begun again, and that was given back to a server that was put back from a backup: its "
+            "owner has time to object once more.",
+            way_out=f"Wait until {day:%Y-%m-%d %H:%M} UTC.",
+        )
+
+
+def _excuse(account: Account, at: int, logged_at: int) -> restored.Taken | None:
+    """Return what explains that an entry of one date came into the log at a later one: it was lost and given back."""
+
+    def find() -> restored.Taken | None:
+        for one in restored.taken(account):
+            is_after = one.at - SLACK_SECONDS <= logged_at <= one.at + restored.HEALING_SECONDS
+            if at <= one.at + SLACK_SECONDS and is_after:
+                return one
+        return None
+
+    return find() or (find() if restored.look(account) else None)
+
+
+def _may_be_late(account: Account, at: int) -> bool:
+    """Tell whether an entry of this date (UTC seconds) may have been lost with the log, and be given back just now."""
+    return restored.may_be_lost(account, at) or (restored.look(account) and restored.may_be_lost(account, at))
 
 
 def _require_recent(account: Account, place: _Place, at: int) -> None:
@@ -155,7 +221,9 @@ def _require_recent(account: Account, place: _Place, at: int) -> None:
     clock = account.api.clock
     # Whichever of two clocks is ahead would have every entry look overdue, also one that this device has just made.
     # Which is wrong cannot be known: the ten minutes then begin when the entry is first seen, by our own clock.
-    if clock.latest() > at + LOGGED_WITHIN_SECONDS and not (clock.is_off and _is_newly_seen(account, place)):
+    # They do so as well for what a restored backup lost: it is of its own day, and comes into the log again.
+    is_overdue = clock.latest() > at + LOGGED_WITHIN_SECONDS
+    if is_overdue and not ((clock.is_off or _may_be_late(account, at)) and _is_newly_seen(account, place)):
         raise TrustRefused(
             "The newest entry of this account is not in the public key log, and should have been for long.",
             way_out="Do not rely on its keys. If this goes on, tell your officers: a key may be shown to you alone.",
@@ -184,7 +252,7 @@ def confirm_time(account: Account) -> bool:
     log signs anew for whoever asks. False without a log key, and while the log does not hold this account yet. Raises
     as `anchor` does, and Problem.
     """
-    known, clock = verifier(account), account.api.clock
+    known, clock = heads.verifier(account), account.api.clock
     if known is None or not account.state.chain:
         return False
     place = _find_anchored(account, account.user) or _Place(account.user, account.chain.seq, account.chain.head)
@@ -213,28 +281,22 @@ def _anchored_head(account: Account, user: bytes) -> bytes:
     return place.head if place else b""
 
 
-def last_checkpoint(account: Account, known: LogVerifier) -> Checkpoint | None:
-    """Return the newest head of the key log that this client has accepted, verified again as it is read."""
-    note = account.state.trust.checkpoints.get(known.name)
-    if note is None:
-        return None
-    try:
-        return _of_any_day(account, known).open_checkpoint(note)
-    except HoldfastError as error:
-        raise TrustRefused(f"The log head kept in this profile does not hold: {error}.") from error
-
-
 @dataclass(frozen=True)
 class _Shown:
     """A head that the server shows, proven to hold the entry asked about; its note; the proof from an older head.
 
-    logged_at: UTC seconds at which the entry came into the log, by the leaf; 0 where no entry was asked about.
+    proof: that the entry asked about is in it; None where none was. logged_at: UTC seconds at which it came into the
+    log, by the leaf; 0 then.
     """
 
     checkpoint: Checkpoint
     note: str
     consistency: list[bytes]
-    logged_at: int = 0
+    proof: InclusionProof | None = None
+
+    @property
+    def logged_at(self) -> int:
+        return KeyLogEntry.from_leaf(self.proof.leaf).time if self.proof else 0
 
 
 def _show(account: Account, place: _Place, known: LogVerifier, old_size: int) -> _Shown | None:
@@ -246,16 +308,16 @@ def _show(account: Account, place: _Place, known: LogVerifier, old_size: int) ->
         if problem.status == 404:
             return None
         raise
-    note = answer.text("checkpoint", maximum=_MAX_NOTE)
+    note = answer.text("checkpoint", maximum=heads.MAX_NOTE)
     hashes = answer.many_octets("proof", maximum=MAX_PROOF)
-    proof = InclusionProof(answer.number("leaf_index"), answer.octets("leaf", maximum=1024), hashes, note)
+    proof = InclusionProof(answer.number("leaf_index"), answer.octets("leaf", maximum=MAX_LEAF), hashes, note)
     try:
         checkpoint = _verified(account, proof, place, known)
     except HoldfastError as error:
         raise TrustRefused(f"The key log does not vouch for this account: {error}.") from error
     account.api.clock.confirm(checkpoint.time)
     consistency = answer.many_octets("consistency", maximum=MAX_PROOF) if "consistency" in answer else []
-    return _Shown(checkpoint, note, consistency, KeyLogEntry.from_leaf(proof.leaf).time)
+    return _Shown(checkpoint, note, consistency, proof)
 
 
 def _verified(account: Account, proof: InclusionProof, place: _Place, known: LogVerifier) -> Checkpoint:
@@ -269,44 +331,47 @@ def _verified(account: Account, proof: InclusionProof, place: _Place, known: Log
     except InvalidSignature:
         # The log's key may have been replaced since this client last asked whose it is.
         tenant.follow_log_keys(account)
-        return checked(verifier(account) or known)
+        return checked(heads.verifier(account) or known)
 
 
 def _advance(account: Account, place: _Place, known: LogVerifier) -> _Shown | None:
-    """Ask for the newest head, hold it to the one seen last, and keep it."""
-    last = last_checkpoint(account, known)
+    """Ask for the newest head, hold it to the one seen last, and keep it.
+
+    Where a backup was put back and officers have accepted that, the log is followed from there on.
+    """
+    last = heads.kept(account, known)
     shown = _show(account, place, known, last.size if last else 0)
-    if shown is None or last is None:
-        if shown:
-            _keep(account, known, shown)
-        return shown
-    ours = account.state.trust.checkpoints[known.name]
-    if shown.checkpoint.size < last.size:
-        _accuse(account, Contradiction.LOG_ROLLED_BACK, ours, shown.note)
-        raise TrustRefused("The server shows an older key log than it has shown before.", way_out=_ALARM)
-    _require_one(account, ours, last, shown, shown.note)
-    if shown.checkpoint.size > last.size:
-        _keep(account, known, shown)
+    if shown is None:
+        return None
+    if last is not None and (error := _find_contradiction(last, shown)):
+        if restored.look(account):
+            return _advance(account, place, known)
+        raise _accused(account, error, account.state.trust.checkpoints[known.name], shown.note) from error.__cause__
+    if last is None or shown.checkpoint.size > last.size:
+        heads.keep(account, known, shown.note)
     return shown
 
 
-def _keep(account: Account, known: LogVerifier, shown: _Shown) -> None:
-    account.state.trust.checkpoints[known.name] = shown.note
-    account.save()
-
-
-def _require_one(account: Account, ours: str, older: Checkpoint, shown: _Shown, theirs: str) -> None:
-    """Refuse, after keeping both notes, two heads that are not of one log; `shown` brings the proof from `older`."""
+def _find_contradiction(older: Checkpoint, shown: _Shown) -> ServerRestored | None:
+    """Return the refusal of a head that does not follow from an older one, by the proof that came with it; or None."""
+    if shown.checkpoint.size < older.size:
+        return ServerRestored("The server shows an older key log than it has shown before.", way_out=RESTORED)
     try:
         require_same_log(older, shown.checkpoint, shown.consistency)
     except (Forked, Untrusted) as error:
         # A missing proof is no proof of a split, but the server owes it for any two heads that its key signed.
-        _accuse(account, Contradiction.LOG_FORK, ours, theirs)
-        raise SplitView(f"The key log shows two histories: {error}.", way_out=_ALARM) from error
+        found = SplitView(f"The key log shows two histories: {error}.", way_out=RESTORED)
+        found.__cause__ = error
+        return found
+    return None
 
 
-def _accuse(account: Account, what: Contradiction, ours: str, theirs: str) -> None:
+def _accused(account: Account, error: ServerRestored, ours: str, theirs: str) -> ServerRestored:
+    """Keep both notes, show the server the one that it does not have, and return the refusal."""
+    what = Contradiction.LOG_FORK if isinstance(error, SplitView) else Contradiction.LOG_ROLLED_BACK
     evidence.keep(account, what, user=account.user, ours=ours.encode(), theirs=theirs.encode())
+    restored.tell(account, ours)
+    return error
 
 
 # Gossip
@@ -314,8 +379,7 @@ def _accuse(account: Account, what: Contradiction, ours: str, theirs: str) -> No
 
 def own_checkpoint(account: Account) -> str:
     """Return the newest head of the key log that this client has accepted, to be put into messages; "" for none."""
-    known = verifier(account)
-    return account.state.trust.checkpoints.get(known.name, "") if known else ""
+    return heads.own(account)
 
 
 def hear(account: Account, checkpoint_text: str) -> bool:
@@ -323,8 +387,8 @@ def hear(account: Account, checkpoint_text: str) -> bool:
 
     Returns False for what the pinned log key has not signed: anybody could raise an alarm with it otherwise.
     """
-    known = verifier(account)
-    heard = _read_checkpoint(account, known, checkpoint_text)
+    known = heads.verifier(account)
+    heard = heads.read(account, known, checkpoint_text)
     if known is None or heard is None:
         return False
     if own_checkpoint(account) != checkpoint_text and len(account.store.keys(_GOSSIP)) < _KEEP_GOSSIP:
@@ -362,28 +426,26 @@ def compare_gossip(account: Account, checkpoint_text: str) -> bool:
     either way; NotYet while the log holds no entry of this account, which is only minutes old. Heads of one size are
     compared here; of two sizes, the server is asked for the proof between them.
     """
-    known = verifier(account)
-    heard = _read_checkpoint(account, known, checkpoint_text)
+    known = heads.verifier(account)
+    heard = heads.read(account, known, checkpoint_text)
     if known is None or heard is None:
         return False
-    last = last_checkpoint(account, known)
+    last = heads.kept(account, known)
     if last is None:
         # Nothing was seen yet that it could contradict: what is asked for from now on must follow from it.
         account.state.trust.checkpoints[known.name] = checkpoint_text
         account.save()
     elif heard.size == last.size:
-        ours = account.state.trust.checkpoints[known.name]
-        _require_one(account, ours, last, _Shown(heard, checkpoint_text, []), checkpoint_text)
+        error = _find_contradiction(last, _Shown(heard, checkpoint_text, []))
+        if error and restored.look(account):
+            # Either of both may be of the past that officers gave up: it is known now, and compared by that.
+            return compare_gossip(account, checkpoint_text)
+        if error and not restored.explains(account, known, heard):
+            ours = account.state.trust.checkpoints[known.name]
+            raise _accused(account, error, ours, checkpoint_text) from error.__cause__
     elif heard.size:
         _compare_sizes(account, known, heard, checkpoint_text)
     return True
-
-
-def _read_checkpoint(account: Account, known: LogVerifier | None, text: str) -> Checkpoint | None:
-    try:
-        return _of_any_day(account, known).open_checkpoint(text) if known and len(text) <= _MAX_NOTE else None
-    except (Malformed, InvalidSignature):
-        return None
 
 
 def _compare_sizes(account: Account, known: LogVerifier, heard: Checkpoint, text: str) -> None:
@@ -395,18 +457,33 @@ def _compare_sizes(account: Account, known: LogVerifier, heard: Checkpoint, text
     def attempt() -> None:
         newest = _advance(account, place, known)
         if newest is None:
-            if anchored:
-                raise TrustRefused("The key log denies an entry of your account that it held before.", way_out=_ALARM)
-            _require_recent(account, place, account.chain.time)
+            if anchored and not (restored.look(account) or restored.is_healing(account)):
+                restored.tell(account, own_checkpoint(account))
+                denies = "The key log denies an entry of your account that it held before."
+                raise ServerRestored(denies, way_out=RESTORED)
+            if not anchored:
+                _require_recent(account, place, account.chain.time)
             raise NotYet("The key log does not hold your account yet.", way_out="Try again in a minute.")
         if newest.checkpoint.size < heard.size:
-            _accuse(account, Contradiction.LOG_ROLLED_BACK, text, newest.note)
-            raise SplitView("A contact has seen more of the key log than the server shows you.", way_out=_ALARM)
+            seen_more = SplitView("A contact has seen more of the key log than the server shows you.", way_out=RESTORED)
+            if restored.explains(account, known, heard):
+                return
+            evidence.keep(
+                account,
+                Contradiction.LOG_ROLLED_BACK,
+                user=account.user,
+                ours=text.encode(),
+                theirs=newest.note.encode(),
+            )
+            restored.tell(account, text)
+            raise seen_more
         shown = _show(account, place, known, heard.size)
         if shown is None or shown.checkpoint.size != newest.checkpoint.size:
             raise Overtaken  # the log grew in between
-        _require_one(account, newest.note, newest.checkpoint, shown, shown.note)
-        _require_one(account, newest.note, heard, shown, text)
+        if error := _find_contradiction(newest.checkpoint, shown):
+            raise _accused(account, error, newest.note, shown.note) from error.__cause__
+        if (error := _find_contradiction(heard, shown)) and not restored.explains(account, known, heard):
+            raise _accused(account, error, text, newest.note) from error.__cause__
 
     retry(attempt, lost=RaceLost("The key log grew faster than it could be compared."))
 

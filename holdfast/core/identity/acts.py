@@ -17,6 +17,8 @@ from holdfast.core.base.errors import Expired, Malformed, QuorumNotMet, Untruste
 from holdfast.core.base.text import says_nothing
 from holdfast.core.base.writing import read_back
 from holdfast.core.identity.policy import Officer, SignedPolicy, officers_who_signed
+from holdfast.core.log.accepted import AcceptedLog
+from holdfast.core.log.merkle import MAX_SIZE
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import (
     HASH_SIZE,
@@ -108,9 +110,14 @@ class Act(IntEnum):
     WITHDRAW_VERSION = 1  # [version, hash of that policy]
     RETURN_OFFICER = 2  # [person]
     ACKNOWLEDGE_LEAF = 3  # [index in the audit log, RFC 6962 leaf hash]
-    ACCEPT_LOG = 4  # [size, root] of the audit log: a restored one, or one that is read for the first time
+    # [size, root] of the audit log: one that is read for the first time. A restored one has those of the key log behind
+    # them, since that is what clients follow: [size, root, size, root].
+    ACCEPT_LOG = 4
     SUSPEND_DEVICE = 5  # [person, device]: its veto ends no case any more
 
+
+_ONE_LOG: Final = 2  # parts of ACCEPT_LOG's object: size and root
+_BOTH_LOGS: Final = 4
 
 # Whose object names a person, who does not count for it.
 ABOUT_A_PERSON: Final = frozenset({Act.RETURN_OFFICER, Act.SUSPEND_DEVICE})
@@ -156,6 +163,17 @@ class Resolution:
         return self._number(Act.ACCEPT_LOG)
 
     @property
+    def key_log(self) -> tuple[int, bytes] | None:
+        """Size and root (32 bytes) of the key log that ACCEPT_LOG accepts beside the audit log; None without one."""
+        self._number(Act.ACCEPT_LOG)
+        if len(self.about) == _ONE_LOG:
+            return None
+        size, root = self.about[2:]
+        assert isinstance(size, int)
+        assert isinstance(root, bytes)
+        return size, root
+
+    @property
     def hash(self) -> bytes:
         """The 32 bytes beside a version, an index or a size: policy hash, leaf hash or root."""
         if self.act in ABOUT_A_PERSON:
@@ -191,6 +209,15 @@ class Resolution:
         elif act is Act.SUSPEND_DEVICE:
             row = Fields.of_row(fields.value(8), "resolution object", 2)
             about = (row.octets(0, ID_SIZE), row.octets(1, ID_SIZE))
+        elif act is Act.ACCEPT_LOG:
+            value = fields.value(8)
+            count = _BOTH_LOGS if isinstance(value, list) and len(value) == _BOTH_LOGS else _ONE_LOG
+            row = Fields.of_row(value, "resolution object", count)
+            about = tuple(
+                part
+                for at in range(0, count, 2)
+                for part in (row.uint(at, maximum=MAX_SIZE), row.octets(at + 1, HASH_SIZE))
+            )
         else:
             row = Fields.of_row(fields.value(8), "resolution object", 2)
             about = (row.uint(0), row.octets(1, HASH_SIZE))
@@ -210,6 +237,15 @@ def verify_resolution(statements: Sequence[Sign1], policy: SignedPolicy, *, at: 
     if len(signers) < policy.policy.m:
         raise QuorumNotMet(f"{len(signers)} of {policy.policy.m} officers have signed the resolution")
     return resolution
+
+
+def accepted_log(resolution: Resolution, payload_hash: bytes, log: str) -> AcceptedLog | None:
+    """Return what an ACCEPT_LOG that holds says of one log (`audit` or `keys`); None where it says nothing of it.
+
+    payload_hash: 32 bytes, of the resolution. Raises ValueError for a resolution about anything else.
+    """
+    found = (resolution.size, resolution.hash) if log == "audit" else resolution.key_log
+    return AcceptedLog(*found, at=resolution.header.issued_at, hash=payload_hash) if found else None
 
 
 def read_resolution(

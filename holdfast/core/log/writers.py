@@ -30,6 +30,7 @@ audit:entries:exported                 web
 audit:entries:read                     web
 audit:entry:refuse                     sequencer
 audit:log:accept                       ceremony
+audit:log:newer                        web
 audit:roles:publish                    ceremony
 audit:transcript:publish               ceremony
 audit:transcript:read                  web
@@ -56,8 +57,10 @@ escrow:resolution:propose              web
 escrow:resolution:sign                 web
 keys:chain:append                      web
 keys:chain:fork                        web
+keys:chain:restore                     web
 keys:device:activate                   web
 keys:device:enrol                      web
+keys:device:restore                    web
 keys:device:revoke                     web worker
 keys:device:succeed                    web
 keys:door:delete                       web
@@ -153,6 +156,7 @@ tenants:person:leave                   web
 tenants:person:rename                  web
 tenants:person:resume                  web
 tenants:person:suspend                 ceremony web
+tenants:recovery-code:confirm          web
 tenants:recovery-code:make             ceremony web
 tenants:recovery-code:use              web
 tenants:root:pin                       ceremony

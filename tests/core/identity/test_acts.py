@@ -15,10 +15,12 @@ from holdfast.core.identity.acts import (
     OfficerState,
     Resolution,
     Standing,
+    accepted_log,
     read_resolution,
     verify_officer_state,
     verify_resolution,
 )
+from holdfast.core.log.accepted import AcceptedLog
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
@@ -80,6 +82,17 @@ def test_resolution_is_passed_by_m_officers_and_says_its_object() -> None:
     assert (leaf.index, leaf.hash) == (7, cast.hash_of("leaf"))
     log = cast.resolution(Act.ACCEPT_LOG, 9, cast.hash_of("root"))
     assert (log.size, log.hash) == (9, cast.hash_of("root"))
+    assert log.key_log is None
+    both = cast.resolution(Act.ACCEPT_LOG, 9, cast.hash_of("root"), 7, cast.hash_of("key root"))
+    assert Resolution.from_payload(both.to_payload()) == both
+    assert (both.size, both.hash, both.key_log) == (9, cast.hash_of("root"), (7, cast.hash_of("key root")))
+    assert accepted_log(log, cast.hash_of("it"), "keys") is None
+    assert accepted_log(both, cast.hash_of("it"), "audit") == AcceptedLog(
+        9, cast.hash_of("root"), NOW, cast.hash_of("it")
+    )
+    assert accepted_log(both, cast.hash_of("it"), "keys") == AcceptedLog(
+        7, cast.hash_of("key root"), NOW, cast.hash_of("it")
+    )
     back = cast.resolution(Act.RETURN_OFFICER, DAN)
     assert back.person == DAN
     lost = cast.resolution(Act.SUSPEND_DEVICE, DAN, cast.id_of("phone"))
@@ -93,6 +106,7 @@ def test_resolution_is_passed_by_m_officers_and_says_its_object() -> None:
         lambda: log.index,
         lambda: leaf.size,
         lambda: lost.hash,
+        lambda: leaf.key_log,
     ):
         with pytest.raises(ValueError, match=r"resolution is no|no hash"):
             wrong()
@@ -160,6 +174,9 @@ def test_resolution_refuses_other_policies_tenants_outsiders_and_mixed_payloads(
         (Act.RETURN_OFFICER, (DAN, DAN)),
         (Act.ACKNOWLEDGE_LEAF, (bytes(32), 7)),
         (Act.ACCEPT_LOG, (7, bytes(32), 0)),
+        (Act.ACCEPT_LOG, (7, bytes(32), 0, bytes(31))),
+        (Act.ACCEPT_LOG, (7, bytes(32), bytes(32), 0)),
+        (Act.ACCEPT_LOG, (7, bytes(32), 0, bytes(32), 0)),
         (Act.SUSPEND_DEVICE, (DAN,)),
         (Act.SUSPEND_DEVICE, (DAN, bytes(32))),
     ],

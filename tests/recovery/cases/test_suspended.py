@@ -26,7 +26,8 @@ from tests.recovery.cases.test_vetoes import by_the_log, quorate, veto
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 
 # What is left to it: the case itself, the veto and its proof, and whose keys sign the log.
-LEFT = {("case", "GET"), ("case-veto", "GET"), ("case-veto", "POST"), ("audit-roles", "GET")}
+HEAD = {("audit-head", "GET"), ("audit-head", "POST")}
+LEFT = {("case", "GET"), ("case-veto", "GET"), ("case-veto", "POST"), ("audit-roles", "GET"), *HEAD}
 _FILLED = {"uuid": str(UUID(int=7)), "int": "1", "str": "audit"}
 STOPS = ["the device", "the person", "both"]
 
