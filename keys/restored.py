@@ -102,6 +102,7 @@ def give_back(
     if audit_access.is_restored():
         raise LogRestored
     accepted = _accepted_at()
+    prepared = [prepare_device(tenant_id=current_tenant(), statement=one) for one in statements]
     if proven is not None:
         _require_left_behind(proven)
     elif actor.person_id != user_id:

@@ -21,7 +21,7 @@ from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
-from holdfast.client.server.transport import SET_THE_CLOCK
+from holdfast.client.server.clock import SET_THE_CLOCK
 from holdfast.client.sessions import sessions
 from holdfast.client.standing import Done, Outcome, done, needs_you
 from holdfast.client.vault import doors, pairing, trusted, vault, vault_contents
