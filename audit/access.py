@@ -6,7 +6,7 @@ PROTOCOL section 8. Nothing beyond the newest signed head is proven or served as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -35,6 +35,7 @@ from holdfast.core.log.log_export import ExportedEntry, WithheldEntry
 from holdfast.core.signed.cose import parse_many
 from kernel.actors import Actor
 from kernel.errors import NotFound
+from kernel.scope import in_their_tenants
 
 BATCH = 512
 
@@ -146,6 +147,11 @@ def restored_mark() -> Restored | None:
 def restored_tenants() -> QuerySet[Any, Any]:
     """Return the ids of the tenants that are read-only: for system loops, which leave them alone."""
     return Restored.unscoped.values_list("tenant_id", flat=True)
+
+
+def restored_marks() -> list[Restored]:
+    """List the marks of all tenants, the oldest first: for the operator."""
+    return list(Restored.unscoped.order_by("since", "tenant_id"))
 
 
 def shown_heads() -> list[ShownHead]:
@@ -279,14 +285,18 @@ def proven_entries(
     A row that is missing is left out and a damaged tile gives an empty proof: an export shows the log as it is,
     and the auditor's verifier says where it is wrong.
     """
-    # Entries side by side share most of their proofs, so each node is computed once for the batch.
-    nodes = cache(tiles.tile_nodes(tile_reader(log)))
+    read = tile_reader(log)
+    nodes = cache(tiles.tile_nodes(read))
+
+    @cache
+    def of_tile(index: int) -> list[tuple[bytes, ...]]:
+        try:
+            return tiles.inclusion_proofs(read, nodes, index=index, size=size)
+        except Malformed:
+            return [()] * tiles.WIDTH
 
     def proof(index: int) -> tuple[bytes, ...]:
-        try:
-            return tuple(merkle.inclusion_from(nodes, index, size))
-        except Malformed:
-            return ()
+        return of_tile(index // tiles.WIDTH)[index % tiles.WIDTH]
 
     rows = _between(log, start, stop)
     hidden = set() if withheld is None else set(rows.filter(withheld).values_list("leaf_index", flat=True))
@@ -325,6 +335,25 @@ def was_logged_after(subject: str, *, tag: str, act: tuple[str, str]) -> bool:
     rows = Entry.objects.filter(log="audit", refused="")
     first = rows.filter(subject=act[0], tag=act[1]).order_by("seq").values("seq")[:1]
     return bool(rows.filter(subject=subject, tag=tag, seq__gt=Coalesce(Subquery(first), 0)).exists())
+
+
+def logged_after(named: Iterable[tuple[UUID, str, str]], *, tag: str, act: str) -> set[tuple[UUID, str, str]]:
+    """Return those of whom `was_logged_after` is true, for a loop over all tenants. Two queries for thousands.
+
+    named: (tenant, subject, subject of the act). tag and act: the tags of what is asked for, and of the act.
+    """
+    wanted = list(named)
+    rows = Entry.unscoped.filter(log="audit", refused="")
+    last: dict[tuple[UUID, str], int] = {}
+    for those in in_their_tenants("subject", ((tenant_id, subject) for tenant_id, subject, _ in wanted)):
+        found = rows.filter(those, tag=tag).order_by("seq")
+        last |= {(tenant_id, one): seq for tenant_id, one, seq in found.values_list("tenant_id", "subject", "seq")}
+    wanted = [one for one in wanted if one[:2] in last]
+    first: dict[tuple[UUID, str], int] = {}
+    for those in in_their_tenants("subject", ((tenant_id, subject) for tenant_id, _, subject in wanted)):
+        found = rows.filter(those, tag=act).order_by("-seq")
+        first |= {(tenant_id, one): seq for tenant_id, one, seq in found.values_list("tenant_id", "subject", "seq")}
+    return {one for one in wanted if last[one[:2]] > first.get((one[0], one[2]), 0)}
 
 
 def last_entry(subject: str, *, tag: str) -> Entry | None:
@@ -382,8 +411,10 @@ def search(
         }.items()
         if value not in ("", None)
     }
-    rows = _readable(reader).filter(leaf_index__isnull=False, **wanted)
-    return list(rows.order_by("leaf_index" if is_oldest_first else "-leaf_index")[:limit])
+    order = "leaf_index" if is_oldest_first else "-leaf_index"
+    found = _readable(reader).filter(leaf_index__isnull=False, **wanted).order_by(order).values("leaf_index")[:limit]
+    # Of the many entries of a long time only these are read: a date alone is answered by its index.
+    return list(Entry.objects.filter(log="audit", leaf_index__in=found).order_by(order))
 
 
 def count_entries(*tags: str, reader: Actor, since: datetime) -> int:

@@ -20,6 +20,8 @@ PARTS = (
     ("claims", "sqlite"),
     ("growth", "postgresql"),
     ("growth", "sqlite"),
+    ("background", "postgresql"),
+    ("background", "sqlite"),
     ("uploads", "postgresql"),
     ("uploads", "sqlite"),
     ("people_files", "postgresql"),
@@ -28,6 +30,7 @@ PARTS = (
     ("console", "postgresql"),
     ("sessions", "none"),
     ("entries", "none"),
+    ("exports", "none"),
     ("policies", "none"),
     ("founding", "none"),
 )
