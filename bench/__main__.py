@@ -32,6 +32,7 @@ PARTS = (
     ("entries", "none"),
     ("policies", "none"),
     ("founding", "none"),
+    ("start", "none"),
 )
 
 
