@@ -107,7 +107,7 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
                 "log": one.log,
                 "size": one.size,
                 "accepted_at": one.at,
-                "taken_at": one.taken_at,
+                "heals_from": one.heals_from,
                 "resolution": encoding.b64u(one.statement),
                 "left_behind": one.note.decode(),
             }
