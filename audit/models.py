@@ -59,6 +59,13 @@ class Entry(models.Model):
             models.Index(fields=["tenant_id", "tag"], name="entry_tag"),
             models.Index(fields=["tenant_id", "actor"], name="entry_actor"),
             models.Index(fields=["tenant_id", "subject"], name="entry_subject"),
+            # By their place in the log, in which what is found is shown: nothing is sorted for a page of it.
+            models.Index(
+                fields=["tenant_id", "person_id", "leaf_index"],
+                condition=models.Q(person_id__isnull=False),
+                name="entry_person",
+            ),
+            models.Index(fields=["tenant_id", "log", "time", "leaf_index"], name="entry_time"),
         ]
 
     def __str__(self) -> str:

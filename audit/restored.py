@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from audit import access, services
 from audit.errors import HeadRefused, LogBroken, RolesMissing
-from audit.models import AcceptedLog, Log, LogHead, Restored, ShownHead
+from audit.models import AcceptedLog, Log, Restored, ShownHead
 from holdfast.core.base.errors import HoldfastError, Malformed
 from holdfast.core.identity.roles import Roles
 from holdfast.core.log import tiles
@@ -90,7 +90,11 @@ def end() -> None:
         Restored.objects.all().delete()
 
 
-def _opened(note: str) -> tuple[str, Checkpoint]:
+def log_verifier(log: str) -> LogVerifier:
+    """Return the verifier of heads of one of the open tenant's logs, of any day: also by keys that have ended.
+
+    A client that was away holds a head of theirs. Raises RolesMissing while nobody has said which keys these are.
+    """
     newest = access.newest_roles()
     if newest is None:
         raise RolesMissing
@@ -98,11 +102,13 @@ def _opened(note: str) -> tuple[str, Checkpoint]:
         roles = Roles.from_payload(Sign1.parse(bytes(newest.statement)).payload)
     except HoldfastError as error:
         raise RolesMissing from error
+    return LogVerifier(roles.origin_of(log), tuple(roles.all_of(Role.LOG)))
+
+
+def _opened(note: str) -> tuple[str, Checkpoint]:
     for log in Log.values:
-        # Also keys that ended: a client that was away holds a head of theirs.
-        verifier = LogVerifier(roles.origin_of(log), tuple(roles.all_of(Role.LOG)))
         try:
-            return log, verifier.open_checkpoint(note)
+            return log, log_verifier(log).open_checkpoint(note)
         except HoldfastError:
             continue
     raise HeadRefused(field="note")
@@ -110,8 +116,7 @@ def _opened(note: str) -> tuple[str, Checkpoint]:
 
 def _leads_to(log: str, head: Checkpoint) -> bool:
     """Tell whether the stored log, as far as it is numbered, has this root at this size."""
-    stored = LogHead.objects.filter(log=log).first()
-    if head.size > (stored.size if stored else 0):
+    if head.size > access.numbered(log):
         return False
     try:
         return hmac.compare_digest(tiles.root(access.tile_reader(log), head.size), head.root)

@@ -20,6 +20,8 @@ PARTS = (
     ("claims", "sqlite"),
     ("growth", "postgresql"),
     ("growth", "sqlite"),
+    ("background", "postgresql"),
+    ("background", "sqlite"),
     ("uploads", "postgresql"),
     ("uploads", "sqlite"),
     ("people_files", "postgresql"),

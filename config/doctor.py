@@ -24,6 +24,7 @@ from django.core.checks import Warning as CheckWarning
 from django.core.mail import get_connection
 from django.db import DatabaseError, InterfaceError, connection
 
+from audit.access import restored_marks
 from config import checks, readiness, schema
 from config.access_log import HEADER
 from config.database_roles import PROCESSES
@@ -42,6 +43,7 @@ from kernel.clock import database_now
 _PATIENCE: Final = 5.0  # seconds
 # Clocks this far apart make signatures look too old or too new (PROTOCOL section 7: a window of 60 seconds).
 _APART: Final = 5.0  # seconds
+_MOST_NAMED: Final = 20  # tenants: where all were put back, one is like the other
 
 State = Literal["ok", "wrong", "unseen"]
 
@@ -137,6 +139,7 @@ def _rows() -> Iterator[Finding]:
     for one in (*checks.database_user(), *sealed):
         state: State = "ok" if isinstance(one, CheckWarning) else "wrong"
         yield Finding("database", state, f"{one.id}: {one.msg}", str(one.hint or ""))
+    yield from _restored()
     ages = heartbeats.ages()
     for lane, found in readiness.lanes(ages).items():
         process = "sequencer" if lane == "heads" else lane.partition("/")[0]
@@ -146,6 +149,27 @@ def _rows() -> Iterator[Finding]:
         said = "was never at work" if lane not in ages else f"last at work {ages[lane].total_seconds():.0f} s ago"
         way_out = f"systemctl status holdfast-{process}; journalctl -u holdfast-{process} says why."
         yield Finding(lane, "wrong", said, way_out)
+
+
+def _restored() -> Iterator[Finding]:
+    if not _may_read("audit_restored"):
+        yield Finding("restored", "unseen", "whether a backup waits for a tenant's officers")
+        return
+    marked = restored_marks()
+    for mark in marked[:_MOST_NAMED]:
+        yield Finding(
+            "restored",
+            "wrong",
+            f"tenant {mark.tenant_id} is read-only since {mark.since:%Y-%m-%d %H:%M} UTC: its database was put back "
+            "from a backup",
+            "Tell its officers what was put back and why; m of them run: holdfast officer resolve accept-log. Then "
+            "hold manage.py ceremony accept-restored. If nobody put a backup back, stop everything: somebody rewrites "
+            "rows.",
+        )
+    if len(marked) > _MOST_NAMED:
+        yield Finding("restored", "wrong", f"and {len(marked) - _MOST_NAMED} more tenants", "The same.")
+    if not marked:
+        yield Finding("restored", "ok", "no backup waits for a tenant's officers")
 
 
 def _hsm() -> Iterator[Finding]:

@@ -6,7 +6,7 @@ Implements ESCROW "Policy and officers" and ORGANISATION "Tenants". It writes no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -36,7 +36,7 @@ from holdfast.core.identity import trust
 from holdfast.core.identity.acts import Act
 from holdfast.core.signed import cose, statements
 from kernel.actors import Actor
-from kernel.clock import database_now
+from kernel.clock import SKEW, database_now
 from kernel.errors import NotFound
 from kernel.paging import flag, page, page_of_octets
 from keys import access as keys
@@ -157,7 +157,16 @@ def history(
     withdrawn: as if these were withdrawn as well, at these times (UTC seconds). One query. The signatures were checked
     when each was stored.
     """
-    known = chronicle()
+    return history_of(policies(), *added, withdrawn=withdrawn)
+
+
+def history_of(
+    rows: Sequence[Policy],
+    *added: tuple[core_policy.SignedPolicy, datetime],
+    withdrawn: Mapping[bytes, int] | None = None,
+) -> core_policy.History:
+    """Return what `history` does, of the rows of every stored version, oldest first."""
+    known = _chronicle(rows)
     return core_policy.history_of(
         [*known.versions, *(signed for signed, _ in added)],
         [*known.published, *(_seconds(at) for _, at in added)],
@@ -167,7 +176,10 @@ def history(
 
 def chronicle() -> Chronicle:
     """Return every stored version with when it was published and withdrawn. One query."""
-    rows = policies()
+    return _chronicle(policies())
+
+
+def _chronicle(rows: Sequence[Policy]) -> Chronicle:
     return Chronicle(
         [signed_reading(row) for row in rows],
         [_seconds(row.published_at) for row in rows],
@@ -274,16 +286,33 @@ def eligible(
     tenant's own word on the person counts as well. Of another version than the one in force, those count who are in
     that one too, with the same keys: whoever is taken off goes when it is in force, not before.
     """
-    in_force = PolicyOfficer.objects.filter(policy=policy_in_force(now), keys_lost_at=None)
-    counting = {_who(officer) for officer in in_force if officer.counts_from is None or officer.counts_from <= now}
+    in_force = PolicyOfficer.objects.filter(policy=policy_in_force(now))
     active = {person.pk for person in tenants.active_officers()}
+    found = deciding_of(officers(policy), in_force=in_force, active=active, now=now, states=states)
+    return [officer for officer in found if officer.person_id not in excluded]
+
+
+def deciding_of(
+    roster: Iterable[PolicyOfficer],
+    *,
+    in_force: Iterable[PolicyOfficer],
+    active: Collection[UUID],
+    now: datetime,
+    states: Collection[OfficerState] = DECIDING,
+) -> list[PolicyOfficer]:
+    """Return those of a roster who may decide, as `eligible` has it, with nobody excluded.
+
+    in_force: the roster of the version in force. active: the tenant's active officers.
+    """
+    counting = {
+        _who(officer)
+        for officer in in_force
+        if officer.keys_lost_at is None and (officer.counts_from is None or officer.counts_from <= now)
+    }
     return [
         officer
-        for officer in officers(policy)
-        if officer.state in states
-        and _who(officer) in counting
-        and officer.person_id not in excluded
-        and officer.person_id in active
+        for officer in roster
+        if officer.state in states and _who(officer) in counting and officer.person_id in active
     ]
 
 
@@ -296,10 +325,21 @@ def has_changed(*, since: datetime, now: datetime) -> bool:
 def left_since(acted: Mapping[UUID, datetime], policy_hash: bytes, now: datetime) -> set[UUID]:
     """Return those whom a version in force since they acted, each at their own moment, did not name with the same keys.
 
-    acted: persons of the roster of the version with this hash, with the keys that they have there. Three queries.
+    acted: persons of the roster of the version with this hash, with the keys that they have there. One query.
     """
-    published = [row.published_at for row in policies()]
-    versions = history()
+    rows = policies()
+    return left_of(acted, policy_hash, rows, history_of(rows), now)
+
+
+def left_of(
+    acted: Mapping[UUID, datetime],
+    policy_hash: bytes,
+    rows: Sequence[Policy],
+    versions: core_policy.History,
+    now: datetime,
+) -> set[UUID]:
+    """Return as `left_since` does who left. rows: every stored version, oldest first; versions: `history_of` them."""
+    published = [row.published_at for row in rows]
     (named,) = (signed.policy for signed in versions.versions if signed.hash == policy_hash)
     return {
         person_id
@@ -417,6 +457,17 @@ def is_suspended_by_officers(device_id: UUID) -> bool:
 def resolutions() -> list[Resolution]:
     """List the resolutions that passed, oldest first."""
     return list(Resolution.objects.filter(passed_at__isnull=False).order_by("passed_at", "pk"))
+
+
+def stage_of_acceptance(since: datetime) -> str:
+    """Say how far the officers are who accept a backup that was found at a moment: "", `proposed` or `passed`.
+
+    By the rows, for people. Two queries at most.
+    """
+    rows = Resolution.objects.filter(act=int(Act.ACCEPT_LOG), proposed_at__gte=since - SKEW)
+    if rows.filter(passed_at__isnull=False).exists():
+        return "passed"
+    return "proposed" if rows.exists() else ""
 
 
 def withdrawals() -> list[bytes]:

@@ -129,8 +129,13 @@ class CoverageOut(serializers.Serializer[None]):
     missing = MissingOut(many=True)
     last = serializers.UUIDField(allow_null=True, help_text="The last user of this page, whatever is listed of them.")
     more = serializers.BooleanField(help_text="Whether there are further users: `after` takes `last`.")
-    users = serializers.IntegerField(help_text="Of the whole tenant: those with a deposit.")
-    recoverable = serializers.IntegerField(help_text="Of the whole tenant: those whose every generation opens.")
+    users = serializers.IntegerField(
+        required=False,
+        help_text="Of the whole tenant: those with a deposit. It and the one below: without `after` and `user`.",
+    )
+    recoverable = serializers.IntegerField(
+        required=False, help_text="Of the whole tenant: those whose every generation opens."
+    )
 
 
 class OfficersOut(serializers.Serializer[None]):
@@ -302,12 +307,17 @@ class CoverageView(ApiView):
     @extend_schema(
         operation_id="read_coverage",
         summary="Read escrow coverage, user by user",
-        parameters=[OpenApiParameter("after", UUID, description="The last user of the page before.")],
+        parameters=[
+            OpenApiParameter("after", UUID, description="The last user of the page before."),
+            OpenApiParameter("user", UUID, description="This user's alone."),
+        ],
         responses=CoverageOut,
     )
     def get(self, request: Request) -> Response:
-        users, more = services.tenant_coverage(after=paging.after(request))
-        totals = services.coverage_totals()
+        after, user_id = paging.after(request), paging.identifier(request, "user")
+        users, more = (
+            services.tenant_coverage(after=after) if user_id is None else ([services.user_coverage(user_id)], False)
+        )
         return Response(
             {
                 "deposits": [_covered(deposit) for user in users for deposit in user.deposits],
@@ -318,10 +328,15 @@ class CoverageView(ApiView):
                 ],
                 "last": str(users[-1].user_id) if users else None,
                 "more": more,
-                "users": totals.covered,
-                "recoverable": totals.covered - totals.lost,
+                # Once for a reading of the list: they count the whole tenant.
+                **(_covered_in_all() if after is None and user_id is None else {}),
             }
         )
+
+
+def _covered_in_all() -> dict[str, int]:
+    totals = services.coverage_totals()
+    return {"users": totals.covered, "recoverable": totals.covered - totals.lost}
 
 
 def _covered(deposit: services.DepositCoverage) -> dict[str, Any]:

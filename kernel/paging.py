@@ -24,11 +24,17 @@ AFTER: Final = OpenApiParameter("after", UUID, description="The last row of the 
 
 def after(request: Request) -> UUID | None:
     """Return the id that `after` names, if it is given. Raises MalformedRequest."""
-    text = request.query_params.get("after")
+    return identifier(request, "after")
+
+
+def identifier(request: Request, name: str) -> UUID | None:
+    """Return the id that a parameter of the query names, if it is given. Raises MalformedRequest."""
+    text = request.query_params.get(name)
     try:
         return UUID(text) if text is not None else None
     except ValueError:
-        raise MalformedRequest("Must be the id of the last row of the page before.", field="after") from None
+        what = "the last row of the page before" if name == "after" else f"a {name}"
+        raise MalformedRequest(f"Must be the id of {what}.", field=name) from None
 
 
 def number_after(request: Request) -> int:

@@ -7,13 +7,16 @@ Implements ORGANISATION "Tenants" (first fence). It does not authorize: within a
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 from uuid import UUID
 
 from django.db import models
+
+# Of one statement: it takes 32,766 values (SQLite) or 65,535 (PostgreSQL), and SQLite a condition 1,000 deep.
+_IDS_AT_ONCE, _TENANTS_AT_ONCE = 5000, 400
 
 _tenant: ContextVar[UUID | None] = ContextVar("holdfast_tenant", default=None)
 
@@ -52,6 +55,62 @@ def tenant_scope(tenant_id: UUID) -> Iterator[None]:
         yield
     finally:
         _tenant.reset(token)
+
+
+# What an app above knows and this one cannot: of which tenants nothing may change by itself just now. Each rule gives
+# their ids as a query, so that a loop over all tenants leaves them out in its own.
+Resting = Callable[[], "models.QuerySet[Any, Any]"]
+_resting: list[Resting] = []
+
+
+def rest_by(rule: Resting) -> None:
+    """Say once, at start, which tenants rest: no job, no schedule and no sweep changes anything of theirs."""
+    _resting.append(rule)
+
+
+def at_work(rows: models.QuerySet[Any, Any], *, unless: models.Q | None = None) -> models.QuerySet[Any, Any]:
+    """Return rows of every tenant without those of tenants that rest. unless: which of these stay all the same."""
+    for rule in _resting:
+        rest = models.Q(tenant_id__in=rule())
+        rows = rows.exclude(rest & ~unless if unless is not None else rest)
+    return rows
+
+
+def resting() -> set[UUID]:
+    """Return the tenants that rest, for a loop that cannot leave them out in its own query. One query for each rule."""
+    return set().union(*(rule() for rule in _resting))
+
+
+T = TypeVar("T")
+
+
+def awake(found: Iterable[tuple[T, UUID]]) -> Iterator[tuple[T, UUID]]:
+    """Give, of pairs with a tenant's id behind, those whose tenant does not rest. Asked once, when the loop begins."""
+    asleep = resting()
+    return ((one, tenant_id) for one, tenant_id in found if tenant_id not in asleep)
+
+
+def in_their_tenants(field: str, named: Iterable[tuple[UUID, Any]]) -> Iterator[models.Q]:
+    """Give the condition of rows named by (tenant, id), for a loop over all tenants: one for thousands of them.
+
+    field: the column with the id. Another tenant's row of the same id is none of them.
+    """
+    by_tenant: dict[UUID, list[Any]] = {}
+    for tenant_id, one in dict.fromkeys(named):
+        by_tenant.setdefault(tenant_id, []).append(one)
+    parts = [
+        (tenant_id, ids[start : start + _IDS_AT_ONCE])
+        for tenant_id, ids in by_tenant.items()
+        for start in range(0, len(ids), _IDS_AT_ONCE)
+    ]
+    while parts:
+        condition, room = models.Q(), _IDS_AT_ONCE
+        for tenant_id, ids in parts[:_TENANTS_AT_ONCE]:
+            if len(ids) > room:
+                break
+            condition, room = condition | models.Q(("tenant_id", tenant_id), (f"{field}__in", ids)), room - len(ids)
+            parts = parts[1:]
+        yield condition
 
 
 class ScopedQuerySet(models.QuerySet["Any"]):

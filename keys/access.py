@@ -20,6 +20,7 @@ from holdfast.core.vault.blob import Section
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import PAGE, flag, page, page_of_octets
+from kernel.scope import in_their_tenants
 from keys.models import (
     ChainEntry,
     ChainHead,
@@ -49,6 +50,16 @@ def device(device_id: UUID) -> Device:
 def revoked_devices() -> QuerySet[Device]:
     """Select the revoked devices of every tenant, as a part of another query: for the worker."""
     return cast("QuerySet[Device]", Device.unscoped.filter(state=DeviceState.REVOKED))
+
+
+def listed_devices() -> QuerySet[Device]:
+    """Select the devices of every tenant that their users' chains list, as a part of another query: for the worker."""
+    return cast("QuerySet[Device]", Device.unscoped.filter(state=DeviceState.ACTIVE))
+
+
+def entries_of_kind(kind: int) -> QuerySet[ChainEntry]:
+    """Select the entries of a kind in every chain of every tenant, as a part of another query: for the worker."""
+    return cast("QuerySet[ChainEntry]", ChainEntry.unscoped.filter(kind=kind))
 
 
 def active_device(device_id: UUID) -> Device:
@@ -99,6 +110,41 @@ def had_device_since(user_id: UUID, since: datetime, *, now: datetime) -> bool:
         .values_list("id", "activated_at", "revoked_at")
     )
     acting = tenants.acting_credentials([device_id for device_id, _, ended_at in spans if ended_at is None])
+    return _covers(spans, acting, since=since, now=now)
+
+
+def had_devices_since(
+    named: Iterable[tuple[UUID, UUID, datetime]], *, now: datetime
+) -> set[tuple[UUID, UUID, datetime]]:
+    """Return those of whom `had_device_since` is true, for a loop over all tenants. Two queries for thousands.
+
+    named: (tenant, user, since when).
+    """
+    wanted = set(named)
+    rows = Device.unscoped.filter(activated_at__isnull=False).order_by("activated_at")
+    spans: dict[tuple[UUID, UUID], list[tuple[UUID, datetime, datetime | None]]] = {}
+    for those in in_their_tenants("user_id", ((tenant_id, user_id) for tenant_id, user_id, _ in wanted)):
+        found = rows.filter(those).values_list("tenant_id", "user_id", "id", "activated_at", "revoked_at")
+        for tenant_id, user_id, *span in found:
+            spans.setdefault((tenant_id, user_id), []).append((span[0], span[1], span[2]))
+    listed = ((whose[0], device_id) for whose, those in spans.items() for device_id, _, end in those if end is None)
+    acting = tenants.acting_among(listed)
+    return {
+        one
+        for one in wanted
+        if _covers(
+            spans.get(one[:2], []),
+            {device_id for device_id, _, _ in spans.get(one[:2], []) if (one[0], device_id) in acting},
+            since=one[2],
+            now=now,
+        )
+    }
+
+
+def _covers(
+    spans: Iterable[tuple[UUID, datetime, datetime | None]], acting: Collection[UUID], *, since: datetime, now: datetime
+) -> bool:
+    """Tell whether spans, by their beginning, leave no gap between two moments. acting: devices that count today."""
     reached = since
     for device_id, listed_at, ended_at in spans:
         if listed_at <= reached and (ended_at is not None or device_id in acting):
@@ -305,6 +351,11 @@ def kinds_appended(user_id: UUID, *, since: datetime, among: Collection[int]) ->
     """Return which of some kinds of entries a chain got after a moment. It reads no entry."""
     rows = ChainEntry.objects.filter(user_id=user_id, kind__in=among, appended_at__gt=since)
     return set(rows.order_by().values_list("kind", flat=True).distinct())
+
+
+def newest_of_kind(user_id: UUID, kind: int) -> ChainEntry:
+    """Return the newest accepted entry of one kind. Raises NotFound when the chain has none."""
+    return cast(ChainEntry, _one(ChainEntry.objects.filter(user_id=user_id, kind=kind).order_by("-seq")))
 
 
 def announcers(*, after: UUID | None, limit: int) -> list[UUID]:

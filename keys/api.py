@@ -17,8 +17,13 @@ from rest_framework.response import Response
 from holdfast.core.base.encoding import MAX_STATEMENT, b64u, unb64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.chain import MAX_DEVICES
+from holdfast.core.log.checkpoint import MAX_NOTE
+from holdfast.core.log.key_log import InclusionProof
+from holdfast.core.log.merkle import MAX_PROOF, MAX_SIZE
 from holdfast.core.messages.bundle import MAX_LEAVES
 from kernel import paging
+from kernel.actors import Actor, system_actor
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, NumberField, StrictSerializer, UtcField, refuse_unknown, rfc3339
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
     from keys.models import Device
 
 MAX_ENTRIES = 32
+# Entries that are given back in one upload, since the proof is of the last: ten years of one account.
+MAX_GIVEN_BACK = 1_000
 HASH_SIZE = 32
 _HASH_TAG = re.compile(r'"((?:[A-Za-z0-9_-]{43})?)"')
 HASH_IF_MATCH = OpenApiParameter(
@@ -113,6 +120,50 @@ class ChainIn(StrictSerializer):
     expected_head = Base64UrlField(
         length=32, allow_null=True, help_text="The head they were made on; null for a genesis."
     )
+
+
+class LostProofIn(StrictSerializer):
+    """As `chain/proof` gave it, before the backup was put back."""
+
+    leaf_index = NumberField(min_value=0, max_value=MAX_SIZE)
+    leaf = Base64UrlField(max_length=1024)
+    proof = serializers.ListField(child=Base64UrlField(length=HASH_SIZE), max_length=MAX_PROOF)
+    checkpoint = serializers.CharField(max_length=MAX_NOTE, trim_whitespace=False)
+
+
+class GivenBackIn(StrictSerializer):
+    entries = serializers.ListField(
+        child=Base64UrlField(max_length=2 * MAX_STATEMENT),
+        min_length=1,
+        max_length=MAX_GIVEN_BACK,
+        help_text="In order, without a gap; those that the chain has are passed over.",
+    )
+    proof = LostProofIn(
+        required=False,
+        help_text="That the last of them was in the key log that was lost. Without it, of one's own chain only.",
+    )
+    device_statements = serializers.ListField(
+        child=Base64UrlField(max_length=MAX_STATEMENT),
+        required=False,
+        max_length=MAX_DEVICES,
+        help_text="Of devices that these entries add, which come back if the server lost them.",
+    )
+
+
+class GivenBackOut(StrictSerializer):
+    head = Base64UrlField(length=HASH_SIZE)
+    seq = serializers.IntegerField()
+    taken = serializers.IntegerField(help_text="How many entries the chain did not have.")
+    devices = serializers.ListField(child=serializers.UUIDField(), help_text="Which came back with them.")
+
+
+class ComeBackIn(StrictSerializer):
+    tenant_id = serializers.UUIDField()
+    device_statement = Base64UrlField(max_length=MAX_STATEMENT, help_text="As it enrolled with it.")
+    entries = serializers.ListField(
+        child=Base64UrlField(max_length=2 * MAX_STATEMENT), min_length=1, max_length=MAX_GIVEN_BACK
+    )
+    proof = LostProofIn(help_text="That the last of the entries was in the key log that was lost.")
 
 
 class ChainHeadOut(StrictSerializer):
@@ -336,6 +387,84 @@ class ChainView(ApiView):
                 reply.send({"head": b64u(view.head), "seq": view.seq})
         except ChainFork:
             services.record_fork(user_id=owner, entries=given["entries"], actor=self.actor)
+            raise
+        return reply.response
+
+
+class GivenBackView(ApiView):
+    permission_names: ClassVar = {"POST": PermissionName.CHAIN_WRITE}
+    max_body = 2 * 1024 * 1024
+
+    @extend_schema(
+        summary="Give back entries of a user's chain that a restored database lost",
+        operation_id="give_chain_back",
+        request=GivenBackIn,
+        responses=GivenBackOut,
+    )
+    def post(self, request: Request, user_id: UUID) -> Response:
+        """By anybody about anybody, with the proof that the key log had them; one's own also without.
+
+        For 90 days after the officers have accepted the restored log; 409 `nothing-restored` at any other time.
+        """
+        given = self.valid(GivenBackIn, request)
+        assert self.actor.tenant_id is not None
+        statements = [
+            services.prepare_device(tenant_id=self.actor.tenant_id, statement=one)
+            for one in given.get("device_statements", ())
+        ]
+        try:
+            with self.writing(request) as reply:
+                done = services.give_back(
+                    user_id=user_id,
+                    entries=given["entries"],
+                    proof=_lost_proof(given["proof"]) if "proof" in given else None,
+                    statements=statements,
+                    actor=self.actor,
+                )
+                document = {"head": b64u(done.view.head), "seq": done.view.seq, "taken": done.taken}
+                reply.send({**document, "devices": [str(one) for one in done.devices]}, status=200)
+        except services.LostFork as error:
+            services.record_fork(user_id=user_id, entries=[error.entry], actor=self.actor)
+            raise
+        return reply.response
+
+
+def _lost_proof(given: dict[str, Any]) -> InclusionProof:
+    return InclusionProof(given["leaf_index"], given["leaf"], given["proof"], given["checkpoint"])
+
+
+class ComeBackView(ApiView):
+    tenancy = "enrolment"
+    max_body = 2 * 1024 * 1024
+
+    @extend_schema(
+        summary="Bring back a device that a restored database lost",
+        operation_id="bring_device_back",
+        request=ComeBackIn,
+        responses={201: EnrolDeviceOut},
+    )
+    def post(self, request: Request) -> Response:
+        """Its account chain lists it, and the lost key log had the chain: that is the proof, and nothing is signed.
+
+        Whatever does not hold is answered alike: 409 `nothing-restored`. Such a device enrols again. With a proof that
+        holds, it also tells a server that does not know it yet that it was put back: 503 `log-restored` until accepted.
+        """
+        tenants.count_enrolment(source=source_of(request._request))
+        given = self.valid(ComeBackIn, request)
+        prepared = services.prepare_device(tenant_id=given["tenant_id"], statement=given["device_statement"])
+        tenants.begin_enrolment(tenant_id=given["tenant_id"])
+        header = prepared.device.header
+        # Nobody has let it in yet: it is named in the log as whoever brought itself back.
+        user_id = UUID(bytes=header.user)
+        actor = Actor(given["tenant_id"], "device", UUID(bytes=header.device), person_id=user_id)
+        entries, proof = given["entries"], _lost_proof(given["proof"])
+        services.tell(user_id=user_id, entries=entries, proof=proof, actor=system_actor(given["tenant_id"], "web"))
+        try:
+            with self.writing(request) as reply:
+                device = services.come_back(prepared=prepared, entries=entries, proof=proof, actor=actor)
+                reply.send(_enrolled(device))
+        except services.LostFork as error:
+            services.record_fork(user_id=user_id, entries=[error.entry], actor=actor)
             raise
         return reply.response
 

@@ -16,6 +16,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from audit import access as audit_access
 from audit import services as audit
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.entries import Reason, is_loss
@@ -24,9 +25,9 @@ from holdfast.core.signed.payloads import check_time
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor, system_actor
 from kernel.clock import database_now
-from kernel.errors import LimitReached
+from kernel.errors import Conflict, LimitReached
 from kernel.queue import apart
-from kernel.scope import current_tenant
+from kernel.scope import at_work, current_tenant
 from kernel.transitions import advance
 from keys import access, chains, mailbox, notices
 from keys.errors import ChainRefused, DeviceKnown, DeviceMismatch, SuccessorStale
@@ -35,7 +36,7 @@ from keys.states import DEVICE, DeviceState
 from tenants import access as tenants_access
 from tenants import services as tenants
 from tenants.sponsors import let_in
-from tenants.states import CredentialState
+from tenants.states import CredentialState, PersonState
 
 # Devices of one person that wait for the chain to list them, of those whose codes have the same people behind them. An
 # honest person has one or two.
@@ -168,11 +169,81 @@ def ends_with_a_loss(end: Callable[[UUID], None]) -> None:
     _ends_with_a_loss.append(end)
 
 
+def bring_back(prepared: PreparedDevice, actor: Actor) -> DeviceState | None:
+    """Register a device again that a restored database lost and that its chain lists; return what it is then.
+
+    None for one that is not brought back: another has its id or its keys, or its person is suspended or has left. What
+    the log says of it counts: revoked it comes back revoked, and suspended it stays. Whoever calls has seen to it that
+    the log of before had the entry that lists it.
+    """
+    device_id, user_id = UUID(bytes=prepared.device.header.device), UUID(bytes=prepared.device.header.user)
+    person = tenants_access.person(user_id)
+    if person.state not in (PersonState.INVITED, PersonState.ACTIVE):
+        return None
+    try:
+        with transaction.atomic():
+            # Who had let it in is lost; of a device that its chain lists nobody asks.
+            row = _register(prepared, actor, behind=None)
+    except Conflict:
+        return None
+    audit.append(
+        tag="keys:device:restore",
+        actor=actor,
+        subject=str(device_id),
+        body={"user": str(user_id), "statement": prepared.statement_hash},
+    )
+    if person.state == PersonState.INVITED:
+        # They had enrolled, or no log would have an entry of theirs: their first sign of life was lost as well.
+        tenants.activate_person(person=person, actor=actor)
+    if was_ended(device_id):
+        _end(row, actor)
+        return DeviceState.REVOKED
+    list_again(row, actor)
+    notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-restored", device_id=str(device_id))
+    return DeviceState.ACTIVE
+
+
+def list_again(device: Device, actor: Actor) -> None:
+    """Make a waiting device what its chain says again that it is; one that was suspended signs nothing by it."""
+    advance(device, DEVICE, DeviceState.ACTIVE, activated_at=database_now())
+    state = tenants_access.credential_state(device.id)
+    is_suspended = state == CredentialState.SUSPENDED or _was_suspended(device.id)
+    # Of one that may not act the entry names nobody: whoever reads the log must not take it for somebody's.
+    owner = {} if is_suspended else {"user": str(device.user_id)}
+    audit.append(
+        tag="keys:device:activate",
+        actor=actor,
+        subject=str(device.id),
+        body={"statement": bytes(device.statement_hash), **owner},
+    )
+    if state == CredentialState.PENDING:
+        move = tenants.suspend_credential if is_suspended else tenants.activate_credential
+        move(credential_id=device.id, actor=actor)
+
+
+def was_ended(device_id: UUID) -> bool:
+    """Tell whether the log says that a device, or its credential, was revoked: also of one without a row."""
+    tags = ("keys:device:revoke", "tenants:credential:revoke")
+    return any(audit_access.last_entry(str(device_id), tag=tag) is not None for tag in tags)
+
+
+def _was_suspended(device_id: UUID) -> bool:
+    suspended = audit_access.last_entry(str(device_id), tag="tenants:credential:suspend")
+    let_in = audit_access.last_entry(str(device_id), tag="tenants:credential:activate")
+    return suspended is not None and (let_in is None or let_in.seq < suspended.seq)
+
+
 def revoke_all(user_id: UUID, gone: Mapping[UUID, Reason], actor: Actor) -> None:
-    """End devices that a person's chain lists no more, each for the reason that its entry gives."""
+    """End devices that a person's chain lists no more, each for the reason that its entry gives.
+
+    One whose row a restored database lost, or whose end the ceremony has put back, has nothing left to end.
+    """
+    rows = {row.id: row.state for row in Device.objects.filter(id__in=gone)}
+    ended = {one for one in gone if rows.get(one) == DeviceState.REVOKED or (one not in rows and was_ended(one))}
     # First of all: the lock of what officers decide is taken before that of any device.
-    _tell_of_loss(user_id, *gone.values())
-    dropped = {device_id: _revoke_listed(device_id, reason, actor) for device_id, reason in gone.items()}
+    _tell_of_loss(user_id, *(reason for device_id, reason in gone.items() if device_id not in ended))
+    here = {device_id: reason for device_id, reason in gone.items() if device_id in rows and device_id not in ended}
+    dropped = {device_id: _revoke_listed(device_id, reason, actor) for device_id, reason in here.items()}
     # To the devices that remain, which is known when all that go have gone.
     for device_id, of_senders in dropped.items():
         for sender, number in list(of_senders.items())[:MAX_TOLD_SENDERS]:
@@ -234,7 +305,7 @@ def sweep_waiting() -> int:
     One that a case or a request to contacts is to bring back waits as long as that does.
     """
     count, before = 0, database_now() - WAITING_LIFE
-    due = Device.unscoped.filter(state=DeviceState.PENDING, successor_of=None, created_at__lt=before)
+    due = at_work(Device.unscoped.filter(state=DeviceState.PENDING, successor_of=None, created_at__lt=before))
     for tenant_id, device_id in list(due.order_by("created_at").values_list("tenant_id", "id")):
         # One that the chain lists at this moment raises Conflict, which is named in the log like any other trouble.
         with apart(tenant_id, f"end of the waiting device {device_id}"), transaction.atomic():

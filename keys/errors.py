@@ -36,6 +36,13 @@ class ChainRefused(Invalid):
     code = "chain-refused"
 
 
+class NothingRestored(Conflict):
+    """No backup was put back that was accepted within 90 days, so nothing is given back."""
+
+    code = "nothing-restored"
+    default_detail = "This server has lost nothing that it could be given back. Append to the chain as always."
+
+
 class NotLoggedYet(NotFound):
     """No signed head of the key log covers this entry yet."""
 

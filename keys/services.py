@@ -11,18 +11,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
 from django.utils import timezone
 
 from audit import services as audit
-from holdfast.core.base.encoding import b64u, label
-from holdfast.core.base.errors import Forked
-from holdfast.core.identity.chain import ChainState, extend, in_force
-from holdfast.core.identity.entries import Entry, Reason, ReGenesis, RevokeDevice
+from holdfast.core.base.encoding import label
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry, Reason, RevokeDevice
 from holdfast.core.messages.bundle import VerifiedBatch, verify_batch_upload, verify_signed_pre_key
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
@@ -30,7 +29,7 @@ from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.api import ANSWER_LIFE
 from kernel.clock import database_now
-from kernel.errors import LimitReached, NotFound
+from kernel.errors import LimitReached
 from kernel.queue import enqueue
 from kernel.scope import current_tenant
 from kernel.sweeps import delete_in_batches
@@ -46,18 +45,27 @@ from keys.devices import (
     revoke_again,
     stop_all,
 )
+from keys.entries import (
+    MAX_BEHIND_SECONDS,
+    MAX_CHAIN,
+    appending_device,
+    head_of,
+    record_fork,
+    require_may_append,
+    require_room,
+    require_waited,
+    stale,
+    store,
+    verify,
+)
 from keys.errors import (
-    ChainFork,
     ChainRefused,
-    ChainStale,
     PreKeyOlder,
     PreKeyReused,
     PreKeyStale,
     RegenesisRefused,
 )
 from keys.models import (
-    ChainEntry,
-    ChainHead,
     Claim,
     ClaimBudget,
     Device,
@@ -65,7 +73,6 @@ from keys.models import (
     PreKeyBatch,
     SignedPreKey,
 )
-from keys.models import ChainFork as ChainForkRow
 from keys.records import (
     StoredRecord,
     bind_tenant_keys,
@@ -75,6 +82,7 @@ from keys.records import (
     seal_record,
     unbound_tenant_keys,
 )
+from keys.restored import GivenBack, LostFork, come_back, give_back, tell
 from keys.states import DeviceState
 from keys.vaults import (
     DOOR_KINDS,
@@ -94,21 +102,26 @@ from keys.vaults import (
 
 __all__ = [
     "DOOR_KINDS",
+    "MAX_CHAIN",
     "ChainView",
     "ClaimAnswer",
+    "GivenBack",
     "Held",
+    "LostFork",
     "PreparedDevice",
     "StoredRecord",
     "append_chain",
     "bind_tenant_keys",
     "claim_device",
     "claim_user",
+    "come_back",
     "create_tenant_master_key",
     "delete_door",
     "destroy_vault",
     "door_kind",
     "ends_with_a_loss",
     "enrol_device",
+    "give_back",
     "has_tenant_master_key",
     "keeps_doors_of",
     "open_door",
@@ -132,20 +145,13 @@ __all__ = [
     "store_vault",
     "sweep_claims",
     "sweep_voided",
+    "tell",
     "unbound_tenant_keys",
     "verify_batch",
     "void_unissued",
 ]
 
 
-# How old an entry may be when it is appended: as an upload that hung in a device's outbox for an hour, while this
-# server was two hours ahead of the device. Of a recovery key's seven days no more than this can lie in the past.
-MAX_BEHIND_SECONDS: Final = 3 * 3600
-# Entries of one chain, and how many of the last places are kept for uploads that revoke a device or begin anew: a chain
-# at its end can still shut a thief out. A rotation of everything is some seven entries, and a device comes and goes in
-# two: at a hundred in a year, which is one every third day, a chain has room for forty years.
-MAX_CHAIN: Final = 4_000
-CHAIN_RESERVE: Final = 200
 # One-time pre-keys that wait to be handed out: ten batches. Clients upload one when fewer than 25 are left.
 MAX_UNISSUED: Final = 1_000
 # Signed pre-keys of a device that are kept, the current one among them. Clients publish one in some days, and what is
@@ -175,77 +181,22 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
     head = access.chain_head_for_update(user_id)
     known = bytes(head.head) if head else None
     if known != expected_head:
-        raise ChainStale("Read the newer entries, then make yours on top.", **_head_of(head))
-    device = _appending_device(actor)
+        raise stale(**head_of(head))
+    device = appending_device(actor)
     before = chains.chain_state(user_id).state if head else None
     now = database_now()
     _require_dated_now(parsed, before, now)
-    _require_chain_room(parsed)
-    after = _verify_batch(user_id, before, parsed)
-    _require_may_append(device, after)
-    _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), now=now, actor=actor)
+    require_waited(user_id, before, parsed, now=now)
+    require_room(parsed)
+    after = verify(user_id, before, parsed, is_of_today=True)
+    require_may_append(device, after)
+    pairs = list(zip(entries, parsed, strict=True))
+    store(user_id, head, after, pairs, tag="keys:chain:append", now=now, actor=actor)
     if before is not None and device.state == DeviceState.PENDING:
         # Said before the entries take effect: to the devices that they may be about to revoke, as well.
         notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-joined", device_id=str(device.id))
     _follow(user_id, before, after, parsed, actor)
     return ChainView(user_id, after)
-
-
-def record_fork(*, user_id: UUID, entries: Sequence[bytes], actor: Actor) -> None:
-    """Keep entries that contradict a chain, each once, as evidence, and say so in the log.
-
-    In a transaction of its own: the one that refused them is undone.
-    """
-    with transaction.atomic():
-        for encoded, entry in zip(entries, chains.parse_entries(entries), strict=True):
-            _, is_new = ChainForkRow.objects.get_or_create(
-                user_id=user_id,
-                entry_hash=entry.hash,
-                defaults={"seq": entry.seq, "entry": encoded, "received_from": actor.id},
-            )
-            if is_new:
-                audit.append(
-                    tag="keys:chain:fork",
-                    actor=actor,
-                    subject=str(user_id),
-                    body={"seq": entry.seq, "entry": entry.hash},
-                )
-
-
-def _head_of(head: ChainHead | None) -> dict[str, Any]:
-    return {"head": b64u(bytes(head.head)), "seq": head.seq} if head else {"head": None, "seq": None}
-
-
-def _appending_device(actor: Actor) -> Device:
-    device = access.device(actor.id) if actor.id else None
-    if device is None or device.user_id != actor.person_id or device.state == DeviceState.REVOKED:
-        raise NotFound
-    return device
-
-
-def _require_may_append(device: Device, after: ChainState) -> None:
-    """An active device brings anything; a pending one what makes it one of the chain's devices, and nothing less.
-
-    The entries' own signatures say whether it may: only who opened a door, or holds the recovery key, can make them.
-    """
-    if device.state == DeviceState.PENDING and after.devices.get(device.id.bytes) != bytes(device.statement_hash):
-        raise ChainRefused(
-            "This device is not in the chain yet: entries that it brings have to add it.", field="entries"
-        )
-
-
-def _require_chain_room(parsed: Sequence[Entry]) -> None:
-    """Raise LimitReached for an upload that the chain has no place for; the last ones are for revocations."""
-    is_revoking = any(isinstance(entry.body, (RevokeDevice, ReGenesis)) for entry in parsed)
-    most = MAX_CHAIN if is_revoking else MAX_CHAIN - CHAIN_RESERVE
-    if parsed[-1].seq >= most:
-        raise LimitReached(
-            "This account chain is as long as it may be: it takes only uploads that revoke a device or begin anew. "
-            "Ask your officers for a new account.",
-            field="entries",
-            limit="chain-entries",
-            most=most,
-        )
 
 
 def _require_dated_now(parsed: Sequence[Entry], before: ChainState | None, at: datetime) -> None:
@@ -262,56 +213,6 @@ def _require_dated_now(parsed: Sequence[Entry], before: ChainState | None, at: d
             field="entries",
             server_time=at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
-
-
-def _verify_batch(user_id: UUID, before: ChainState | None, parsed: Sequence[Entry]) -> ChainState:
-    try:
-        if before is None:
-            return chains.verify(user_id, parsed)
-        policies = chains.policies_for(parsed)
-        return extend(before, *parsed, policies=policies, oldest_policy=in_force(policies, _now()))
-    except Forked as error:
-        raise ChainFork(
-            "Another entry has this place. Both are kept; compare your devices.", field="entries"
-        ) from error
-
-
-def _store_entries(
-    user_id: UUID,
-    head: ChainHead | None,
-    after: ChainState,
-    entries: Sequence[tuple[bytes, Entry]],
-    *,
-    now: datetime,
-    actor: Actor,
-) -> None:
-    try:
-        with transaction.atomic():
-            for encoded, entry in entries:
-                ChainEntry.objects.create(
-                    user_id=user_id,
-                    seq=entry.seq,
-                    kind=entry.body.TYPE,
-                    entry=encoded,
-                    entry_hash=entry.hash,
-                    appended_by=actor.id,
-                    appended_at=now,
-                )
-                audit.append_key_leaf(type=1, seq=entry.seq, statement_hash=entry.hash, user=user_id)
-                audit.append(
-                    tag="keys:chain:append",
-                    actor=actor,
-                    subject=str(user_id),
-                    body={"seq": entry.seq, "type": entry.body.TYPE, "entry": entry.hash},
-                )
-    except IntegrityError as error:
-        raise ChainStale("Read the newer entries, then make yours on top.") from error
-    if head is None:
-        ChainHead.objects.create(user_id=user_id, seq=after.seq, head=after.head)
-        return
-    moved = ChainHead.objects.filter(pk=head.pk, head=head.head).update(seq=after.seq, head=after.head, updated_at=now)
-    if moved != 1:
-        raise ChainStale("Read the newer entries, then make yours on top.")
 
 
 def _follow(

@@ -10,6 +10,7 @@ from keys import api, mailbox_api, vaults_api
 
 api_urlpatterns: list[URLPattern] = [
     path("devices", api.DevicesView.as_view(), name="devices"),
+    path("devices/restored", api.ComeBackView.as_view(), name="device-restored"),
     path("devices/<uuid:device_id>", api.DeviceView.as_view(), name="device"),
     path("devices/<uuid:device_id>/bundle", api.BundleView.as_view(), name="device-bundle"),
     path("devices/<uuid:device_id>/pre-keys", api.PreKeysView.as_view(), name="device-pre-keys"),
@@ -23,6 +24,7 @@ api_urlpatterns: list[URLPattern] = [
     path("users", api.UsersView.as_view(), name="users"),
     path("users/<uuid:user_id>/messages", mailbox_api.UserMessagesView.as_view(), name="user-messages"),
     path("users/<uuid:user_id>/chain", api.ChainView.as_view(), name="user-chain"),
+    path("users/<uuid:user_id>/chain/restored", api.GivenBackView.as_view(), name="user-chain-restored"),
     path("users/<uuid:user_id>/chain/proof", api.ChainProofView.as_view(), name="user-chain-proof"),
     path("users/<uuid:user_id>/devices", api.UserDevicesView.as_view(), name="user-devices"),
     path("users/<uuid:user_id>/claim", api.UserClaimView.as_view(), name="user-claim"),

@@ -51,8 +51,12 @@ class DoorListItem(StrictSerializer):
     version = serializers.IntegerField()
 
 
+class StoredDoorItem(DoorListItem):
+    stored_at = UtcField(help_text="When this version came: a client that set a later one gives that back.")
+
+
 class DoorsOut(StrictSerializer):
-    doors = DoorListItem(many=True)
+    doors = StoredDoorItem(many=True)
 
 
 class SectionIn(VaultIn):
@@ -114,7 +118,8 @@ class DoorsView(ApiView):
     @extend_schema(summary="List the doors of one's own vault", operation_id="list_doors", responses=DoorsOut)
     def get(self, request: Request) -> Response:
         rows = access.doors(access.vault_reader(self.actor))
-        return Response({"doors": [{"kind": row.kind, "version": row.version} for row in rows]})
+        shown = [{"kind": row.kind, "version": row.version, "stored_at": rfc3339(row.updated_at)} for row in rows]
+        return Response({"doors": shown})
 
 
 class DoorView(ApiView):

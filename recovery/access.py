@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
+from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from audit import access as audit
@@ -301,12 +301,6 @@ def is_heard(case: Case, now: datetime) -> bool:
     )
 
 
-def waiting_for_others() -> list[tuple[UUID, UUID]]:
-    """List (case, tenant) of the cases whose delay runs and that another than the subject receives, in every tenant."""
-    rows = Case.unscoped.filter(state=CaseState.WAITING).exclude(recipient_person_id=F("subject_id"))
-    return list(rows.values_list("id", "tenant_id"))
-
-
 def had_quorum(case: Case) -> bool:
     """Tell whether as many officers have signed for a case as its policies ask for, as the release process counts.
 
@@ -530,16 +524,6 @@ def past_expiry(now: datetime) -> list[tuple[UUID, UUID]]:
 def in_states(*states: str) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) of the cases in some states, in every tenant: for system loops."""
     return list(Case.unscoped.filter(state__in=states).values_list("id", "tenant_id"))
-
-
-def exposing() -> list[tuple[UUID, UUID]]:
-    """List (case, tenant) of the cases that a recipient has collected, until that is renewed and they are over.
-
-    In whichever state: also while such a case awaits a share, and after it has ended. In every tenant.
-    """
-    moving = Q(state__in=(CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED))
-    unrenewed = Q(collected_at__isnull=False, renewed_at=None) & ~Q(state=CaseState.CLOSED)
-    return list(Case.unscoped.filter(moving | unrenewed).values_list("id", "tenant_id"))
 
 
 def tenants_waiting() -> set[UUID]:

@@ -65,6 +65,9 @@ class Case(ChosenId, TenantModel):
             models.Index(fields=["tenant_id", "state"], name="case_by_state"),
             models.Index(fields=["tenant_id", "subject_id"], name="case_by_subject"),
             models.Index(fields=["tenant_id", "requester_id", "state"], name="case_by_requester"),
+            # Lead the worker, over all tenants, to the few that are not over, however many are.
+            models.Index(fields=["state", "expiry"], name="case_in_state"),
+            models.Index(fields=["collected_at"], condition=Q(renewed_at=None), name="case_unrenewed"),
         ]
 
 

@@ -15,8 +15,9 @@ from kernel.clock import database_now
 from kernel.models import Job
 from kernel.queue import apart, every, given_up, handles, renew
 from kernel.retries import MOST, Retries
+from kernel.scope import awake
 from recovery import access
-from recovery.cases import collection, counting, endings, notices, standing
+from recovery.cases import collection, counting, endings, many, notices, standing
 from recovery.cases.counting import RELEASE_JOB
 from recovery.cases.notices import NOTICE_JOB
 from recovery.contacts import services as contacts
@@ -26,7 +27,6 @@ from recovery.leaving import shredding
 from recovery.leaving.services import CONTACT_LEFT_JOB
 from recovery.leaving.shredding import SHRED_JOB
 from recovery.release import process
-from recovery.states import CaseState
 
 CLOSE_AFTER = timedelta(days=30)
 # ESCROW "Case": until then a recipient whose device broke while it collected may collect again.
@@ -75,7 +75,7 @@ def shred(job: Job) -> None:
 @every(seconds=2, by_age=True)
 def expire_cases() -> None:
     """End the cases whose time is over."""
-    for case_id, tenant_id in access.past_expiry(database_now()):
+    for case_id, tenant_id in awake(access.past_expiry(database_now())):
         with apart(tenant_id, f"expiry of case {case_id}"):
             endings.expire_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
@@ -83,21 +83,22 @@ def expire_cases() -> None:
 @every(seconds=5, by_age=True)
 def expire_contact_requests() -> None:
     """End the requests to trusted contacts whose time is over, and destroy the shares of all that are."""
-    for request_id, tenant_id in contact_requests_past_expiry(database_now()):
+    for request_id, tenant_id in awake(contact_requests_past_expiry(database_now())):
         with apart(tenant_id, f"expiry of request {request_id}"):
             contacts.expire_request(request_id=request_id, actor=system_actor(tenant_id, "worker"))
 
 
 @every(seconds=5)
 def settle_cases() -> None:
-    """Count again the cases that officers decide: one of them may have left or come back.
+    """Count again the cases that a count moves, now that an officer left or came back, or an approval ran out.
 
     And reckon the delay anew of those whose subject can object no more.
     """
-    for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE):
+    now = database_now()
+    for case_id, tenant_id in awake(many.to_settle(now)):
         with apart(tenant_id, f"count of case {case_id}"):
             counting.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
-    for case_id, tenant_id in access.waiting_for_others():
+    for case_id, tenant_id in awake(many.to_lengthen(now)):
         with apart(tenant_id, f"delay of case {case_id}"):
             counting.lengthen_delay(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
@@ -108,7 +109,7 @@ def destroy_released() -> None:
     now = database_now()
     # As many as can be left alone, and those of one round.
     found = access.outlived_releases(now, until=now - DESTROY_AFTER, limit=MOST + DESTROY_AT_ONCE)
-    for case_id, tenant_id in list(islice((one for one in found if not _tried.left(one)), DESTROY_AT_ONCE)):
+    for case_id, tenant_id in list(islice((one for one in awake(found) if not _tried.left(one)), DESTROY_AT_ONCE)):
         _tried.failed((case_id, tenant_id))
         with apart(tenant_id, f"end of what case {case_id} released"):
             collection.destroy_collected(case_id=case_id, actor=system_actor(tenant_id, "worker"), after=DESTROY_AFTER)
@@ -123,7 +124,7 @@ def raise_alarms() -> None:
 @every(seconds=5)
 def follow_rotations() -> None:
     """Follow what was exposed until its subjects have renewed it, and close old cases."""
-    for case_id, tenant_id in access.exposing():
+    for case_id, tenant_id in awake(many.to_follow(database_now(), close_after=CLOSE_AFTER)):
         actor = system_actor(tenant_id, "worker")
         with apart(tenant_id, f"rotation after case {case_id}"):
             collection.follow_rotation(case_id=case_id, actor=actor)

@@ -17,9 +17,9 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from audit import access, journal
+from audit import access, journal, restored
 from audit import services as audit
-from audit.models import LogHead
+from audit.models import Restored
 from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies.root import RootSigner, release_directory
 from escrow import access as escrow_access
@@ -28,12 +28,14 @@ from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import verify
 from holdfast.core.identity import trust as chain_of_trust
-from holdfast.core.identity.acts import Act, verify_resolution
+from holdfast.core.identity.acts import Act, accepted_log, verify_resolution
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.identity.roles import WrongLeaf, check_leaf
-from holdfast.core.log import tiles
+from holdfast.core.log.accepted import SLACK_SECONDS
+from holdfast.core.log.accepted import AcceptedLog as AcceptedHead
+from holdfast.core.log.checkpoint import Checkpoint
 from holdfast.core.log.log_entry import LogEntry
-from holdfast.core.log.merkle import CompactRange, leaf_hash
+from holdfast.core.log.merkle import EMPTY_ROOT, CompactRange, leaf_hash
 from holdfast.core.signed.cose import parse_many
 from kernel.actors import system_actor
 from kernel.errors import DomainError
@@ -49,15 +51,21 @@ from tenants.models import Tenant
 
 AUDIT: Final = "audit"
 LOGS: Final = (AUDIT, "keys")
+_NAMES: Final = {AUDIT: "audit log", "keys": "key log"}
+_END: Final = "\n\n"  # of a note's text (signed-note, "Format")
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What m officers accepted. root: 32 bytes, of the audit log at this size. hash: of the resolution."""
+    """What m officers accepted. keys: beside the audit log, None where they said nothing of it. statement: theirs."""
 
-    size: int
-    root: bytes
-    hash: bytes
+    audit: AcceptedHead
+    keys: AcceptedHead | None
+    statement: bytes
+
+    def of(self, log: str) -> AcceptedHead | None:
+        """Return what they said of one log."""
+        return self.audit if log == AUDIT else self.keys
 
 
 class AcceptedLog:
@@ -76,9 +84,12 @@ class AcceptedLog:
         self.actor = system_actor(tenant.pk, "ceremony")
         self.report: list[str] = []
         with tenant_scope(tenant.pk):
-            self.size = {log: _numbered(log) for log in LOGS}
+            self.size = {log: access.numbered(log) for log in LOGS}
             self.accepted = self._find(resolution)
-            self.roots = self._walk()
+            # What remembers the logs outside of them: this account's journal, and devices that showed what they hold.
+            self.signed = {log: journal.signed_head(self.tenant.pk, log) for log in LOGS}
+            self.shown = {row.log: self._shown(row.note) for row in access.shown_heads()}
+            self.roots = {log: self._walk(log) for log in LOGS}
 
     def _find(self, file: Path | None) -> Accepted:
         if file is not None:
@@ -101,7 +112,9 @@ class AcceptedLog:
             raise CeremonyRefused(f"The officers' resolution does not hold: {error}.") from error
         if resolution.act is not Act.ACCEPT_LOG:
             raise CeremonyRefused("The officers' resolution is about something else than the log.")
-        return Accepted(resolution.size, resolution.hash, statements[0].payload_hash)
+        audit_head, keys = (accepted_log(resolution, statements[0].payload_hash, log) for log in LOGS)
+        assert audit_head is not None
+        return Accepted(audit_head, keys, given[0])
 
     def _policy(self) -> SignedPolicy:
         """Return the highest policy version that the release process ever saw; at a first reading, the stored one."""
@@ -120,39 +133,49 @@ class AcceptedLog:
         except HoldfastError as error:
             raise CeremonyRefused(f"The policies do not lead from the pin: {error}.") from error
 
-    def _walk(self) -> dict[int, bytes]:
-        """Return the roots of the stored audit log at every size that somebody named; fewer when it is shorter."""
-        heads, signed = self.directory.heads(), journal.signed_head(self.tenant.pk, AUDIT)
-        wanted = {self.accepted.size, self.size[AUDIT], *(head.size for head in heads)} | (
-            {signed.size} if signed else set()
-        )
-        roots, walked = {}, CompactRange()
+    @staticmethod
+    def _shown(note: str) -> Checkpoint:
+        # Whose key signed it was seen before it was kept.
+        return Checkpoint.from_text(f"{note.partition(_END)[0]}\n")
+
+    def _walk(self, log: str) -> dict[int, bytes]:
+        """Return the roots of a stored log at every size that somebody named; fewer when it is shorter."""
+        accepted = self.accepted.of(log)
+        remembered = [head for head in (self.signed[log], self.shown.get(log), accepted) if head is not None]
+        wanted = {self.size[log], *(head.size for head in remembered)}
+        if log == AUDIT:
+            wanted |= {head.size for head in self.directory.heads()}
+        roots, walked = {0: EMPTY_ROOT}, CompactRange()
         try:
-            for leaf in audit.entries_between(self.tenant.pk, AUDIT, 0, self.size[AUDIT]):
+            for leaf in audit.entries_between(self.tenant.pk, log, 0, self.size[log]):
                 walked = walked.append(leaf_hash(leaf))
                 if walked.size in wanted:
                     roots[walked.size] = walked.root()
         except DomainError as error:
             raise CeremonyRefused("The stored log has holes: it is no log that anybody signed.") from error
-        if not _same(roots.get(self.accepted.size), self.accepted.root):
-            raise CeremonyRefused("The officers accepted another log than the one stored, or a longer one.")
+        if accepted is not None and not _same(roots.get(accepted.size), accepted.root):
+            raise CeremonyRefused(f"The officers accepted another {_NAMES[log]} than the one stored, or a longer one.")
         return roots
 
     def heads_within(self) -> list[SeenHead]:
         """Return the release process's heads within the accepted size. CeremonyRefused for another past."""
         heads = self.directory.heads()
-        within = [head for head in heads if head.size <= self.accepted.size]
+        within = [head for head in heads if head.size <= self.accepted.audit.size]
         if heads and not within:
             raise CeremonyRefused("The release process saw no head of a log as short as this: put a newer backup back.")
-        if within and not _same(self.roots.get(within[-1].size), within[-1].root):
+        if within and not self.leads_to(AUDIT, within[-1]):
             raise CeremonyRefused(
                 "This is another past than the one that the release process saw, and is never accepted."
             )
         return within
 
+    def leads_to(self, log: str, head: journal.Head | SeenHead | Checkpoint) -> bool:
+        """Tell whether a stored log has a remembered head's root at its size."""
+        return _same(self.roots[log].get(head.size), head.root)
+
     def require_root(self) -> None:
         """Have the tenant root sign what is accepted, so that whoever holds the ceremony has its token."""
-        said = label("ceremony-accept", self.tenant.pk.bytes, self.accepted.size, self.accepted.root)
+        said = label("ceremony-accept", self.tenant.pk.bytes, self.accepted.audit.size, self.accepted.audit.root)
         verify(self.directory.trust().root_key, self.root.sign(said), said)
 
 
@@ -161,64 +184,103 @@ class FirstReading(AcceptedLog):
 
     def steps(self) -> Iterator[Step]:
         """Give what is missing. Raises CeremonyRefused where the release process has read this log already."""
-        before = self.directory.first_reading()
-        if before is not None and (before.size, before.root) == (self.accepted.size, self.accepted.root):
+        before, accepted = self.directory.first_reading(), self.accepted.audit
+        if before is not None and (before.size, before.root) == (accepted.size, accepted.root):
             return
         heads = self.directory.heads()
-        if before is not None or (heads and heads[0].size < self.accepted.size):
+        if before is not None or (heads and heads[0].size < accepted.size):
             raise CeremonyRefused(
                 "The release process has read this log already, by its own clock. Only a first reading takes the "
                 "entries' own times; delays and cooling-offs that began anew run out by themselves."
             )
         yield Step(
-            f"date the first {self.accepted.size} entries by their own times, and end the cases under way there",
+            f"date the first {accepted.size} entries by their own times, and end the cases under way there",
             self._accept,
         )
 
     def _accept(self) -> None:
         self.require_root()
-        head = SeenHead(self.accepted.size, self.accepted.root, self.clock.now().moment)
+        accepted = self.accepted.audit
+        head = SeenHead(accepted.size, accepted.root, self.clock.now().moment)
         with only_process(Path(settings.HOLDFAST_RELEASE_DIR)):
             self.directory.accept_first_reading(head)
 
 
-class Restored(AcceptedLog):
+class RestoredLog(AcceptedLog):
     """`ceremony accept-restored`: sequencer and release process go on from a backup that was put back."""
 
     def steps(self) -> Iterator[Step]:
         """Give what is missing. Raises CeremonyRefused for another past than the one that was seen."""
         # To go on from a restored log we must, in this order:
         #
-        # (1) take it only if it is a past of the one seen, as officers know it to be;
+        # (1) take it only if it is a past of the one seen, in both logs and by every memory of them, as officers know
+        #     it to be who decided after it was put back;
         # (2) put back what narrows, end what was under way, and void what may have been handed out, all or nothing;
         # (3) have the release process believe the shorter log, then the sequencer sign on it: a kill in between leaves
-        #     the sequencer stopped, and this ceremony is held again.
+        #     the sequencer stopped, and this ceremony is held again;
+        # (4) let the tenant change again, last: until then nothing is written that the steps before do not know.
         within = self.heads_within()  # (1)
-        if not self._is_recorded():
+        with tenant_scope(self.tenant.pk):
+            mark, is_recorded = access.restored_mark(), access.is_accepted(self.accepted.audit.hash)
+        is_left_behind = self._goes_beyond(self.directory.heads())
+        if not is_recorded or mark is not None or is_left_behind:
+            self._require_both()
+            self._require_a_past()
+            self._require_decided_since(mark)
+        if not is_recorded:
             lost = len(list(self._lost()))
             yield Step(
-                f"accept the log at size {self.accepted.size}: put back {lost} entries that take something away, end "
-                "every case that is not released, and void the one-time pre-keys that may have been handed out",
+                f"accept the log at size {self.accepted.audit.size}: put back {lost} entries that take something away, "
+                "end every case that is not released, and void the one-time pre-keys that may have been handed out",
                 self._put_back,  # (2)
             )
-        if self._goes_beyond(self.directory.heads()):
+        if is_left_behind:
             yield Step("have the release process go on from there", lambda: self._believe(within))  # (3)
-        signed = {log: journal.signed_head(self.tenant.pk, log) for log in LOGS}
-        if any(head is not None and not self._leads_to(log, head) for log, head in signed.items()):
+        if any(head is not None and not self.leads_to(log, head) for log, head in self.signed.items()):
             yield Step("have the sequencer go on from there", self._sign_on)
-
-    def _is_recorded(self) -> bool:
         with tenant_scope(self.tenant.pk):
-            return access.is_accepted(self.accepted.hash)
+            is_marked = access.is_restored()
+        if is_marked or self.shown:
+            yield Step("let the organisation change and sign again", self._end)  # (4)
+
+    def _require_both(self) -> None:
+        if self.accepted.keys is None:
+            raise CeremonyRefused(
+                "The officers accepted the audit log alone, and clients follow the key log as well. Have m of them "
+                "accept both: holdfast officer resolve accept-log."
+            )
+
+    def _require_a_past(self) -> None:
+        """Raise CeremonyRefused where a memory within what was accepted is of another log: a shorter past alone is."""
+        for log in LOGS:
+            accepted = self.accepted.of(log)
+            assert accepted is not None
+            for who, head in (("the sequencer signed", self.signed[log]), ("a device showed", self.shown.get(log))):
+                if head is not None and head.size <= accepted.size and not self.leads_to(log, head):
+                    # At the accepted size itself a device's head may be of the past that is given up.
+                    if isinstance(head, Checkpoint) and accepted.leaves_behind(head):
+                        continue
+                    raise CeremonyRefused(
+                        f"This {_NAMES[log]} is another past than the one that {who}, and is never accepted."
+                    )
+
+    def _require_decided_since(self, mark: Restored | None) -> None:
+        """Raise CeremonyRefused for a resolution of before: an old one must not excuse what is put back later."""
+        at = self.accepted.audit.at
+        late = [head for head in self.directory.heads() if not self.leads_to(AUDIT, head)]
+        shown = [head for log, head in self.shown.items() if not self.leads_to(log, head)]
+        if (
+            (mark is not None and mark.since.timestamp() > at + SLACK_SECONDS)
+            or any(head.moment.wall > at + SLACK_SECONDS for head in late)
+            or any(head.time is None or head.time > at + SLACK_SECONDS for head in shown)
+        ):
+            raise CeremonyRefused(
+                "The officers decided before this backup was found to be put back, or before the newest head that it "
+                "lost was signed. Have m of them accept the log anew: holdfast officer resolve accept-log."
+            )
 
     def _goes_beyond(self, heads: list[SeenHead]) -> bool:
-        return bool(heads) and not _same(self.roots.get(heads[-1].size), heads[-1].root)
-
-    def _leads_to(self, log: str, head: journal.Head) -> bool:
-        if log == AUDIT:
-            return _same(self.roots.get(head.size), head.root)
-        with tenant_scope(self.tenant.pk):
-            return head.size <= self.size[log] and _same(tiles.root(access.tile_reader(log), head.size), head.root)
+        return bool(heads) and not self.leads_to(AUDIT, heads[-1])
 
     def _lost(self) -> Iterator[bytes]:
         with tenant_scope(self.tenant.pk):
@@ -245,7 +307,16 @@ class Restored(AcceptedLog):
                 self.report.append(f"not put back, {why}: {entry.tag} {entry.subject}")
             record.void_open_cases(why="voided", actor=self.actor)
             keys.void_unissued(actor=self.actor)
-            body: dict[str, Any] = {"hash": self.accepted.hash, "root": self.accepted.root, "size": self.accepted.size}
+            audit_log, key_log = self.accepted.audit, self.accepted.keys
+            assert key_log is not None
+            restored.accept(
+                statement=self.accepted.statement,
+                digest=audit_log.hash,
+                audit_size=audit_log.size,
+                keys_size=key_log.size,
+            )
+            body: dict[str, Any] = {"hash": audit_log.hash, "root": audit_log.root, "size": audit_log.size}
+            body |= {"keys": key_log.size, "keys_root": key_log.root}
             audit.append(tag="audit:log:accept", actor=self.actor, body=body)
         return self.report
 
@@ -266,7 +337,7 @@ class Restored(AcceptedLog):
         for leaf in access.leaves_naming(named, tag=entry.tag, field=field):
             # By the leaf, as it will be judged: one that the release process takes for wrong stands for nothing.
             try:
-                again = check_leaf(leaf, index=self.accepted.size, roles=roles.roles)
+                again = check_leaf(leaf, index=self.accepted.audit.size, roles=roles.roles)
             except WrongLeaf:
                 continue
             # A resolution says itself whom it is about.
@@ -307,18 +378,17 @@ class Restored(AcceptedLog):
         return True
 
     def _believe(self, within: list[SeenHead]) -> None:
-        head = SeenHead(self.accepted.size, self.accepted.root, self.clock.now().moment)
+        head = SeenHead(self.accepted.audit.size, self.accepted.audit.root, self.clock.now().moment)
         with only_process(Path(settings.HOLDFAST_RELEASE_DIR)):
             self.directory.put_heads([one for one in within if one.size < head.size] + [head])
 
     def _sign_on(self) -> None:
-        with tenant_scope(self.tenant.pk):
-            stored = {
-                log: journal.Head(size, tiles.root(access.tile_reader(log), size))
-                for log, size in self.size.items()
-                if size
-            }
+        stored = {log: journal.Head(size, self.roots[log][size]) for log, size in self.size.items() if size}
         journal.replace_heads(self.tenant.pk, stored)
+
+    def _end(self) -> None:
+        with tenant_scope(self.tenant.pk):
+            restored.end()
 
 
 def restored_steps(tenant: Tenant, root: RootSigner, *, resolution: Path | None = None) -> Iterator[Step]:
@@ -326,7 +396,7 @@ def restored_steps(tenant: Tenant, root: RootSigner, *, resolution: Path | None 
     with tenant_scope(tenant.pk):
         lost = release_directory(tenant.pk).seen_policies()[len(escrow_access.policies()) :]
     if not lost:
-        yield from Restored(tenant, root, resolution=resolution).steps()
+        yield from RestoredLog(tenant, root, resolution=resolution).steps()
         return
     # Officers of an older roster would accept it otherwise. Each statement is verified by its own signatures.
     yield Step(
@@ -340,11 +410,6 @@ def _publish_again(tenant: Tenant, lost: list[bytes]) -> list[str]:
         for statement in lost:
             escrow.publish_policy(statement=statement, actor=system_actor(tenant.pk, "ceremony"))
     return ["Now have the officers accept the log, and hold this ceremony again: holdfast officer resolve accept-log"]
-
-
-def _numbered(log: str) -> int:
-    head = LogHead.objects.filter(log=log).first()
-    return head.size if head else 0
 
 
 def _uuid(text: str) -> UUID | None:

@@ -29,4 +29,6 @@ def resolution_words(resolution: Resolution) -> str:
         return f"Suspend device {UUID(bytes=resolution.device)}, so that its veto ends no case, of"
     if resolution.act is Act.ACKNOWLEDGE_LEAF:
         return f"Acknowledge entry {resolution.index} of the log as wrong"
+    if resolution.key_log is not None:
+        return f"Accept the logs of {resolution.size} and {resolution.key_log[0]} entries, as after a restored backup"
     return f"Accept the log of {resolution.size} entries"

@@ -32,6 +32,7 @@ _MAILS: Final = {
     "contacts-request": "A device asked your trusted contacts for your vault",
     "device-enrolled": "A device was enrolled in your name",
     "device-joined": "A device joined your account",
+    "device-restored": "A device of yours came back after a restored backup",
     "door-read": "A door of your vault was read by a device that is not in your account",
     "escrow-ending": "A policy or an escrow key runs out",
     "escrow-key-proposed": "An escrow key was proposed to the officers",

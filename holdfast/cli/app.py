@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
 from holdfast.cli.output import prepare_streams
 from holdfast.cli.page import Root
-from holdfast.cli.shell import Shell, default_profile
+from holdfast.cli.shell import Shell
 
 _EXIT_TABLE: Final = "\n".join(f"  {code.value}  {meaning}" for code, meaning in MEANINGS.items())
 _HELP: Final = """Keys that stay yours, and come back when everything is lost.
@@ -89,7 +89,7 @@ def common(
     json: Annotated[bool, typer.Option("--json", help="Print results and errors as JSON.")] = False,
 ) -> None:
     """Take the options of every command."""
-    context.obj = Shell(profile or default_profile(), passphrase_file, passphrase_fd, json, profile_wait)
+    context.obj = Shell(profile, passphrase_file, passphrase_fd, json, profile_wait)
 
 
 @contextlib.contextmanager
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     prepare_streams()
     line = sys.argv[1:] if arguments is None else arguments
-    shell = Shell(default_profile(), None, None, "--json" in line)
+    shell = Shell(None, None, None, "--json" in line)
     try:
         # For scripts a mistake on the line is an error like any other; for people typer shows the usage with it.
         code = app(args=line, prog_name="holdfast", standalone_mode=not shell.is_json)

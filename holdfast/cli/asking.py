@@ -25,11 +25,12 @@ from holdfast.cli.output import can_show, is_terminal
 from holdfast.client.errors import ConsentNeeded, MachineError, WrongInput
 from holdfast.core.base import typed
 from holdfast.core.base.errors import Malformed
-from holdfast.core.base.secret import SecretBytes
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+    from holdfast.core.base.secret import SecretBytes
 
 with later():
     from holdfast.core.crypto import phrase as phrases
@@ -99,7 +100,7 @@ def ask_secret(question: str, *, confirm: bool = False, way_out: str = "") -> Se
     text = _typed_unseen(question, question)
     if confirm and typed.password(_typed_unseen("Once more", question)) != typed.password(text):
         raise WrongInput("The two differ. Nothing was done.", way_out="Type the same one twice.")
-    return SecretBytes(text.encode())
+    return _kept(text.encode())
 
 
 def password(file: Path | None, question: str, *, confirm: bool = False) -> SecretBytes:
@@ -175,7 +176,7 @@ def ask_phrase(title: str, file: Path | None) -> phrases.Phrase:
             while len(words) < _WORDS:
                 words += phrases.words_in(console.input(f"{len(words) + 1:>2}: "))
             try:
-                return _parsed(SecretBytes(" ".join(words).encode()))
+                return _parsed(_kept(" ".join(words).encode()))
             except phrases.UnknownWord as error:
                 nearest = f" Did you mean {error.nearest}?" if error.nearest else ""
                 console.print(f"Word {error.position} is in no word list.{nearest}")
@@ -209,7 +210,7 @@ def _parsed(text: SecretBytes) -> phrases.Phrase:
 def _parsed_file(path: Path) -> phrases.Phrase:
     """Read a phrase from a file; of a word that is in no list, name the nearest to a person at the terminal alone."""
     try:
-        return _parsed(SecretBytes(_whole(path)))
+        return _parsed(_kept(_whole(path)))
     except (phrases.UnknownWord, phrases.WrongWordCount) as error:
         unknown = error if isinstance(error, phrases.UnknownWord) else error.unknown
         # It is nearly a word of the phrase: no log of a script is the place for it.
@@ -243,7 +244,13 @@ def _require_private(path: Path, status: os.stat_result) -> None:
 
 
 def _first_line(octets: bytes) -> SecretBytes:
-    return SecretBytes(typed.first_line(octets, "the secret"))
+    return _kept(typed.first_line(octets, "the secret"))
+
+
+def _kept(octets: bytes) -> SecretBytes:
+    from holdfast.core.base.secret import SecretBytes
+
+    return SecretBytes(octets)
 
 
 def _require_somebody(question: str, way_out: str) -> None:

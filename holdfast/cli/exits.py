@@ -92,6 +92,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.WrongInput, Exit.INPUT),
     (errors.MachineError, Exit.MACHINE),
     (errors.RaceLost, Exit.AGAIN),
+    (errors.ServerReadOnly, Exit.NOT_YET),
     (errors.Problem, Exit.REFUSED),
     (errors.Unreachable, Exit.UNREACHABLE),
     (errors.ProfileBusy, Exit.AGAIN),

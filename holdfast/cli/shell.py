@@ -8,6 +8,7 @@ Does not decide anything; commands do, one file for each of the client's modules
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -28,7 +29,6 @@ from holdfast.cli.later import later
 from holdfast.cli.output import NotShown, encoding_of, is_terminal, put
 from holdfast.cli.progress import Working
 from holdfast.client.errors import ConsentNeeded, Problem, WordsNeeded
-from holdfast.core.base.secret import SecretBytes
 from holdfast.core.base.text import duration, encodable, is_dangerous, is_encodable, written_out
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from holdfast.client.profile.account import Account
+    from holdfast.core.base.secret import SecretBytes
 
 with later():
     from holdfast.client.profile import account as accounts
@@ -61,13 +62,22 @@ _PLAIN_MARKS: Final = {"✓": "+", "✗": "x", "○": "o", "→": ">", "┌": "|
 class Shell:
     """One run of the command."""
 
-    profile: Path
+    named_profile: Path | None
     passphrase_file: Path | None
     passphrase_fd: int | None
     is_json: bool
     wait_seconds: float = 0
     # A pipe gives its secret once, and one command may need it twice.
     _passphrase: SecretBytes | None = None
+
+    @functools.cached_property
+    def profile(self) -> Path:
+        """The directory of the profile: as it was named, or the one that is used when none is."""
+        if self.named_profile is not None:
+            return self.named_profile
+        import platformdirs
+
+        return Path(platformdirs.user_data_dir("holdfast")) / "default"
 
     # Secrets in
 
@@ -180,13 +190,6 @@ class Shell:
             # What the server says why it refused is its text, and no sentence of ours.
             refused = f"Refused: {quoted(said)}" if isinstance(error, Problem) else plain(said)
             _print(f"[bold red]✗[/] {refused}{field}", *([f"  → {plain(way_out)}"] if way_out else []), is_error=True)
-
-
-def default_profile() -> Path:
-    """Return the directory of the profile that is used when none is named."""
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("holdfast")) / "default"
 
 
 def shell_of(context: typer.Context) -> Shell:

@@ -11,7 +11,8 @@ Whose matter it is decides the class, and with it the advice and the exit code o
     Problem               the server: it refused and said why
     AnswerRefused         the server, or what stands before it: an answer outside the protocol
     RaceLost              another device or command of the same person was first: run it again
-    NotYet ConsentNeeded  time, or a person's yes
+    ServerReadOnly NotYet time, or a person's yes
+    ConsentNeeded
     WrongWords
     TrustRefused          what other people signed, or the server claims of it: an attack, or to be looked into
 
@@ -121,6 +122,13 @@ class Problem(ClientError):
     def is_race_lost(self) -> bool:
         """Whether somebody was only faster: the same act, run again, may pass."""
         return self.code in _RACES
+
+
+class ServerReadOnly(Problem):
+    """The server found that a backup was put back, and changes nothing until officers have accepted that.
+
+    Nothing was done, and what waits to be sent goes on waiting. Asking again at once changes nothing.
+    """
 
 
 class WrongInput(ClientError):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import standing
-from holdfast.client.errors import ClientError, ConsentNeeded, Problem, Unreachable
+from holdfast.client import healing, standing
+from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ServerReadOnly, ServerRestored, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
-from holdfast.client.identity import chains, key_log, tenant
+from holdfast.client.identity import chains, heads, key_log, restored, tenant
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
@@ -48,15 +48,30 @@ def maintain(account: Account) -> list[Done]:
     one. Safe to call at any time, and as often as one likes: what is not due is not done.
     """
     report: list[Done] = []
-    is_reachable = True
+    met = _Met()
     for item in _ITEMS:
         if item.needs_active and not account.device.is_active and not _is_replaced(account, item):
             continue
-        if item.is_online and not is_reachable:
+        if item.is_online and not met.is_reachable:
             continue
-        found, is_reachable = _run(account, item, is_reachable)
-        report += found
+        report += _run(account, item, met)
     return report
+
+
+@dataclass
+class _Met:
+    """What the parts have met so far: a server that cannot be reached, that was put back, or lost this device by it."""
+
+    is_reachable: bool = True
+    is_restored: bool = False
+    is_unknown: bool = False
+
+    def restored(self, item: _Item, error: ClientError, outcome: Outcome) -> Done:
+        """Return the line of a part that met it. It is said once, and not by each part that it stops."""
+        if self.is_restored:
+            return Done(item.name, Outcome.NOTHING, "Waits until officers have accepted the backup that was put back.")
+        self.is_restored = True
+        return Done("server", outcome, str(error), error.way_out)
 
 
 def _is_replaced(account: Account, item: _Item) -> bool:
@@ -64,18 +79,38 @@ def _is_replaced(account: Account, item: _Item) -> bool:
     return item.run is _rotation and any(not progress.is_done for progress in rotation.list_rotations(account))
 
 
-def _run(account: Account, item: _Item, is_reachable: bool) -> tuple[list[Done], bool]:
+def _run(account: Account, item: _Item, met: _Met) -> list[Done]:
     found: list[Done] = []
     try:
-        found += item.run(account)
+        found += _run_known(account, item, met)
+    except ServerReadOnly as error:
+        found.append(met.restored(item, error, Outcome.NEEDS_YOU))
+    except ServerRestored as error:
+        found.append(met.restored(item, error, Outcome.FAILED))
     except Unreachable as error:
-        is_reachable = False
+        met.is_reachable = False
         found.append(Done(item.name, Outcome.FAILED, str(error), error.way_out))
     except ClientError as error:
         found.append(Done(item.name, Outcome.FAILED, str(error), error.way_out))
     except HoldfastError as error:
         found.append(Done(item.name, Outcome.FAILED, f"Refused: {error}.", "Show this to your officers."))
-    return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")], is_reachable
+    return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")]
+
+
+def _run_known(account: Account, item: _Item, met: _Met) -> list[Done]:
+    """Run a part; where the server does not know this device any more, it comes back, if it can, and the part runs."""
+    try:
+        return list(item.run(account))
+    except Problem as problem:
+        if problem.code != chains.UNKNOWN:
+            raise
+        if met.is_unknown and met.is_restored:
+            return [met.restored(item, problem, Outcome.NEEDS_YOU)]
+        if met.is_unknown or not account.device.is_active:
+            raise
+        met.is_unknown = True
+        chains.refresh(account)
+        return list(item.run(account))
 
 
 # What other devices and people sent
@@ -106,7 +141,7 @@ def _outbox(account: Account) -> Iterator[Done]:
 
 
 def _profile(account: Account) -> Iterator[Done]:
-    if account.is_copy_found:
+    if account.is_copy_found and not healing.is_explained(account):
         yield needs_you("profile", *turns.words_of(account.turn))
 
 
@@ -131,6 +166,24 @@ def _tenant(account: Account) -> Iterator[Done]:
         yield done("organisation", f"Accepted escrow key version {change.key_now}, signed by root and officers.")
     for ending in tenant.endings(account):
         yield needs_you("organisation", *tenant.words_of(ending))
+
+
+def _given_back(account: Account) -> Iterator[Done]:
+    """Give a server that was put back what it lost. A part that fails stops no other, and is tried the next time."""
+    for log in heads.LOGS:
+        # Of the audit log an auditor or an officer alone has a head, to which an acceptance has anything to say.
+        if log == heads.KEYS or heads.own(account, log):
+            restored.look(account, log)
+    for name, run in healing.parts(account):
+        try:
+            yield from run(account)
+        except (Unreachable, ServerReadOnly, ServerRestored):
+            raise
+        except ClientError as error:
+            yield Done("restored backup", Outcome.FAILED, f"Not given back yet ({name}): {error}", error.way_out)
+        except HoldfastError as error:
+            said = f"Not given back ({name}): {error}."
+            yield Done("restored backup", Outcome.FAILED, said, "Show this to your officers.")
 
 
 def _key_log(account: Account) -> Iterator[Done]:
@@ -163,6 +216,12 @@ def _pre_keys(account: Account) -> Iterator[Done]:
         yield done("pre-keys", f"Uploaded {published.stored} one-time pre-keys; the server has {published.count}.")
     for warning in published.warnings:
         yield needs_you("pre-keys", warning, "Tell your operator, and compare: holdfast doctor")
+    if published.is_voided:
+        said = "The server was restored from a backup and voided the one-time pre-keys it held; fresh ones were made."
+        if restored.is_healing(account):
+            yield done("pre-keys", said)
+        else:
+            yield needs_you("pre-keys", said, "Tell your operator, and compare: holdfast doctor")
 
 
 def _clock(account: Account) -> Iterator[Done]:
@@ -279,6 +338,7 @@ _ITEMS: Final = (
     _Item("account chain", _chain, needs_active=False),
     _Item("organisation", _tenant, needs_active=False),
     _Item("clock", _clock, needs_active=False),
+    _Item("restored backup", _given_back),
     _Item("outbox", _outbox),
     _Item("pre-keys", _pre_keys),
     _Item("key log", _key_log),

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.identity import evidence, key_log
+from holdfast.client.identity import evidence, key_log, restored
 from holdfast.client.identity.key_log import ForeignEntry
 from holdfast.client.messages import letters, messages
 from holdfast.client.officers import acts, officer, officer_keys, section_doors
@@ -34,6 +34,10 @@ _SEEN: Final = "Once read: holdfast maintain --seen"
 _NOTICES: Final = {
     "door-read": ("Device {device_id} has fetched the {kind} door of your keyring.", _NOT_YOU + _SEEN),
     "device-joined": ("Device {device_id} has joined your account by itself.", _NOT_YOU + _SEEN),
+    "device-restored": (
+        "Device {device_id} is yours again: the server had lost it, and your account chain lists it.",
+        "If you had revoked it since, revoke it again: holdfast devices revoke {device_id}. " + _SEEN,
+    ),
     "code-issued": (
         "A code was issued by which one device can enrol in your name.",
         "If you did not ask for it, tell your officers. " + _SEEN,
@@ -178,6 +182,8 @@ def _open(account: Account) -> dict[bytes, Callable[[], None]]:
         found[notice.id] = functools.partial(letters.put_away, account, [notice])
     for report in messages.reports(account):
         found[report.id] = report.done
+    for one in restored.untold(account):
+        found[one.hash] = functools.partial(restored.note_told, account, one)
     return found
 
 
@@ -255,6 +261,12 @@ def of_doors(account: Account) -> Iterator[Done]:
             "There is no way back to your keys if you lose this device.",
             "Make one: holdfast backup phrase, or holdfast devices pair",
         )
+    for kind in doors.list_lost(account):
+        yield needs_you(
+            "backup",
+            f"The server was put back from a backup and has lost the {kind} that you set: an older one may open there.",
+            f"Set it again: holdfast backup {kind}",
+        )
     for kind in doors.list_closed(account):
         yield needs_you(
             "backup", f"Your {kind} no longer opens your keyring: its key was changed.", f"holdfast backup {kind}"
@@ -286,9 +298,15 @@ def of_officer(account: Account) -> Iterator[Done]:
         )
     if account.state.officers_section is None:
         return
-    now = account.api.clock.now()
+    now, older = account.api.clock.now(), section_doors.list_older(account)
     for door in section_doors.status(account):
         name = section_doors.NAMES[door.kind]
+        if door.kind in older:
+            yield needs_you(
+                "officer's keys",
+                f"The server was put back from a backup, and has an older {name} of your officer's keys than you set.",
+                f"Set it again: holdfast officer set-door {name}",
+            )
         if not door.is_open:
             yield needs_you(
                 "officer's keys",
@@ -312,7 +330,9 @@ def of_kept(account: Account) -> Iterator[Done]:
         yield needs_you("notices", text, way_out.format(**named), kept=notice.id)
     for report in messages.reports(account):
         yield needs_you("messages", report.text, report.way_out, kept=report.id)
-    if kept := evidence.list_evidence(account):
+    for one in restored.untold(account):
+        yield needs_you("server", restored.words_of(one), _SEEN, kept=one.hash)
+    if kept := [one for one in evidence.list_evidence(account) if not one.explained]:
         yield needs_you(
             "evidence",
             f"{len(kept)} contradictions of the server are kept on this device as evidence.",

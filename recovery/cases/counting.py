@@ -6,6 +6,7 @@ Implements ESCROW "Case" and FAULTS R3. Called whenever something changed that m
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -37,16 +38,28 @@ def count_approvals(case: Case, policy: Policy, now: datetime) -> dict[UUID, set
     """Return, for each deposit of the case, the persons whose approvals count for it now."""
     eligible = {officer.person_id for officer in access.eligible_for(case, policy, now)}
     _, terms, _ = access.terms_of(case, now)
-    held: dict[UUID, set[UUID]] = {row.deposit_id: set() for row in access.deposits_of(case)}
     # By the rule of the release process, or a case would be sent to it again and again that it sends back.
     standing = {
         row.pk
         for row in access.approvals_of(case)
         if row.person_id in eligible and stands(Sign1.parse(bytes(row.statement)), terms, at=int(now.timestamp()))
     }
-    for share in access.shares_of(case):
-        if share.approval.decision == "approve" and share.approval_id in standing:
-            held.setdefault(share.deposit_id, set()).add(share.approval.person_id)
+    kept = access.shares_of(case).filter(approval__decision="approve")
+    shares = kept.values_list("deposit_id", "approval_id", "approval__person_id")
+    return persons_of([row.deposit_id for row in access.deposits_of(case)], shares, standing)
+
+
+def persons_of(
+    deposit_ids: Iterable[UUID], shares: Iterable[tuple[UUID, UUID, UUID]], standing: Collection[UUID]
+) -> dict[UUID, set[UUID]]:
+    """Return, for each deposit, the persons whose share of it is part of an approval that stands.
+
+    shares: (deposit, approval, person) of every share that is kept. standing: ids of approvals.
+    """
+    held: dict[UUID, set[UUID]] = {deposit_id: set() for deposit_id in deposit_ids}
+    for deposit_id, approval_id, person_id in shares:
+        if approval_id in standing:
+            held.setdefault(deposit_id, set()).add(person_id)
     return held
 
 
@@ -100,13 +113,35 @@ def why_long(case: Case, now: datetime) -> LongDelay | None:
 
 def _release_at(case: Case, terms: Terms, now: datetime) -> datetime:
     """Return when a quorate case is due, by the rows: what the log says of it, the release process asks itself."""
-    long = why_long(case, now)
-    delay = max(terms.delay_seconds, terms.undelivered_delay_seconds if long else 0)
-    start, veto = case.quorate_at or now, access.delaying_veto(case)
-    start = max(start, veto.at) if veto is not None else start
-    # The time to object begins when the subject was told, or could not be.
+    veto, is_long = access.delaying_veto(case), why_long(case, now) is not None
     notice = access.notice_of_opening(case) if case.notice_at <= now else None
-    start = max(start, notice.settled_at or start) if notice is not None else start
+    return end_of_delay(
+        case,
+        terms,
+        is_long=is_long,
+        objected_at=veto.at if veto else None,
+        settled_at=notice.settled_at if notice else None,
+        now=now,
+    )
+
+
+def end_of_delay(
+    case: Case,
+    terms: Terms,
+    *,
+    is_long: bool,
+    objected_at: datetime | None,
+    settled_at: datetime | None,
+    now: datetime,
+) -> datetime:
+    """Return when the delay of a case ends that has its quorum, by the rows.
+
+    is_long: whether the long delay applies. objected_at: when the first device objected that officers had suspended.
+    settled_at: when the subject was told of the opening, or could not be, with which the time to object begins.
+    """
+    delay = max(terms.delay_seconds, terms.undelivered_delay_seconds if is_long else 0)
+    quorate_at = case.quorate_at or now
+    start = max(quorate_at, objected_at or quorate_at, settled_at or quorate_at)
     return max(case.not_before, start + timedelta(seconds=delay))
 
 

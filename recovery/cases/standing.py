@@ -8,6 +8,7 @@ requester, officers and console; what stays stuck for ten minutes is an alarm. I
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,9 @@ from escrow.states import OfficerState
 from holdfast.core.escrow.approvals import Excluded
 from kernel.clock import database_now
 from kernel.queue import apart
+from kernel.scope import awake
 from recovery import access
+from recovery.cases import many
 from recovery.cases.counting import LongDelay, count_approvals, why_long
 from recovery.cases.endings import REQUESTER_LEFT, SHREDDED
 from recovery.cases.notices import latest_try
@@ -35,15 +38,6 @@ log = logging.getLogger("holdfast.stuck")
 ALARM_AFTER: Final = timedelta(minutes=10)
 # Lines of one round. With more cases than this, one cause holds them all, and one line says how many there are.
 _MAX_LINES: Final = 20
-
-# In which a case may be stuck.
-_WAITING: Final = (
-    CaseState.REQUESTED,
-    CaseState.QUORATE,
-    CaseState.WAITING,
-    CaseState.RELEASING,
-    CaseState.AWAITING_SHARE,
-)
 
 # Why a case waits though it is time, or does not come to its officers' end: each with what is to be done.
 STUCK: Final = {
@@ -297,17 +291,23 @@ def _written(at: datetime) -> str:
 
 def raise_alarms() -> int:
     """Say in the process's log which cases have been stuck for ten minutes, in every tenant; return how many."""
-    found = _stuck(database_now())
-    for tenant_id, case_id, waiting in found[:_MAX_LINES]:
+    now = database_now()
+    # Whether one that awaits a share is stuck, its own standing has to say; of all others the database does.
+    found = _stuck(access.in_states(CaseState.AWAITING_SHARE), now)
+    others = many.stuck(since=now - ALARM_AFTER, words=STUCK, now=now)
+    room = max(0, _MAX_LINES - len(found))
+    listed = _stuck(others[:room], now)
+    for tenant_id, case_id, waiting in [*found, *listed][:_MAX_LINES]:
         log.critical("tenant %s: case %s is stuck since %s: %s", tenant_id, case_id, waiting.since, waiting.text)
-    if len(found) > _MAX_LINES:
-        log.critical("%d cases in all are stuck", len(found))
-    return len(found)
+    count = len(found) + len(listed) + len(others[room:])
+    if count > _MAX_LINES:
+        log.critical("%d cases in all are stuck", count)
+    return count
 
 
-def _stuck(now: datetime) -> list[tuple[UUID, UUID, Waiting]]:
+def _stuck(cases: Iterable[tuple[UUID, UUID]], now: datetime) -> list[tuple[UUID, UUID, Waiting]]:
     found = []
-    for case_id, tenant_id in access.in_states(*_WAITING):
+    for case_id, tenant_id in awake(cases):
         # A row that cannot be read must not keep the alarms of all others from being raised.
         with apart(tenant_id, f"standing of case {case_id}"):
             row = access.case_for_release(case_id)

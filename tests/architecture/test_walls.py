@@ -18,20 +18,23 @@ SERVER = ("config", "console", "operators", "kernel", *APPS)
 
 # The only callers of `Model.unscoped`: loops over all tenants, and look-ups made before a scope can be open.
 UNSCOPED = {
-    "audit/sequencer.py",  # heads that grew old, of all tenants that somebody waits for
+    "audit/access.py",  # acts behind others in the log, of every tenant
+    "audit/sequencer.py",  # heads that grow old, of every tenant
     "audit/services.py",  # counts of hours that are over, of every tenant
     "audit/tasks.py",  # every tenant's logs are sequenced
     "config/celery.py",  # a job is found by its id, then run in its tenant's scope
     "escrow/access.py",  # deposits to flag, of every tenant
+    "escrow/grounds.py",  # what the cases of every tenant are counted by
     "kernel/api.py",  # answers that nobody asks for again, of every tenant
     "kernel/queue.py",  # due jobs of every tenant
     "kernel/scope.py",  # where it is defined
-    "keys/access.py",  # revoked devices, a part of what escrow asks of every tenant
+    "keys/access.py",  # devices and chains, as parts of what escrow and recovery ask of every tenant
     "keys/devices.py",  # devices that no chain has listed, of every tenant
     "keys/mailbox.py",  # messages that nobody fetched, of every tenant
     "keys/services.py",  # counts of hours that are over
     "operators/access.py",  # an operator acts on a job of whatever tenant
     "recovery/access.py",  # cases whose time has come, of every tenant
+    "recovery/cases/many.py",  # cases that a count would move, of every tenant
     "recovery/contacts/access.py",  # requests to contacts whose time is over, of every tenant
     "tenants/exporting.py",  # exports whose week is over, of every tenant
     "tenants/log_tokens.py",  # a token says by itself whose it is; ended ones are forgotten, of every tenant

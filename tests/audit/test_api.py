@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from audit import sequencer, services
 from audit.models import Checkpoint, Entry, RolesStatement
@@ -104,6 +105,26 @@ def test_entries_are_filtered_by_what_is_listed_and_nothing_else(world: Cast, ot
         answer = get(otto, f"audit/entries?{bad}")
         assert answer.status_code == 400, bad
         assert answer.json()["errors"][0]["field"] == bad.partition("=")[0]
+
+
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        ("person={person}", "entry_person"),
+        ("since=2026-01-01T00:00:00Z", "entry_time"),
+        ("until=2100-01-01T00:00:00Z", "entry_time"),
+        ("since=2026-01-01T00:00:00Z&until=2100-01-01T00:00:00Z", "entry_time"),
+    ],
+)
+def test_search_by_person_or_date_is_led_by_an_index(filters: str, index: str, world: Cast, otto: Signer) -> None:
+    asked = filters.format(person=world.alice.pk)
+    with CaptureQueriesContext(connection) as queries:
+        assert get(otto, f"audit/entries?{asked}").status_code == 200
+    (search,) = [one["sql"] for one in queries if "leaf_index" in one["sql"] and "LIMIT 50" in one["sql"]]
+    if connection.vendor == "sqlite":  # the other goes by how much there is
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {search}")
+            assert f"INDEX {index}" in str(cursor.fetchall())
 
 
 def test_read_is_recorded_once_for_each_page_with_the_names_of_its_filters(world: Cast, otto: Signer) -> None:

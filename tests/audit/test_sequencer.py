@@ -225,6 +225,43 @@ def test_tenants_of_whom_somebody_asks_cost_nothing_while_their_heads_are_fresh(
 
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("log_token")
+def test_tenants_at_rest_cost_nothing_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_askings", [])
+    monkeypatch.setattr(access, "_wantings", [])
+
+    def cost() -> tuple[int, int]:
+        """Of a round with nothing to do, and of one in which a tenant has an entry."""
+        counts = []
+        for news in (0, 1):
+            append(news)
+            with CaptureQueriesContext(connection) as queries:
+                assert tasks.sequence_all()
+            counts.append(len(queries))
+        return counts[0], counts[1]
+
+    append(1)
+    assert tasks.sequence_all()
+    few = cost()
+    for tenant_id in (uuid4() for _ in range(1000)):
+        with tenant_scope(tenant_id):
+            LogHead.objects.bulk_create(LogHead(log=log, size=3, signed_size=3) for log in sequencer.LOGS)
+    assert cost() == few
+    with CaptureQueriesContext(connection) as queries:
+        tasks.sequence_all()
+    looks = [one["sql"] for one in queries if one["sql"].startswith("SELECT")]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET enable_seqscan = off")  # a table of a test is read faster than its index
+        for look, index in zip(looks, ("entry_waiting", "head_unsigned"), strict=True):
+            cursor.execute(f"{'EXPLAIN' if connection.vendor == 'postgresql' else 'EXPLAIN QUERY PLAN'} {look}")
+            assert index in str(cursor.fetchall())
+        if connection.vendor == "postgresql":
+            cursor.execute("RESET enable_seqscan")
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("seconds", "is_old"), [(-29, False), (-31, True), (5, True), (7200, True), (None, True)])
 def test_head_grows_old_by_the_time_of_its_signature_and_is_looked_at(seconds: int | None, is_old: bool) -> None:
     LogHead.unscoped.create(tenant_id=TENANT, log="audit", size=1, signed_size=1)

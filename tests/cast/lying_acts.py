@@ -20,6 +20,7 @@ from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier, sign_note
 from holdfast.core.log.log_entry import LogEntry, log_origin
 from holdfast.core.log.log_export import readable
 from holdfast.core.signed.cose import Sign1, encode_many
+from tests.cast.lying_log import KeysLog
 
 
 @dataclass
@@ -43,6 +44,7 @@ class OfficersActs:
     """What `escrow/officer-states`, `escrow/resolutions` and the audit log answer."""
 
     clock: Callable[[], int]
+    keys_log: KeysLog
 
     def __init__(self, tenant: bytes, log_key: SigningKey, now: int) -> None:
         self.words: list[Sign1] = []
@@ -143,12 +145,13 @@ class OfficersActs:
     def _hashes(self) -> list[bytes]:
         return [merkle.leaf_hash(leaf) for leaf in self.leaves]
 
-    def audit_checkpoint(self, _asker: str, _body: Any, _query: Any) -> Any:
-        return 200, {"note": self.audit_note()}
+    def audit_checkpoint(self, _asker: str, _body: Any, query: Any) -> Any:
+        return 200, {"note": self.audit_note() if query["log"] == "audit" else self.keys_log.checkpoint()}
 
     def audit_proof(self, _asker: str, _body: Any, query: Any) -> Any:
         if "from" in query:
-            proof = merkle.consistency_proof(self._hashes()[: int(query["to"])], int(query["from"]))
+            hashes = self._hashes() if query["log"] == "audit" else self.keys_log.hashes()
+            proof = merkle.consistency_proof(hashes[: int(query["to"])], int(query["from"]))
         else:
             proof = merkle.inclusion_proof(self._hashes()[: int(query["size"])], int(query["index"]))
         return 200, {"proof": [b64u(one) for one in proof]}

@@ -40,13 +40,13 @@ class KeysLog:
 
     def checkpoint(self, size: int | None = None) -> str:
         """Return the signed head of the whole log, or of its first leaves."""
-        hashes = self._hashes(size)
+        hashes = self.hashes(size)
         verifier = self.verifier()
         signed_at = self.clock() if self.clock else self.now
         text = Checkpoint(verifier.name, len(hashes), merkle.root(hashes), signed_at).to_text()
         return sign_note(text, verifier=verifier, sign=self.key.sign)
 
-    def _hashes(self, size: int | None = None) -> list[bytes]:
+    def hashes(self, size: int | None = None) -> list[bytes]:
         return [merkle.leaf_hash(leaf) for leaf in self.leaves[: len(self.leaves) if size is None else size]]
 
     def proof(self, user: bytes, seq: int, old_size: int | None) -> dict[str, Any] | None:
@@ -59,9 +59,9 @@ class KeysLog:
         answer: dict[str, Any] = {
             "leaf_index": index,
             "leaf": b64u(self.leaves[index]),
-            "proof": [b64u(one) for one in merkle.inclusion_proof(self._hashes(), index)],
+            "proof": [b64u(one) for one in merkle.inclusion_proof(self.hashes(), index)],
             "checkpoint": self.checkpoint(),
         }
         if old_size is not None and old_size <= len(self.leaves):
-            answer["consistency"] = [b64u(one) for one in merkle.consistency_proof(self._hashes(), old_size)]
+            answer["consistency"] = [b64u(one) for one in merkle.consistency_proof(self.hashes(), old_size)]
         return answer

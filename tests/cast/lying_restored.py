@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # All that is of one tenant in a database, but for the queues of messages and what officers do.
 _ROWS = ("chains", "devices", "addresses", "bundles", "batches", "vaults", "doors", "deposits", "leaves")
+# What is taken while everything else waits for the officers.
+STILL_TAKEN = frozenset({"audit/head", "escrow/resolutions"})
 
 
 class Restorable:

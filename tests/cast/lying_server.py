@@ -184,7 +184,9 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         self.page = 256  # entries or versions in one answer
         self.vaults: dict[str, dict[str, Any]] = {}
         self.doors: dict[str, dict[str, str]] = {}
+        self.stored_doors: dict[str, dict[str, int]] = {}  # since when each is there
         self.deposits: dict[str, dict[str, Any]] = {}
+        self.consents: dict[str, list[str]] = {}
         self.cases: dict[str, dict[str, Any]] = {}
         self.if_match = ""
         self.in_force_from = "2020-01-01T00:00:00Z"
@@ -233,8 +235,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
     def _refuse_date(self, request: httpx2.Request, path: str, body: Any) -> tuple[int, dict[str, Any]] | None:
         now, signed = self.clock(), re.search(r";created=(\d+)", request.headers.get("signature-input", ""))
         if signed and abs(int(signed[1]) - now) > WINDOW_SECONDS:
-            said = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            return refused(401, "unauthenticated", server_time=said)
+            return refused(401, "unauthenticated", server_time=utc(now))
         if path.endswith("/chain") and "entries" in body:
             dates = [Entry.parse(unb64u(one)).header.issued_at for one in body["entries"]]
             chain = self.chains.get(path.split("/")[1], [])
@@ -255,6 +256,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         for pattern, instead in self.instead.items():
             if re.fullmatch(pattern, f"{method} {path}"):
                 return instead(body)
+        if self.is_read_only and method != "GET" and path not in lying_restored.STILL_TAKEN:
+            return refused(503, "log-restored")
         for (verb, pattern), handler in _ROUTES.items():
             match = re.fullmatch(pattern, path)
             if verb == method and match:
@@ -412,7 +415,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
 
     def get_doors(self, asker: str, _body: Any, _query: Any) -> Any:
         doors = self.doors.get(self._user(asker), {})
-        return 200, {"doors": [{"kind": kind, "version": 1} for kind in doors]}
+        since = self.stored_doors.get(self._user(asker), {})
+        return 200, {"doors": [{"kind": kind, "version": 1, "stored_at": utc(since.get(kind, 0))} for kind in doors]}
 
     def one_door(self, asker: str, _body: Any, _query: Any, kind: str) -> Any:
         if kind not in self.doors.get(self._user(asker), {}):
@@ -423,6 +427,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
 
     def put_door(self, asker: str, body: Any, _query: Any, kind: str) -> Any:
         self.doors.setdefault(self._user(asker), {})[kind] = body["blob"]
+        self.stored_doors.setdefault(self._user(asker), {})[kind] = self.clock()
         return 204, {}
 
     def delete_door(self, asker: str, _body: Any, _query: Any, kind: str) -> Any:
@@ -464,8 +469,16 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
     def confirm_code(self, _asker: str, body: Any, _query: Any, code_id: str) -> Any:
         return 201, {"id": code_id, "person_id": body["person_id"], "awaits_second": False}
 
-    def statement(self, _asker: str, _body: Any, _query: Any) -> Any:
+    def statement(self, asker: str, body: Any, _query: Any) -> Any:
+        self.consents.setdefault(self._user(asker), []).append(body["statement"])
         return 201, {}
+
+    def own_statements(self, asker: str, _body: Any, _query: Any) -> Any:
+        rows = [
+            {"hash": b64u(Sign1.parse(unb64u(one)).payload_hash), "purpose": "consent", "statement": one}
+            for one in self.consents.get(self._user(asker), [])
+        ]
+        return 200, {"statements": rows, "more": False}
 
     def deposit(self, asker: str, body: Any, _query: Any) -> Any:
         record = unb64u(body["record"])
@@ -594,6 +607,10 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         return wrap_rsa(recipient, self.tenant.escrow.unwrap(sealed, hash_name="sha256"), hash_name="sha256")
 
 
+def utc(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 _ID = r"([0-9a-f-]{36})"
 _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", "devices"): LyingServer.enrol,
@@ -620,6 +637,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "escrow/key"): LyingServer.key,
     ("GET", "audit/roles"): LyingServer.roles,
     ("POST", "statements"): LyingServer.statement,
+    ("GET", "statements"): LyingServer.own_statements,
     ("GET", "users"): LyingServer.find_user,
     ("GET", "enrolment-codes/person"): LyingServer.find_enrollee,
     ("POST", "enrolment-codes"): LyingServer.issue_code,

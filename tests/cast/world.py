@@ -42,7 +42,7 @@ from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from keys.records import create_tenant_master_key
 from recovery import access
-from recovery.models import Case
+from recovery.models import Approval, Case, CaseDeposit, Notice, SealedShare
 from recovery.release.clock import Clock
 from recovery.release.directory import Directory as ReleaseDirectory
 from recovery.release.directory import Trust
@@ -416,6 +416,23 @@ class World:
             answer = self.approve(case, name, deposit)
             assert answer.status_code == 201, answer.content
         return case, deposit
+
+    def add_cases_like(self, row: Case, number: int) -> None:
+        """Add cases like one that is there, with what officers signed about it and the shares that they sent: rows."""
+        with tenant_scope(self.tenant_id):
+            ids = [uuid.uuid4() for _ in range(number)]
+            columns = columns_of(row)
+            Case.objects.bulk_create(Case(**columns | {"id": one, "q": one.bytes * 2}) for one in ids)
+            for model in (CaseDeposit, Notice):
+                parts = [columns_of(part) for part in model.objects.filter(case_id=row.id)]
+                model.objects.bulk_create(model(**part | {"case_id": one}) for one in ids for part in parts)
+            for approval in Approval.objects.filter(case_id=row.id):
+                made = [Approval(**columns_of(approval) | {"case_id": one}) for one in ids]
+                Approval.objects.bulk_create(made)
+                shares = [columns_of(share) for share in approval.shares.all()]
+                SealedShare.objects.bulk_create(
+                    SealedShare(**share | {"approval_id": one.pk}) for one in made for share in shares
+                )
 
     def state(self, case: OpenCase) -> str:
         return self.row(case).state

@@ -543,7 +543,8 @@ def test_page_of_errors_says_what_the_classes_do() -> None:
     page = (Path(__file__).parents[2] / "docs/errors.md").read_text()
     rows = {one[0]: int(one[1]) for one in re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE)}
     problem = errors.Problem(status=403, code="denied", detail="No.")
-    own = {"Problem": problem, "UpdateNeeded": errors.UpdateNeeded()}
+    waits = errors.ServerReadOnly(status=503, code="log-restored", detail="No.")
+    own = {"Problem": problem, "ServerReadOnly": waits, "UpdateNeeded": errors.UpdateNeeded()}
     assert rows == {name: exit_for(own.get(name) or getattr(errors, name)("x")) for name in rows}
     top = {one.__name__ for one in errors.ClientError.__subclasses__() if one.__module__ == errors.__name__}
     assert rows.keys() >= top

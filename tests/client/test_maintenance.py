@@ -12,7 +12,7 @@ import pytest
 from holdfast.client import maintenance, standing
 from holdfast.client.errors import Problem, Unreachable
 from holdfast.client.escrow import archive, escrow
-from holdfast.client.identity import device, key_log
+from holdfast.client.identity import contacts, device, key_log
 from holdfast.client.maintenance import Done, Outcome, maintain
 from holdfast.client.messages import bundles, letters, messages, prekey_rows, prekeys
 from holdfast.client.profile.account import Account
@@ -22,7 +22,7 @@ from holdfast.client.sessions import sessions
 from holdfast.client.vault import doors, pairing, trusted, vault
 from holdfast.core.identity.entries import Reason
 from holdfast.core.identity.policy import DepositRule
-from tests.cast.lying_server import LyingServer, Tenant
+from tests.cast.lying_server import LyingServer, Tenant, refused, text
 from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members
 from tests.client import cuts
 from tests.client.cuts import Moments, Scene
@@ -52,6 +52,25 @@ def alice(world: Members) -> Account:
     doors.set_password(account, PASSWORD, cost=CHEAP)
     vault.save_if_changed(account)
     return account
+
+
+@pytest.mark.parametrize("answer", ["log-restored", "", "nothing-restored"])
+def test_device_that_a_restored_server_lost_comes_back_and_says_once_what_it_waits_for(
+    answer: str, world: Members, alice: Account
+) -> None:
+    maintain(alice)
+
+    def asked_back(_body: Any) -> tuple[int, dict[str, Any]]:
+        if answer:
+            return refused(503 if answer == "log-restored" else 409, answer)
+        world.server.instead.clear()
+        return 201, {"device_id": alice.device_text, "user_id": text(ALICE), "state": "active"}
+
+    world.server.instead = {"POST devices/restored": asked_back, ".*": lambda _body: refused(401, "unauthenticated")}
+    report = maintain(alice)
+    failed = [one.item for one in report if one.outcome is Outcome.FAILED]
+    assert bool(failed) is (answer == "nothing-restored")
+    assert [one.outcome for one in of(report, "server")] == [Outcome.NEEDS_YOU] * (answer == "log-restored")
 
 
 def test_call_after_a_call_does_nothing_and_says_so(world: Members, alice: Account) -> None:
@@ -173,6 +192,51 @@ def test_message_that_waited_is_sent(world: Members, alice: Account) -> None:
     assert sent.outcome is Outcome.DONE
     assert [one.body for one in messages.receive(bob)] == [b"first", b"second"]
     assert of(maintain(alice), "outbox")[0].outcome is Outcome.NOTHING
+
+
+def test_server_that_waits_for_its_officers_is_one_line_and_everything_goes_out_later(
+    world: Members, alice: Account
+) -> None:
+    bob = world.published(BOB)
+    messages.send(alice, BOB, b"first")
+    world.server.is_read_only = True
+    asked = len(world.server.log)
+    sent = [messages.send(alice, BOB, body) for body in (b"second", b"third")]
+    assert not any(one.is_sent for one in sent)
+    world.now += 8 * DAY
+    report = maintain(alice)
+    (said,) = of(report, "server")
+    assert (said.outcome, "officer resolve accept-log" in said.way_out) == (Outcome.NEEDS_YOU, True)
+    assert not [one for one in report if one.outcome is Outcome.FAILED]
+    assert [one for one in report if one.said.startswith("Waits until officers")]
+    tried = [path for method, path, _ in world.server.log[asked:] if method == "POST" and path.endswith("/messages")]
+    assert len(tried) == 3, "one for each that is sent, and one for all that wait"
+    world.server.is_read_only = False
+    maintain(alice)
+    assert {one.body for one in messages.receive(bob)} == {b"first", b"second", b"third"}
+
+
+def test_backup_that_was_put_back_is_one_failure_until_it_is_accepted_and_then_said_until_it_was_read(
+    world: Members, alice: Account
+) -> None:
+    bob = world.published(BOB)
+    contacts.refresh(alice, BOB)
+    backup = world.server.backup()
+    for _ in range(2):
+        archive.new_generation(bob)
+        contacts.refresh(alice, BOB)
+    world.now += 3600
+    world.server.put_back(backup)
+    (failed,) = [one for one in maintain(alice) if one.outcome is Outcome.FAILED]
+    assert failed.item == "server"
+    assert "accept-log" in failed.way_out
+    assert world.server.shown_heads
+    world.server.accept(world.now)
+    for _ in range(2):
+        (told,) = needs(maintain(alice), "put back from a backup")
+        standing.note_shown(alice, [told.kept])
+    assert standing.put_away_seen(alice) == 1
+    assert not needs(maintain(alice), "put back from a backup")
 
 
 def test_sessions_end_when_nothing_can_arrive_in_them_any_more(world: Members, alice: Account) -> None:

@@ -466,8 +466,8 @@ def test_escrow_page_says_how_officers_stand_why_and_what_they_resolve(world: Wo
     phone = world.directory.phone("alice")
     lost = world.resolution(Act.SUSPEND_DEVICE, phone.person.pk.bytes, phone.id.bytes)
     assert world.resolve(lost, "carol").status_code == 201
-    log = world.resolution(Act.ACCEPT_LOG, 42, bytes(range(32)))
-    assert world.resolve(log, "carol").status_code == 201
+    for about in ((42, bytes(range(32))), (43, bytes(32), 7, bytes(32))):
+        assert world.resolve(world.resolution(Act.ACCEPT_LOG, *about), "carol").status_code == 201
     otto = signed_in(world.cast.otto)
     page = otto.get("/console/escrow/")
     text = text_of(page)
@@ -477,6 +477,7 @@ def test_escrow_page_says_how_officers_stand_why_and_what_they_resolve(world: Wo
         "2 can act, 2 needed",
         "Return from suspension: Dan 1 of 2 have signed",
         "Accept the log of 42 entries 1 of 2 have signed",
+        "Accept the logs of 43 and 7 entries, as after a restored backup 1 of 2 have signed",
         f"Suspend device {phone.id}, so that its veto ends no case, of Alice 1 of 2 have signed",
         "Proposed by Carol",
         "Signed by Carol",

@@ -277,6 +277,22 @@ def test_coverage_comes_page_by_page_though_a_page_has_no_deposit(
     assert (first["deposits"], [row["user_id"] for row in first["missing"]], first["more"]) == ([], users[:1], True)
     second = carol.send("GET", f"/api/v1/escrow/coverage?after={first['last']}").json()
     assert ([row["user_id"] for row in second["deposits"]], second["missing"], second["more"]) == (users[1:], [], False)
+    # What counts the whole tenant is counted once for a reading.
+    assert ("users" in first, "users" in second) == (True, False)
+
+
+def test_coverage_of_one_user_is_read_without_the_others(world: World) -> None:
+    for name in ("alice", "bob"):
+        world.deposit(name)
+    carol, alice = world.directory.phone("carol"), str(world.cast.alice.pk)
+    answer = carol.send("GET", f"/api/v1/escrow/coverage?user={alice}").json()
+    assert [row["user_id"] for row in answer["deposits"]] == [alice]
+    assert (answer["last"], answer["more"], "users" in answer) == (alice, False, False)
+    for nobody in (world.cast.carol.pk, world.cast.mallory.pk, uuid.uuid4()):
+        answer = carol.send("GET", f"/api/v1/escrow/coverage?user={nobody}").json()
+        assert (answer["deposits"], answer["missing"], answer["more"]) == ([], [], False)
+    refused_ = carol.send("GET", "/api/v1/escrow/coverage?user=alice")
+    assert (refused_.status_code, refused_.json()["errors"][0]["field"]) == (400, "user")
 
 
 def test_coverage_asks_as_many_queries_for_a_hundred_deposits_as_for_one(world: World) -> None:

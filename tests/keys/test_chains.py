@@ -23,6 +23,7 @@ from holdfast.core.signed.cose import Purpose
 from kernel import paging
 from kernel.models import Job
 from keys import access, chains, services
+from keys import entries as entry_rows
 from keys.models import ChainEntry, ChainFork, ChainHead, Device
 from tenants.models import Credential
 from tests.cast.phones import Account, Directory, Phone, audit_away, issue, new_phone, now, post_enrolment
@@ -389,8 +390,8 @@ def test_chain_state_of_a_tampered_row_is_refused(alice: Account, directory: Dir
 def test_chain_near_its_end_takes_revocations_and_nothing_else(alice: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = alice.phones[0], alice.add_phone()
     # Room for one more entry, and then for four that come with a revocation.
-    monkeypatch.setattr(services, "MAX_CHAIN", alice.chain.seq + 6)
-    monkeypatch.setattr(services, "CHAIN_RESERVE", 4)
+    monkeypatch.setattr(entry_rows, "MAX_CHAIN", alice.chain.seq + 6)
+    monkeypatch.setattr(entry_rows, "CHAIN_RESERVE", 4)
     assert alice.append(first, [alice.generation(first, 1)]).status_code == 201
     refused = alice.append(first, [alice.generation(first, 2)])
     assert (refused.status_code, refused.json()["code"]) == (409, "limit-reached")

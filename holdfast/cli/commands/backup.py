@@ -33,17 +33,17 @@ from holdfast.cli.page import command, group
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, day, plain, shell_of
 from holdfast.client.errors import WrongWords
-from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Language
-from holdfast.files import write_whole
 
 if TYPE_CHECKING:
     from holdfast.client.profile.account import Account
     from holdfast.client.vault.doors import Door, IfAllIsLost
     from holdfast.client.vault.trusted import TrustedSet
+    from holdfast.core.base.secret import SecretBytes
     from holdfast.core.crypto.phrase import Phrase
 
 with later():
+    from holdfast import files
     from holdfast.client.vault import doors, export, trusted
     from holdfast.core.vault import password_door
 
@@ -250,7 +250,7 @@ def export_file(
         chosen = password(password_file, "Password of this file (14 characters or more)", confirm=True)
         with shell.working("Writing the file"):
             data = export.write(account, password=chosen)
-            write_whole(out, data)
+            files.write_whole(out, data)
     shell.show({"file": out, "size": len(data)}, f"[bold green]✓[/] {plain(str(out))}: {len(data)} bytes.")
 
 

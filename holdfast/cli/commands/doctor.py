@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 with later():
     from holdfast.client.auditor import log
-    from holdfast.client.identity import evidence
+    from holdfast.client.identity import evidence, heads, restored
     from holdfast.client.officers import officer_keys
     from holdfast.client.profile import account as accounts
     from holdfast.client.profile import turns
@@ -98,8 +98,21 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
                 "seen_at": contradiction.seen_at,
                 "ours": encoding.b64u(contradiction.ours),
                 "theirs": encoding.b64u(contradiction.theirs),
+                "explained": encoding.b64u(contradiction.explained) if contradiction.explained else None,
             }
             for contradiction in kept
+        ],
+        "restored": [
+            {
+                "log": one.log,
+                "size": one.size,
+                "accepted_at": one.at,
+                "heals_from": one.heals_from,
+                "resolution": encoding.b64u(one.statement),
+                "left_behind": one.note.decode(),
+            }
+            for name in heads.LOGS
+            for one in restored.taken(account, name)
         ],
     }
 
@@ -130,13 +143,20 @@ def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
             f"[bold red]Evidence:[/]   {contradiction.what.name.lower().replace('_', ' ')} "
             f"about {UUID(bytes=contradiction.user)}; --json has both sides, for your officers and your auditor"
             for contradiction in kept
+            if not contradiction.explained
         ),
+        *_restored(account),
         *(
             ["[yellow]Development tenant: the HSM is software and pads with SHA-1.[/]"]
             if state.trust.is_development
             else []
         ),
     ]
+
+
+def _restored(account: Account) -> list[str]:
+    """Say which backups were put back; what was kept as evidence because of them is in --json."""
+    return [f"Restored:   {restored.words_of(one)}" for one in restored.taken(account)]
 
 
 def _copies(account: Account) -> list[str]:

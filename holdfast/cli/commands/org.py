@@ -28,14 +28,14 @@ from holdfast.cli.page import command, group
 from holdfast.cli.people import CHANGED, PERSON, named
 from holdfast.cli.shell import Shell, date, day, one_word, plain, quoted, shell_of
 from holdfast.client.errors import ConsentNeeded, WrongInput
-from holdfast.core.base.secret import SecretBytes
-from holdfast.files import FileFailed, NameTaken
 
 if TYPE_CHECKING:
     from holdfast.client.organisation import ActKind, Done, ImportProgress, Look, PendingAct, ReadFile, Words
     from holdfast.client.profile.account import Account
+    from holdfast.core.base.secret import SecretBytes
 
 with later():
+    from holdfast import files
     from holdfast.client import organisation
     from holdfast.client.profile import private_files
 
@@ -641,7 +641,7 @@ def _fields(given: list[str] | tuple[()]) -> dict[str, str]:
 def _require_new(out: Path | None) -> None:
     # Before the act: afterwards a secret that finds no place is lost.
     if out is not None and os.path.lexists(out):
-        raise NameTaken(out)
+        raise files.NameTaken(out)
 
 
 def _do(shell: Shell, name: str, subject: str, given: Mapping[str, str], how: How) -> None:
@@ -853,7 +853,7 @@ def _keep(shell: Shell, done: Done, out: Path | None) -> Path | None:
     made = shell.profile / f"shown-once-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     try:
         private_files.write_private(out or made, done.once.reveal() + b"\n")
-    except FileFailed as error:
+    except files.FileFailed as error:
         if out is None:
             raise
         private_files.write_private(made, done.once.reveal() + b"\n")

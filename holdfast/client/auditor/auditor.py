@@ -18,6 +18,7 @@ from typing import BinaryIO, Final
 from holdfast.core.base.errors import HoldfastError, InvalidSignature, Malformed, Untrusted
 from holdfast.core.identity.roles import Roles, SignedRoles, WrongLeaf, check_leaf, verify_roles
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier, NoteVerifier
+from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.log_export import (
     MAX_LINE,
     ExportedEntry,
@@ -66,6 +67,7 @@ class VerificationReport:
 
     size: entries proven, or claimed when broken. withheld: how many of them show their hash only. time: Unix seconds at
     which the head was signed, 0 if unknown. unsigned: entries from 0 on that are older than signatures by role.
+    restored: for each backup that was put back, the index of the entry that says so, and how many entries it had.
     """
 
     verdict: Verdict
@@ -78,6 +80,7 @@ class VerificationReport:
     withheld: int = 0
     writers: Writers = Writers.UNKNOWN
     unsigned: int = 0
+    restored: tuple[tuple[int, int], ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -111,6 +114,9 @@ _WHY: Final = {
 }
 
 
+_ACCEPTED: Final = "audit:log:accept"  # the ceremony's entry: ESCROW "What it believes of the log"
+
+
 class _Broken(Exception):
     """Ends a verification with what it found."""
 
@@ -135,13 +141,19 @@ class _Trust:
 
 
 def verify_export(
-    path: Path, trust: str | None = None, *, saved: Sequence[str] = (), seen: SignedRoles | None = None
+    path: Path,
+    trust: str | None = None,
+    *,
+    saved: Sequence[str] = (),
+    seen: SignedRoles | None = None,
+    past: tuple[int, bytes] | None = None,
 ) -> VerificationReport:
     """Check every byte of an exported log against its signed head, and name the first entry that is wrong.
 
     trust: the verifier key of the tenant root, or of the log alone, as carried from elsewhere; without it the result is
     at best NOT_ANCHORED. saved: checkpoints kept from earlier, signed notes of the same log, which this one must extend
     (FAULTS L5, L6). seen: the newest `roles` known, below which the file must not fall; only with the root.
+    past: a size and the root (32 bytes) that this log had then, as officers accepted it.
     Reads the file once from front to back, a line at a time, and remembers the id of each entry: about 100 bytes.
     Raises Malformed for a `trust` that is no key (the caller's mistake) and OSError when the file cannot be read; all
     that is wrong in the file is in the report.
@@ -153,14 +165,20 @@ def verify_export(
             header = _header(file)
             note = _last_line(file)
             file.seek(len(header.to_line()))
-            return _verify(file, header, note, given, saved)
+            return _verify(file, header, note, given, saved, past=past)
     except _Broken as found:
         origin, size = (header.origin, header.size) if header else ("", 0)
         return VerificationReport(Verdict.BROKEN, found.reason, origin, size, entry=found.entry)
 
 
 def _verify(
-    file: BinaryIO, header: Header, note: str | None, trust: _Trust, saved: Sequence[str]
+    file: BinaryIO,
+    header: Header,
+    note: str | None,
+    trust: _Trust,
+    saved: Sequence[str],
+    *,
+    past: tuple[int, bytes] | None,
 ) -> VerificationReport:
     # To believe an export we must, in this order:
     #
@@ -182,10 +200,12 @@ def _verify(
         raise _Broken("the first line speaks of another log or size than the signed head")
     # (2) Without a head the entries are read all the same: a file cut short is named by where it was cut.
     pasts = _pasts(saved, _signers(header, verifier, roles), header.size)
+    if past is not None:
+        _add_past(pasts, *past, header.size)
     written = roles if roles is not None and header.origin == roles.origin else None
     if written is not None and written.unsigned is not None:
         _add_past(pasts, *written.unsigned, header.size)
-    _entries(file, header, checkpoint.root if checkpoint else None, pasts, written)
+    put_back = _entries(file, header, checkpoint.root if checkpoint else None, pasts, written)
     if checkpoint is None or verifier is None or note is None:
         raise _Broken(f"the signed head does not hold: {fault}")
     # (3)
@@ -195,7 +215,7 @@ def _verify(
     writers = Writers.UNKNOWN if written is None else Writers.ANCHORED if trust.root else Writers.CLAIMED
     return VerificationReport(
         verdict,
-        "; ".join((reason, *_notes(header, written, writers))),
+        "; ".join((reason, *_notes(header, written, writers), *map(_put_back, put_back))),
         header.origin,
         header.size,
         checkpoint.time or 0,
@@ -203,6 +223,7 @@ def _verify(
         withheld=header.withheld,
         writers=writers,
         unsigned=written.unsigned[0] if written is not None and written.unsigned else 0,
+        restored=tuple(put_back),
     )
 
 
@@ -234,6 +255,14 @@ def _notes(header: Header, written: Roles | None, writers: Writers) -> Iterator[
             f"entries 0 … {written.unsigned[0] - 1} are older than signatures by role and bear none: "
             f"what they are together is pinned by {by}"
         )
+
+
+def _put_back(accepted: tuple[int, int]) -> str:
+    index, size = accepted
+    return (
+        f"entry {index} says that a backup of {size} entries was put back and that officers accepted it: what a head "
+        "saved before that covers beyond them is lost"
+    )
 
 
 def _header(file: BinaryIO) -> Header:
@@ -317,7 +346,12 @@ def _add_past(roots: dict[int, bytes], past: int, root: bytes, size: int) -> Non
 
 def _entries(
     file: BinaryIO, header: Header, root: bytes | None, pasts: Mapping[int, bytes], written: Roles | None
-) -> None:
+) -> list[tuple[int, int]]:
+    """Read every entry to its end; return those that say that a backup was put back, each with its size.
+
+    Raises _Broken.
+    """
+    put_back: list[tuple[int, int]] = []
     grown, size, withheld = CompactRange(), header.size, 0
     ids: set[bytes] = set()
     for index in range(size):
@@ -337,7 +371,9 @@ def _entries(
             raise _Broken(f"entry {index} is not what was signed: {error}", bad) from error
         try:
             if written is not None and isinstance(entry, ExportedEntry):
-                _require_written(entry, written, ids)
+                said = _require_written(entry, written, ids)
+                if said.tag == _ACCEPTED and isinstance(size_then := said.body.get("size"), int):
+                    put_back.append((index, size_then))
         except WrongLeaf as error:
             why = _WHY[error.why]
             raise _Broken(f"entry {index} was written by nobody who may: {why}", _bad(index, line, why)) from error
@@ -346,15 +382,17 @@ def _entries(
             raise _Broken(f"the log was rewritten: its first {grown.size} entries are not those signed earlier")
     if withheld != header.withheld:
         raise _Broken(f"the first line speaks of {header.withheld} withheld entries, and there are {withheld}")
+    return put_back
 
 
-def _require_written(exported: ExportedEntry, roles: Roles, ids: set[bytes]) -> None:
-    """Raise WrongLeaf unless somebody entitled wrote an entry, and wrote it once; remember its id."""
+def _require_written(exported: ExportedEntry, roles: Roles, ids: set[bytes]) -> LogEntry:
+    """Return an entry that somebody entitled wrote, and wrote once; remember its id. Raises WrongLeaf for any other."""
     entry = check_leaf(exported.leaf, index=exported.index, roles=roles)
     # Whoever may number entries but not sign them could show one act twice, with a signature that holds each time.
     if entry.entry_id in ids:
         raise WrongLeaf("again")
     ids.add(entry.entry_id)
+    return entry
 
 
 def _bad(index: int, line: bytes, reason: str) -> BadEntry:

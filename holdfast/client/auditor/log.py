@@ -12,8 +12,8 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client.auditor.auditor import Verdict, VerificationReport, verify_export
-from holdfast.client.errors import TrustRefused
-from holdfast.client.identity import tenant
+from holdfast.client.errors import RESTORED, ServerRestored, TrustRefused
+from holdfast.client.identity import restored, tenant
 from holdfast.client.profile.account import Account, root_key_of
 from holdfast.core.identity.roles import root_verifier
 from holdfast.core.log.log_entry import log_origin
@@ -37,12 +37,10 @@ def export(account: Account, target: Path, *, log: str = "audit") -> Verificatio
     trust, roles = account.state.trust, account.roles
     origin = log_origin(str(UUID(bytes=account.tenant)), log)
     seen = trust.checkpoints.get(origin)
-    report = verify_export(
-        target,
-        root_key(account) if roles else next((key for key in trust.log_keys if key.startswith(f"{origin}+")), None),
-        saved=[seen] if seen else [],
-        seen=roles,
-    )
+    key = root_key(account) if roles else next((key for key in trust.log_keys if key.startswith(f"{origin}+")), None)
+    report = verify_export(target, key, saved=[seen] if seen else [], seen=roles)
+    if report.verdict is Verdict.BROKEN and seen:
+        report = _as_accepted(account, target, key, report, log=log, seen=seen)
     if report.verdict is Verdict.BROKEN:
         raise TrustRefused(
             f"The log does not hold: {report.reason}.",
@@ -53,6 +51,26 @@ def export(account: Account, target: Path, *, log: str = "audit") -> Verificatio
     trust.checkpoints[origin] = checkpoint_of(target)
     account.save()
     return report
+
+
+def _as_accepted(
+    account: Account, target: Path, key: str | None, broken: VerificationReport, *, log: str, seen: str
+) -> VerificationReport:
+    """Verify an export again that does not extend the head seen last, from what officers accepted of a backup on.
+
+    Returns the report there was where they accepted nothing that explains it. Raises ServerRestored where the head is
+    all that is wrong: the server is shown it then.
+    """
+    if restored.look(account, log):
+        newest = restored.taken(account, log)[0]
+        return verify_export(target, key, seen=account.roles, past=(newest.size, newest.root))
+    if verify_export(target, key, seen=account.roles).verdict is Verdict.BROKEN:
+        return broken
+    restored.tell(account, seen)
+    raise ServerRestored(
+        f"The log is not the one that this profile has seen: {broken.reason}.",
+        way_out=f"{RESTORED} Keep {target}: it is evidence.",
+    )
 
 
 def root_key(account: Account) -> str | None:

@@ -306,6 +306,51 @@ def _generation_of(account: Account, deposit_id: bytes, record_hash: bytes) -> i
     return deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash).generation
 
 
+def give_back(account: Account) -> list[int]:
+    """Say the person's answer once more to a server that was put back and lost it, and note which deposits it lost.
+
+    Returns the generations of these: they are `due` from now on, with fresh halves, since the release process remembers
+    those of before. To be called while officers' acceptance of a backup heals (`restored.is_healing`), and once for
+    each: a server that hides deposits again and again gets no more of them.
+    """
+    prepare(account)
+    _repeat_consent(account)
+    shown = {
+        row.identifier("deposit_id"): row.octets("record_hash", 32)
+        for row in account.api.pages("escrow/deposits", "deposits", "deposit_id")
+        if not _is_refused(row)
+    }
+    lost = [
+        kept
+        for kept in account.state.generations
+        if kept.deposit_id and not kept.is_exposed and shown.get(kept.deposit_id) != kept.record_hash
+    ]
+    for kept in lost:
+        with account.store.transaction():
+            for kind in (_RECEIPTED, _WAITING):
+                account.store.delete(kind, kept.deposit_id)
+            kept.deposit_id = kept.record_hash = b""
+            account.save()
+        # Another device of the person may have made one anew.
+        _take_over(account, kept)
+    return [kept.number for kept in lost if not kept.deposit_id]
+
+
+def _repeat_consent(account: Account) -> None:
+    """Send the person's answer as it was signed, unless the server has it or a later one."""
+    if not account.state.consent:
+        return
+    signed = Sign1.parse(account.state.consent)
+    said = Consent.from_payload(signed.payload)
+    if (signed.kid, said.policy_hash) != (account.chain.aik.kid, account.trusted.newest.hash):
+        return  # the server takes no other; the person is asked anew
+    for row in account.api.pages("statements", "statements", "hash", query={"purpose": "consent"}):
+        known = Consent.from_payload(Sign1.parse(row.octets("statement")).payload)
+        if known.policy_hash == said.policy_hash and known.header.issued_at >= said.header.issued_at:
+            return
+    account.api.post("statements", {"statement": b64u(account.state.consent)})
+
+
 def take_back(account: Account) -> None:
     """Give up this device's deposits that count for nothing, so that `due` lists them; `given_up` names them.
 

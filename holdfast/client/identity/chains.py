@@ -7,13 +7,15 @@ Does not decide whose chain is to be believed: `contacts` pins other people's, `
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import AnswerRefused, ClientError, Problem, RaceLost, TrustRefused
-from holdfast.client.identity import evidence, key_log
+from holdfast.client.identity import evidence, given_back, key_log, restored
 from holdfast.client.identity.evidence import Contradiction
+from holdfast.client.identity.given_back import ChainBehind
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.client.waiting import retry, stale_problem
@@ -26,6 +28,7 @@ from holdfast.core.identity.entries import Entry, ReGenesis, RevokeDevice
 from holdfast.core.signed.payloads import MAX_U32
 
 STALE: Final = "chain-stale"  # the problem code of an upload that does not follow the newest entry
+UNKNOWN: Final = "unauthenticated"  # the problem code of a request by a device that the server does not know
 KEEPS_WRITING: Final = "Another of your devices keeps writing to your account."
 # Entries of a chain that are read: more than twice what a server takes of one.
 MOST_ENTRIES: Final = 10_000
@@ -86,6 +89,8 @@ def _fetch(account: Account, user: bytes, known: Sequence[bytes]) -> tuple[list[
     except Problem as problem:
         if problem.status == 404 and not known:
             return None
+        if problem.status == 404:
+            raise ChainBehind(0) from problem
         raise
     entries, more, seq = answer.many_octets("entries"), answer.flag("more"), answer.number("seq")
     has = len(known) + len(entries)
@@ -115,24 +120,28 @@ def _after(count: int) -> dict[str, str]:
 
 
 def _explain_contradiction(account: Account, user: bytes, known: Sequence[bytes], reason: str) -> TrustRefused:
-    """Read the chain that the server shows now, as far as it is known, and keep the first entry that excludes one."""
+    """Read the chain that the server shows now, as far as it is known, and keep the first entry that excludes one.
+
+    Returns ChainBehind where it shows none that does, but fewer: it was put back from a backup, or hides them.
+    """
+    seen, is_same, more = 0, True, True
     try:
         state = account.verified.read(user, known, policies=lambda: account.policies)
-        seen, more = 0, True
         while more and seen < len(known):
             answer = account.api.get(f"users/{UUID(bytes=user)}/chain", query=_after(seen))
             shown = answer.many_octets("entries")
             for ours, theirs in zip(known[seen:], shown, strict=False):
                 other = Entry.parse(theirs)
                 if other.hash != Entry.parse(ours).hash:
+                    is_same = False
                     # What no key of the chain has signed is no evidence, and does not raise Forked here.
                     chain.extend(state, other)
             seen, more = seen + len(shown), bool(shown) and answer.flag("more")
     except Forked:
         return _keep_fork(account, user, ours, theirs)
     except (ClientError, HoldfastError):
-        pass
-    return TrustRefused(reason)
+        return TrustRefused(reason)
+    return ChainBehind(seen) if is_same and seen < len(known) else TrustRefused(reason)
 
 
 def _keep_fork(account: Account, user: bytes, ours: bytes, theirs: bytes) -> ForkSeen:
@@ -176,6 +185,21 @@ def _contradiction(
     return None
 
 
+def give_back(account: Account, user: bytes, known: Sequence[bytes], has: int) -> tuple[ChainState, list[bytes]] | None:
+    """Offer the server, which has only `has` entries of somebody's chain, what it lacks; follow what it shows then.
+
+    Returns None where it still has fewer than are known here: nothing that is pinned is let go, and what is known goes
+    on. Raises ChainBehind where no officers have accepted a backup, and as `follow` does.
+    """
+    with contextlib.suppress(Problem):
+        if not given_back.offer(account, user, known, has) and not restored.is_healing(account):
+            raise ChainBehind(has)
+    try:
+        return follow(account, user, known)
+    except ChainBehind:
+        return None
+
+
 def confirm_newest(account: Account, user: bytes) -> None:
     """Remember that `user`'s chain was the newest while today's policy was in force.
 
@@ -197,10 +221,20 @@ def refresh(account: Account) -> ChainState | None:
     """Bring the own chain up to date, and return it; None before its genesis.
 
     Entries that this device did not make are kept for `key_log.foreign_entries`. Raises TrustRefused when the
-    server's chain does not continue the one known (shorter, forked, forged), or is not in the key log.
+    server's chain does not continue the one known (shorter, forked, forged), or is not in the key log. Where a backup
+    was put back that officers accepted, what the server lost of it is given back first.
     """
     known = account.state.chain
-    followed = follow(account, account.user, known)
+    try:
+        followed = follow(account, account.user, known)
+    except ChainBehind as behind:
+        if not given_back.offer(account, account.user, known, behind.has):
+            raise
+        followed = follow(account, account.user, known)
+    except Problem as problem:
+        if problem.code != UNKNOWN or not given_back.come_back(account):
+            raise
+        followed = follow(account, account.user, known)
     if followed is None:
         return None
     state, entries = followed

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import NotPossible, PeerChanged, WrongWords
 from holdfast.client.identity import chains, key_log
+from holdfast.client.identity.given_back import ChainBehind
 from holdfast.client.identity.key_log import Anchor
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Contact
@@ -53,18 +54,26 @@ def refresh(account: Account, user: bytes) -> ChainState:
 
     Sessions with devices that are theirs no longer are dropped. Raises PeerChanged while a re-genesis waits for a
     human's yes; TrustRefused for a chain that is shorter than, or differs from, what is pinned, or that the key log
-    does not hold.
+    does not hold. A server that was put back from a backup is offered what it lost, and what is pinned goes on.
     """
     contact = account.state.contacts.get(user) or Contact(user, [])
     known = [*contact.entries, *contact.unconfirmed]
-    followed = chains.follow(account, user, known)
+    is_behind = False
+    try:
+        followed = chains.follow(account, user, known)
+    except ChainBehind as behind:
+        followed = chains.give_back(account, user, known, behind.has)
+        is_behind = followed is None
+        followed = followed or (chains.verify(account, user, known), [])
     if followed is None:
         raise NotPossible("That person has no account yet.", way_out="Ask the person to enrol a device.")
     state, entries = followed
-    key_log.anchor(account, state)
+    if not is_behind:
+        key_log.anchor(account, state)
     begun_again = contact.entries and any(isinstance(Entry.parse(encoded).body, ReGenesis) for encoded in entries)
     with account.store.transaction():
-        chains.confirm_newest(account, user)
+        if not is_behind:
+            chains.confirm_newest(account, user)
         if contact.unconfirmed or begun_again:
             contact.unconfirmed += entries
             contact.verified = b""

@@ -22,6 +22,7 @@ from holdfast.core.log.writers import Role
 MAX_NOTE: Final = 4096  # bytes: a head is 300, with room for a dozen witnesses
 KEYS: Final = "keys"
 AUDIT: Final = "audit"
+LOGS: Final = (KEYS, AUDIT)
 
 
 def verifier(account: Account, log: str = KEYS) -> LogVerifier | None:
@@ -49,6 +50,12 @@ def kept(account: Account, known: LogVerifier) -> Checkpoint | None:
         return of_any_day(account, known).open_checkpoint(note)
     except HoldfastError as error:
         raise TrustRefused(f"The log head kept in this profile does not hold: {error}.") from error
+
+
+def own(account: Account, log: str = KEYS) -> str:
+    """Return the note of the newest head of a log that this client has accepted; "" for none."""
+    known = verifier(account, log)
+    return account.state.trust.checkpoints.get(known.name, "") if known else ""
 
 
 def keep(account: Account, known: LogVerifier, note: str) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.errors import RESTORED, NotYet, Problem, RaceLost, ServerRestored, TrustRefused
@@ -18,16 +19,18 @@ from holdfast.client.identity import evidence, heads, restored, tenant
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
 from holdfast.client.waiting import Overtaken, retry, wait_for
-from holdfast.core.base.encoding import Fields, decode, encode
+from holdfast.core.base.encoding import Fields, b64u, decode, encode
 from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Untrusted
+from holdfast.core.base.rows import octets, open_row, seal_row, several, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.chain import ChainState
-from holdfast.core.identity.entries import AddDevice, Entry
+from holdfast.core.identity.entries import AddDevice, Entry, ReGenesis
+from holdfast.core.log.accepted import SLACK_SECONDS
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
 from holdfast.core.log.key_log import InclusionProof, require_same_log, verify_chain_entry
 from holdfast.core.log.log_entry import KeyLogEntry
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF
-from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, MAX_U32
 
 # The log is sequenced at least every minute; ten leave room for a busy worker and for clocks.
 LOGGED_WITHIN_SECONDS: Final = 600
@@ -36,10 +39,12 @@ LOGGED_BEFORE_SECONDS: Final = 4 * 3600
 # Waited for a head that is signed for whoever asks: the sequencer looks five times a second, and may be at work.
 _FRESH_HEAD_SECONDS: Final = 5
 _ANCHOR: Final = "chain-anchor"
+_PROOF: Final = "chain-proof"
 _WAITING: Final = "chain-waiting"
 _MADE: Final = "own-entry"
 _FOREIGN: Final = "foreign-entry"
 _GOSSIP: Final = "gossip"
+MAX_LEAF: Final = 1024  # bytes: a leaf of this log has some hundred
 _KEEP_MADE: Final = 256  # entries: this device makes a few in a month, and asks about the newest alone
 _KEEP_GOSSIP: Final = 64  # heads: one for each of as many contacts; an older one proves no less
 
@@ -92,14 +97,57 @@ def anchor(account: Account, state: ChainState) -> Anchor:
     keeping both heads, when this log is not the one seen before.
     """
     known = heads.verifier(account)
-    if known is None or _anchored_head(account, state.user) == state.head:
+    is_anchored = _anchored_head(account, state.user) == state.head
+    kept = find_proof(account, state.user)
+    if known is None or (is_anchored and kept is not None and kept.seq == state.seq):
         return standing(account, state)
     place = _Place(state.user, state.seq, state.head)
-    if _advance(account, place, known) is None:
+    shown = _advance(account, place, known)
+    if shown is not None:
+        with account.store.transaction():
+            account.store.put(_ANCHOR, state.user, SecretBytes(encode({1: state.seq, 2: state.head})))
+            account.store.put(_PROOF, state.user, seal_row(_kept(state.seq, shown)))
+    elif not is_anchored:
         _require_recent(account, place, state.time)
         return Anchor.WAITING
-    account.store.put(_ANCHOR, state.user, SecretBytes(encode({1: state.seq, 2: state.head})))
     return Anchor.ANCHORED
+
+
+@dataclass(frozen=True)
+class KeptProof:
+    """What showed that a chain's entry `seq` was in the key log, kept for a server that loses both.
+
+    index, leaf, hashes, note: as of `InclusionProof`.
+    """
+
+    ROW_SIZE: ClassVar = 16 * 1024
+
+    seq: Annotated[int, uint(maximum=MAX_U32)]
+    index: Annotated[int, uint()]
+    leaf: Annotated[bytes, octets(maximum=MAX_LEAF)]
+    hashes: Annotated[tuple[bytes, ...], several(octets(HASH_SIZE), of=tuple)]
+    note: Annotated[bytes, octets(maximum=heads.MAX_NOTE)]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a server takes it."""
+        return {
+            "leaf_index": self.index,
+            "leaf": b64u(self.leaf),
+            "proof": [b64u(one) for one in self.hashes],
+            "checkpoint": self.note.decode(),
+        }
+
+
+def _kept(seq: int, shown: _Shown) -> KeptProof:
+    proof = shown.proof
+    assert proof is not None
+    return KeptProof(seq, proof.index, proof.leaf, tuple(proof.hashes), proof.checkpoint.encode())
+
+
+def find_proof(account: Account, user: bytes) -> KeptProof | None:
+    """Return what last showed that a user's chain (16 bytes) was in the key log, if anything is kept of it."""
+    row = account.store.get(_PROOF, user)
+    return open_row(KeptProof, row, "kept proof") if row else None
 
 
 def require_dated(account: Account, user: bytes, entry: Entry) -> None:
@@ -123,10 +171,49 @@ def require_dated(account: Account, user: bytes, entry: Entry) -> None:
     if shown is None:
         _require_recent(account, place, at)
     elif shown.logged_at > at + LOGGED_BEFORE_SECONDS:
+        _require_given_back(account, entry, shown.logged_at)
+
+
+def _require_given_back(account: Account, entry: Entry, logged_at: int) -> None:
+    """Refuse a re-genesis that the log took long after its date, unless a restored backup explains that.
+
+    Then the log's date is no witness of the entry's own. So whoever left office before the officers accepted the backup
+    has signed in vain, and the owner's time to object runs again from the day on which the log took it.
+    """
+    assert isinstance(entry.body, ReGenesis)
+    accepted = _excuse(account, entry.header.issued_at, logged_at)
+    named = next((one for one in account.policies if one.hash == entry.body.policy_hash), None)
+    if accepted is None or named is None or named.policy.version < account.trusted.in_force(accepted.at).policy.version:
         raise TrustRefused(
             "This account was begun again at a date long before its public key log heard of it.",
             way_out="Trust nothing under it, and tell your officers: officers who have left may have signed for it.",
         )
+    due = logged_at + named.policy.terms.delay_seconds
+    if account.api.clock.earliest() < due:
+        day = datetime.fromtimestamp(due, UTC)
+        raise TrustRefused(
+            "This account was begun again, and that was given back to a server that was put back from a backup: its "
+            "owner has time to object once more.",
+            way_out=f"Wait until {day:%Y-%m-%d %H:%M} UTC.",
+        )
+
+
+def _excuse(account: Account, at: int, logged_at: int) -> restored.Taken | None:
+    """Return what explains that an entry of one date came into the log at a later one: it was lost and given back."""
+
+    def find() -> restored.Taken | None:
+        for one in restored.taken(account):
+            is_after = one.at - SLACK_SECONDS <= logged_at <= one.at + restored.HEALING_SECONDS
+            if at <= one.at + SLACK_SECONDS and is_after:
+                return one
+        return None
+
+    return find() or (find() if restored.look(account) else None)
+
+
+def _may_be_late(account: Account, at: int) -> bool:
+    """Tell whether an entry of this date (UTC seconds) may have been lost with the log, and be given back just now."""
+    return restored.may_be_lost(account, at) or (restored.look(account) and restored.may_be_lost(account, at))
 
 
 def _require_recent(account: Account, place: _Place, at: int) -> None:
@@ -134,7 +221,9 @@ def _require_recent(account: Account, place: _Place, at: int) -> None:
     clock = account.api.clock
     # Whichever of two clocks is ahead would have every entry look overdue, also one that this device has just made.
     # Which is wrong cannot be known: the ten minutes then begin when the entry is first seen, by our own clock.
-    if clock.latest() > at + LOGGED_WITHIN_SECONDS and not (clock.is_off and _is_newly_seen(account, place)):
+    # They do so as well for what a restored backup lost: it is of its own day, and comes into the log again.
+    is_overdue = clock.latest() > at + LOGGED_WITHIN_SECONDS
+    if is_overdue and not ((clock.is_off or _may_be_late(account, at)) and _is_newly_seen(account, place)):
         raise TrustRefused(
             "The newest entry of this account is not in the public key log, and should have been for long.",
             way_out="Do not rely on its keys. If this goes on, tell your officers: a key may be shown to you alone.",
@@ -196,13 +285,18 @@ def _anchored_head(account: Account, user: bytes) -> bytes:
 class _Shown:
     """A head that the server shows, proven to hold the entry asked about; its note; the proof from an older head.
 
-    logged_at: UTC seconds at which the entry came into the log, by the leaf; 0 where no entry was asked about.
+    proof: that the entry asked about is in it; None where none was. logged_at: UTC seconds at which it came into the
+    log, by the leaf; 0 then.
     """
 
     checkpoint: Checkpoint
     note: str
     consistency: list[bytes]
-    logged_at: int = 0
+    proof: InclusionProof | None = None
+
+    @property
+    def logged_at(self) -> int:
+        return KeyLogEntry.from_leaf(self.proof.leaf).time if self.proof else 0
 
 
 def _show(account: Account, place: _Place, known: LogVerifier, old_size: int) -> _Shown | None:
@@ -216,14 +310,14 @@ def _show(account: Account, place: _Place, known: LogVerifier, old_size: int) ->
         raise
     note = answer.text("checkpoint", maximum=heads.MAX_NOTE)
     hashes = answer.many_octets("proof", maximum=MAX_PROOF)
-    proof = InclusionProof(answer.number("leaf_index"), answer.octets("leaf", maximum=1024), hashes, note)
+    proof = InclusionProof(answer.number("leaf_index"), answer.octets("leaf", maximum=MAX_LEAF), hashes, note)
     try:
         checkpoint = _verified(account, proof, place, known)
     except HoldfastError as error:
         raise TrustRefused(f"The key log does not vouch for this account: {error}.") from error
     account.api.clock.confirm(checkpoint.time)
     consistency = answer.many_octets("consistency", maximum=MAX_PROOF) if "consistency" in answer else []
-    return _Shown(checkpoint, note, consistency, KeyLogEntry.from_leaf(proof.leaf).time)
+    return _Shown(checkpoint, note, consistency, proof)
 
 
 def _verified(account: Account, proof: InclusionProof, place: _Place, known: LogVerifier) -> Checkpoint:
@@ -285,8 +379,7 @@ def _accused(account: Account, error: ServerRestored, ours: str, theirs: str) ->
 
 def own_checkpoint(account: Account) -> str:
     """Return the newest head of the key log that this client has accepted, to be put into messages; "" for none."""
-    known = heads.verifier(account)
-    return account.state.trust.checkpoints.get(known.name, "") if known else ""
+    return heads.own(account)
 
 
 def hear(account: Account, checkpoint_text: str) -> bool:

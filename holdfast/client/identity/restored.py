@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server that was put back from a backup: what m officers accepted of its logs, verified and taken once by a client.
 
-Implements docs/formats/key-log.md "After a restored backup" and ESCROW "A restored backup" for clients. An acceptance
-excuses what lies before it and nothing that comes after: a head that was signed later is held to as ever. Gives nothing
-back to the server by itself, and believes no word of it: what counts is signed by officers and by the log's key.
+Implements docs/formats/key-log.md "After a restored backup" and ESCROW "What it believes of the log" for clients. An
+acceptance excuses what lies before it and nothing that comes after: a head that was signed later is held to as ever.
+Gives nothing back to the server by itself, and believes no word of it: what counts is signed by officers and by the
+log's key.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Final
@@ -27,7 +27,7 @@ from holdfast.core.log.accepted import SLACK_SECONDS, AcceptedLog
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
 from holdfast.core.log.key_log import require_same_log
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF
-from holdfast.core.signed.cose import parse_many
+from holdfast.core.signed.cose import Sign1, encode_many, parse_many
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 
 # For as long the server takes back what it lost: a device that was put away for a season is in.
@@ -42,8 +42,9 @@ class Taken:
     """What m officers accepted of one log (`keys` or `audit`), as this device has verified and taken it.
 
     size, root, at, hash: as of `AcceptedLog`. statement: what the officers signed. signers: how many they were.
-    taken_at: UTC seconds by this machine's clock. note: the head that this device held to until then, b"" where that
-    was no other log's. is_told: whether the person was told.
+    heals_from: UTC seconds, from which this device gives back what the server lost: the date of the resolution, or, of
+    a device that was away then, when it took it by its own clock. note: the head that this device held to until then,
+    b"" where that was of the same log. is_told: whether the person was told.
     """
 
     ROW_SIZE: ClassVar = 2 * MAX_BLOB
@@ -55,7 +56,7 @@ class Taken:
     hash: Annotated[bytes, octets(HASH_SIZE)]
     statement: Annotated[bytes, octets(maximum=MAX_BLOB)]
     signers: Annotated[int, uint()]
-    taken_at: Annotated[int, uint()]
+    heals_from: Annotated[int, uint()]
     note: Annotated[bytes, octets(maximum=heads.MAX_NOTE)]
     is_told: Annotated[bool, flag()]
 
@@ -74,6 +75,10 @@ class Taken:
         """The key of its row."""
         return self.log.encode() + self.hash
 
+    def heals_at(self, now: int) -> bool:
+        """Tell whether the server may still lack what was lost then: at a time by this machine's clock."""
+        return -MAX_AHEAD_SECONDS <= now - self.heals_from <= HEALING_SECONDS
+
 
 def taken(account: Account, log: str = heads.KEYS) -> list[Taken]:
     """Return what this device has taken of one log, newest first. Asks nobody."""
@@ -83,14 +88,14 @@ def taken(account: Account, log: str = heads.KEYS) -> list[Taken]:
 
 
 def is_healing(account: Account) -> bool:
-    """Tell whether an acceptance of the log of keys was taken within 90 days: the server may lack what is kept here."""
-    now = account.clock.now()
-    return any(-MAX_AHEAD_SECONDS <= now - one.taken_at <= HEALING_SECONDS for one in taken(account))
+    """Tell whether the server may lack what is kept here, by an acceptance of the log of keys: for 90 days."""
+    return any(one.heals_at(account.clock.now()) for one in taken(account))
 
 
 def may_be_lost(account: Account, dated: int) -> bool:
     """Tell whether the server may have lost what is dated then (UTC seconds), by an acceptance that still heals."""
-    return is_healing(account) and any(dated <= one.at + SLACK_SECONDS for one in taken(account))
+    now = account.clock.now()
+    return any(one.heals_at(now) and dated <= one.at + SLACK_SECONDS for one in taken(account))
 
 
 # What the server shows
@@ -175,23 +180,28 @@ def tell(account: Account, note: str) -> None:
 def _verified(account: Account, known: LogVerifier, statements: list[bytes]) -> list[Taken]:
     """Return those that officers of this tenant accepted, by the policies known here; newest first, none taken yet."""
     log, had = _log_of(known), set(account.store.keys(_KIND))
-    if not statements:
+    fresh: dict[bytes, tuple[Sign1, ...]] = {}
+    for statement in statements:
+        with contextlib.suppress(HoldfastError):
+            signed = parse_many(statement)
+            fresh[log.encode() + signed[0].payload_hash] = signed
+    fresh = {name: signed for name, signed in fresh.items() if name not in had}
+    if not fresh:
         return []
     # Who is in office is asked first: officers may have come, or gone, since this device last looked.
     with contextlib.suppress(ClientError):
         tenant.refresh(account)
-    found = []
-    for statement in statements:
+    found: list[Taken] = []
+    for signed in fresh.values():
         with contextlib.suppress(HoldfastError):
-            one = _verify(account, log, statement)
-            if one is not None and one.name not in had:
-                found.append(one)
+            one = _verify(account, log, signed)
+            found += [one] if one is not None else []
     return sorted(found, key=lambda one: one.at, reverse=True)
 
 
-def _verify(account: Account, log: str, statement: bytes) -> Taken | None:
+def _verify(account: Account, log: str, signed: tuple[Sign1, ...]) -> Taken | None:
     """Check one acceptance; None for a resolution that is not about this log. Raises HoldfastError."""
-    signed = parse_many(statement)
+    statement = encode_many(signed)
     resolution = Resolution.from_payload(signed[0].payload)
     at = resolution.header.issued_at
     # One that is dated ahead would excuse what has not happened yet. By the earlier clock: no server moves that on.
@@ -204,9 +214,19 @@ def _verify(account: Account, log: str, statement: bytes) -> Taken | None:
     # One that names the audit log alone dates a first reading, and speaks of no backup.
     if resolution.key_log is None or (accepted := accepted_log(resolution, signed[0].payload_hash, log)) is None:
         return None
-    now = account.clock.now()
+    # A device that was enrolled later has lost nothing by it, and is not told.
+    is_younger = account.state.device is not None and account.device_statement.header.issued_at > at + SLACK_SECONDS
     return Taken(
-        log, accepted.size, accepted.root, at, accepted.hash, statement, len(signed), now, note=b"", is_told=False
+        log=log,
+        size=accepted.size,
+        root=accepted.root,
+        at=at,
+        hash=accepted.hash,
+        statement=statement,
+        signers=len(signed),
+        heals_from=at,
+        note=b"",
+        is_told=is_younger,
     )
 
 
@@ -231,6 +251,10 @@ def _take(account: Account, known: LogVerifier, one: Taken) -> bool:
         if not one.accepted.leaves_behind(last):
             return False
         one = replace(one, note=account.state.trust.checkpoints[known.name].encode())
+    # Who has seen no head since the officers decided was away, and gives back from now on. To whoever has, one that is
+    # shown late opens nothing any more: a server would keep it for the day on which it shows something old.
+    if last is not None and last.time is not None and last.time <= one.at + SLACK_SECONDS:
+        one = replace(one, heals_from=account.clock.now())
     with account.store.transaction():
         if last is None or one.left_behind or shown.head.size > last.size:
             heads.keep(account, known, shown.note)
@@ -271,32 +295,29 @@ def _explain_evidence(account: Account, known: LogVerifier, one: Taken) -> None:
 # Told once
 
 
-def untold(account: Account) -> Iterator[tuple[Taken, str]]:
-    """Give what the person was not told of yet, with the sentence for it; one for each resolution, about both logs."""
-    named: set[bytes] = set()
-    for one in [*taken(account), *taken(account, heads.AUDIT)]:
-        if not one.is_told and one.hash not in named:
-            named.add(one.hash)
-            yield one, words_of(one)
+def untold(account: Account) -> list[Taken]:
+    """Return what the person was not told of yet, newest first; of a resolution about both logs one."""
+    found: dict[bytes, Taken] = {}
+    for log in heads.LOGS:
+        for one in taken(account, log):
+            if not one.is_told:
+                found.setdefault(one.hash, one)
+    return list(found.values())
+
+
+def note_told(account: Account, told: Taken) -> None:
+    """Remember that the person was told of one resolution."""
+    for log in heads.LOGS:
+        for one in taken(account, log):
+            if one.hash == told.hash:
+                account.store.put(_KIND, one.name, seal_row(replace(one, is_told=True)))
 
 
 def words_of(one: Taken) -> str:
     """Say what happened, for the person."""
     day = datetime.fromtimestamp(one.at, UTC).date()
-    kept_here = (
-        " It has lost what this device had seen since; what this device still holds is given back to it by itself."
-        if one.left_behind
-        else " What it lost of yours, and this device still holds, is given back to it by itself."
-    )
+    lost = "what this device had seen of it since then" if one.left_behind else "what came after the backup"
     return (
-        f"Your organisation's server was put back from a backup. {one.signers} officers accepted its log of then on "
-        f"{day}.{kept_here}"
+        f"Your organisation's server was put back from a backup, and has lost {lost}. {one.signers} officers accepted "
+        f"that on {day}. What this device holds of it is given back by itself."
     )
-
-
-def note_told(account: Account) -> None:
-    """Remember that the person was told of all that was taken."""
-    for log in (heads.KEYS, heads.AUDIT):
-        for one in taken(account, log):
-            if not one.is_told:
-                account.store.put(_KIND, one.name, seal_row(replace(one, is_told=True)))

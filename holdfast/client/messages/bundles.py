@@ -91,7 +91,10 @@ def claim_devices(
         named = [(row.identifier("device_id"), row) for row in rows]
     else:
         named = [row for device in devices for row in _claim_one(account, device)]
-        head = named[0][1].octets("chain_head", 32) if named else state.head
+        if not named:
+            # It may be off the account since the chain was fetched: the answer that it has no bundle says no head.
+            return refresh(account, state.user), []
+        head = named[0][1].octets("chain_head", 32)
     if head not in state.hashes:
         state = refresh(account, state.user)
     if head not in state.hashes:

@@ -25,8 +25,14 @@ from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import MAX_BLOB, b64u, encode
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.rows import choice, octets, open_row, seal_row, uint
+from holdfast.core.base.secret import SecretBytes
 from holdfast.core.vault.contact_shares import ShareLetter
 
+# By its row's key: a letter that was put away. A lost acknowledgement brings it again, and so does a server that was
+# put back from a backup: what was read or done is neither told nor done twice.
+PUT_AWAY: Final = "letter-put-away"
+_PUT_AWAY_QUOTA: Final = Quota(of_one=500, of_all=4000)  # more than come back with any backup of a month
+PUT_AWAY_SECONDS: Final = 60 * 86_400  # twice as long as a letter waits on the server
 LETTER: Final = "letter"  # rows of all kinds, as they were kept before each kind had its own
 _PAGE: Final = 100  # letters in one answer, as of messages
 _PAGES: Final = 50  # more than a mailbox holds: a server that always has one more is left
@@ -66,6 +72,7 @@ _EVENTS: Final = (
     "code-issued",
     "device-enrolled",
     "device-joined",
+    "device-restored",
     "case-opened",
     "case-cancelled",
     "contacts-request",
@@ -147,7 +154,8 @@ def keep(account: Account, row: Answer) -> bool:
         message=row.octets("message", maximum=MAX_BLOB),
         received_at=row.time("received_at"),
     )
-    if not _is_junk(account, letter):
+    is_had = account.store.get(PUT_AWAY, letter.row(account.user)[1]) is not None
+    if not is_had and not _is_junk(account, letter):
         account.store.put(*letter.row(account.user), seal_row(letter))
     return True
 
@@ -214,12 +222,15 @@ def waiting(account: Account, kind: LetterKind) -> list[Letter]:
 
 
 def put_away(account: Account, letters: Iterable[Letter | Notice]) -> None:
-    """Destroy letters that were read, or that nobody will."""
+    """Destroy letters that were read, or that nobody will, and remember that they were here."""
+    until = SecretBytes(encode([account.clock.latest() + PUT_AWAY_SECONDS]))
     with account.store.transaction():
         for letter in letters:
             account.store.delete(*letter.row(account.user))
+            account.store.put(PUT_AWAY, letter.row(account.user)[1], until)
             account.store.delete(LETTER, letter.id)
             reports.forget_told(account, letter.id)
+        quotas.trim(account.store, PUT_AWAY, _PUT_AWAY_QUOTA)
 
 
 def hold(account: Account, letter: Letter, error: ClientError) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, NotPossible, ProfileError, WrongInput
 from holdfast.client.identity import chains, peers
-from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling, unsent
+from holdfast.client.messages import inbox, letters, outbox, prekeys, renewals, sent, settling, unsent
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
@@ -270,6 +270,14 @@ def care(account: Account) -> Flushed:
     return flush(account)
 
 
+def give_back(account: Account, before: int) -> int:
+    """Have what was sent until a time (UTC seconds), and nobody acknowledged, sent again by the next act.
+
+    For a server that was put back and may have lost it. Returns to how many devices; these deliver nothing twice.
+    """
+    return settling.give_back(account, before)
+
+
 def unconfirmed(account: Account) -> list[Unconfirmed]:
     """Return what was sent and not every device has confirmed, oldest first: kept for 30 days, 64 MiB in all."""
     return sent.unconfirmed(account)
@@ -327,6 +335,7 @@ def prune(account: Account) -> int:
         **dict.fromkeys((sessions.INITIAL, sessions.SEEN, USED), sessions.INITIAL_LIFE_SECONDS),
         **dict.fromkeys((inbox.HAD, inbox.HEARD), inbox.REMEMBER_SECONDS),
         inbox.LEFT: inbox.SERVER_KEEPS_SECONDS,
+        letters.PUT_AWAY: letters.PUT_AWAY_SECONDS,
         TOLD: TOLD_SECONDS,
     }
     recognised = sum(sessions.prune(account.store, kind, now=since, life=life) for kind, life in lives.items())

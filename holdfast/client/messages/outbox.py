@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, NotYet, Problem, TrustRefused, Unreachable
+from holdfast.client.errors import ClientError, NotYet, Problem, ServerReadOnly, TrustRefused, Unreachable
 from holdfast.client.identity import chains, peers
 from holdfast.client.messages import bundles, handshakes, inbox, prekeys, sent
 from holdfast.client.messages.bundles import ClaimedBundle
@@ -102,7 +102,7 @@ class Flushed:
     """What became of the outbox, by the rows' keys. sent: with the devices (16 bytes each) that it went to in the end.
 
     waiting: what the next flush sends. refused: what is never sent, or not before a person acts (that waits as well).
-    is_cut_off: the server did not answer.
+    is_cut_off: the server did not answer, or takes nothing from anybody.
     """
 
     sent: dict[bytes, list[bytes]] = field(default_factory=dict)
@@ -214,7 +214,8 @@ def flush(account: Account) -> Flushed:
         try:
             prekeys.publish_first(account)
             done.sent[key] = _send(account, Row.load(account, key))
-        except Unreachable:
+        except (Unreachable, ServerReadOnly):
+            # Of a server that takes nothing, what it takes is not asked for message by message.
             done.waiting += keys[at:]
             done.is_cut_off = True
             break

@@ -66,6 +66,7 @@ class Published:
 
     is_renewed: the signed pre-key is new. stored: one-time keys uploaded. count: what the server has now. destroyed:
     private halves whose time was over. warnings: what the server holds that it should not, or no longer holds.
+    is_voided: it was restored from a backup, and hands out none of the one-time keys that it held; others were made.
     """
 
     is_renewed: bool
@@ -73,6 +74,7 @@ class Published:
     count: int
     destroyed: int = 0
     warnings: tuple[str, ...] = ()
+    is_voided: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Held:
 class _Findings:
     warnings: list[str] = field(default_factory=list)
     is_fresh_batch_due: bool = False
+    is_voided: bool = False
 
 
 # What a responder takes
@@ -153,7 +156,8 @@ def publish(account: Account) -> Published:
         for device in account.store.keys(_PUBLISHED):
             account.store.delete(_PUBLISHED, device)
         account.store.put(_PUBLISHED, account.device.id, SecretBytes(encode([account.api.clock.now()])))
-    return Published(is_renewed, stored, max(held.count, count), destroyed, tuple(findings.warnings))
+    warnings = tuple(findings.warnings)
+    return Published(is_renewed, stored, max(held.count, count), destroyed, warnings, findings.is_voided)
 
 
 def publish_first(account: Account) -> None:
@@ -366,10 +370,7 @@ def _compare(account: Account, held: Held) -> _Findings:
         ledger = Ledger.load(store)
         kept = {row.key_id: row for row in all_one_time(store)}
         if held.epoch != ledger.epoch:
-            findings.is_fresh_batch_due = True
-            findings.warnings.append(
-                "The server was restored from a backup and voided the one-time pre-keys it held; fresh ones were made."
-            )
+            findings.is_fresh_batch_due = findings.is_voided = True
         unknown = frozenset(key_id for key_id in held.key_ids if key_id not in kept or kept[key_id].gone_at)
         if unknown - ledger.foreign:
             findings.is_fresh_batch_due = True

@@ -154,6 +154,20 @@ def find_lost(account: Account) -> set[Address]:
     return found
 
 
+def find_given_up(account: Account, before: int) -> set[Address]:
+    """Have all that was last sent before a time (UTC seconds), and is not acknowledged, be due again.
+
+    In the caller's transaction: the server may have lost it. Returns the devices that it is due to, each of which
+    delivers once what it has already.
+    """
+    found: set[Address] = set()
+    for row in list(_rows(account.store)):
+        if row.tried_at <= before:
+            _save(account.store, replace(row, waiting=tuple((device, b"") for device, _ in row.waiting)))
+            found |= {Address(row.user, device) for device in row.devices}
+    return found
+
+
 def revise(account: Account, user: bytes, listed: Collection[bytes]) -> set[bytes]:
     """Wait for those devices alone that a user's chain lists, in the caller's transaction.
 

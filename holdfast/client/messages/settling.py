@@ -120,6 +120,18 @@ def _look_for_lost(account: Account) -> None:
             renewals.note_again(account, peer)
 
 
+def give_back(account: Account, before: int) -> int:
+    """Owe once more what was sent until a time (UTC seconds) and is not acknowledged; returns to how many devices.
+
+    A server that was put back may have lost it. The next `settle` sends it.
+    """
+    with account.store.transaction():
+        found = sent.find_given_up(account, before)
+        for peer in found:
+            renewals.note_again(account, peer)
+    return len(found)
+
+
 def _settle_with(account: Account, peer: Address, begun: Counter[bytes]) -> None:
     try:
         state = peers.current(account, peer.user)

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from holdfast.client.errors import NotPossible, TrustRefused, WrongInput
 from holdfast.client.identity import addresses, device, tenant
+from holdfast.client.identity.heads import AUDIT, KEYS
 from holdfast.client.officers import audit_head, officer_keys
 from holdfast.client.officers.audit_head import Head, Leaf
 from holdfast.client.profile.account import Account, read_many
@@ -67,8 +68,8 @@ class Word:
 class Decision:
     """A resolution with everything that a person decides by, verified.
 
-    signers: who has signed and counts. state: the server's word, "" before it was proposed. leaf, head: what the log
-    itself says, where the act is about the log. device: the device's own statement, where the act is about one.
+    signers: who has signed and counts. state: the server's word, "" before it was proposed. leaf, heads: what the logs
+    themselves say, where the act is about them. device: the device's own statement, where the act is about one.
     """
 
     resolution: Resolution
@@ -78,7 +79,7 @@ class Decision:
     payload: bytes
     state: str
     leaf: Leaf | None = None
-    head: Head | None = None
+    heads: tuple[Head, ...] = ()
     device: DeviceStatement | None = None
 
     @property
@@ -271,9 +272,9 @@ def propose_acknowledgement(account: Account, index: int) -> Decision:
 
 
 def propose_acceptance(account: Account) -> Decision:
-    """Propose to accept the audit log with the newest head that its pinned key signed."""
-    checkpoint = audit_head.head(account).checkpoint
-    return propose(account, Act.ACCEPT_LOG, checkpoint.size, checkpoint.root)
+    """Propose to accept both logs with the newest heads that their pinned key signed."""
+    found = [audit_head.head(account, log).checkpoint for log in (AUDIT, KEYS)]
+    return propose(account, Act.ACCEPT_LOG, *(part for one in found for part in (one.size, one.root)))
 
 
 def propose_suspension(account: Account, device_id: UUID) -> Decision:
@@ -321,9 +322,15 @@ def meaning(account: Account, decision: Decision) -> list[str]:
             f"Entry {resolution.index} of the audit log is known to be wrong, and releases go on after it.",
             "The release process ends every open case when it acts on this.",
         ]
+    if resolution.key_log is None:
+        return [
+            f"The audit log of {resolution.size} entries is taken as it is: read for the first time.",
+            "The release process ends every open case when it acts on this. It accepts no restored backup.",
+        ]
     return [
-        f"The audit log of {resolution.size} entries is taken as it is: restored, or read for the first time.",
-        "The release process ends every open case when it acts on this.",
+        f"The audit log of {resolution.size} entries and the log of keys of {resolution.key_log[0]} are taken as they",
+        "are: restored from a backup, or read for the first time. What came after them is given up, and every device",
+        "follows these logs from here on. The release process ends every open case when it acts on this.",
     ]
 
 
@@ -388,7 +395,7 @@ def _with_device(account: Account, decision: Decision) -> Decision:
 
 def _looked_up(account: Account, decision: Decision) -> Decision:
     """Add what the log itself says, and refuse what it contradicts."""
-    resolution, leaf, found = decision.resolution, decision.leaf, decision.head
+    resolution, leaf, found = decision.resolution, decision.leaf, decision.heads
     if resolution.act is Act.ACKNOWLEDGE_LEAF:
         leaf = audit_head.leaf(account, resolution.index)
         if leaf.hash != resolution.hash:
@@ -397,9 +404,13 @@ def _looked_up(account: Account, decision: Decision) -> Decision:
                 way_out="Do not sign. Show this to the other officers and to your auditor.",
             )
     if resolution.act is Act.ACCEPT_LOG:
-        found = audit_head.head(account)
-        audit_head.require_past(account, found, size=resolution.size, root=resolution.hash)
-    return replace(decision, leaf=leaf, head=found)
+        said = {AUDIT: (resolution.size, resolution.hash)}
+        if resolution.key_log is not None:
+            said[KEYS] = resolution.key_log
+        found = tuple(audit_head.head(account, log) for log in said)
+        for one, (size, root) in zip(found, said.values(), strict=True):
+            audit_head.require_past(account, one, size=size, root=root)
+    return replace(decision, leaf=leaf, heads=found)
 
 
 def _header(account: Account) -> Header:

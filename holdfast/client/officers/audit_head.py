@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit log as an officer sees it before signing about it: its head, and one leaf of it, proven.
+"""Both logs as an officer sees them before signing about them: their heads, and one leaf of the audit log, proven.
 
 Implements PROTOCOL section 8 for `resolution`: heads hold by the pinned log key, leaves by their proof, nothing by the
 server's word. Does not keep a head: what is to be remembered, `auditor` remembers.
@@ -12,19 +12,21 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
-from holdfast.client.errors import AnswerRefused, ProfileError, TrustRefused, WrongInput, damaged
+from holdfast.client.errors import AnswerRefused, ProfileError, TrustRefused, WrongInput
+from holdfast.client.identity import heads, restored
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.base.errors import HoldfastError, Malformed
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
-from holdfast.core.log.key_log import keys_verifier, require_same_log
-from holdfast.core.log.log_entry import BodyValue, LogEntry, log_origin
+from holdfast.core.log.key_log import require_same_log
+from holdfast.core.log.log_entry import BodyValue, LogEntry
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF, leaf_hash, verify_consistency, verify_inclusion
 
 _MAX_NOTE: Final = 4096  # bytes: a head is 300, with room for a dozen witnesses
+NAMES: Final = {heads.AUDIT: "audit log", heads.KEYS: "log of keys"}
+_A: Final = {heads.AUDIT: "an audit log", heads.KEYS: "a log of keys"}
 _TILE: Final = 256  # leaf hashes of one tile: C2SP tlog-tiles
 # Texts in an entry's body that could as well be bytes: each doubles the readings that are tried. No tag has as many.
 _MOST_TEXTS: Final = 10
@@ -32,14 +34,20 @@ _MOST_TEXTS: Final = 10
 
 @dataclass(frozen=True)
 class Head:
-    """A head of the audit log that the pinned key signed. seen: entries of the head that this profile remembers, or 0.
+    """A head of a log (`audit` or `keys`) that the pinned key signed.
 
-    warning: why it is not the log seen before, or "".
+    seen: entries of the head that this profile remembers, or 0. warning: why it is not the log seen before, or "".
     """
 
+    log: str
     checkpoint: Checkpoint
     seen: int
     warning: str
+
+    @property
+    def name(self) -> str:
+        """What the log is called, as words in a sentence."""
+        return NAMES[self.log]
 
 
 @dataclass(frozen=True)
@@ -55,21 +63,27 @@ class Leaf:
     told: str
 
 
-def head(account: Account) -> Head:
-    """Fetch the newest head, and hold it to the pinned log key and to the head that this profile remembers.
+def head(account: Account, log: str = heads.AUDIT) -> Head:
+    """Fetch the newest head of a log, and hold it to the pinned log key and to the head that this profile remembers.
 
     Raises ProfileError without a pinned log key, TrustRefused for a head that this key has not signed. A head that
     does not follow the one remembered is returned with a warning: to accept such a log is what a resolution may be for.
+    Once officers have accepted it there is none, and where they have not the server is shown the head that it lacks.
     """
-    known = _verifier(account)
-    note = account.api.get("audit/checkpoint", query={"log": "audit"}).text("note", maximum=_MAX_NOTE)
+    known = _verifier(account, log)
+    note = account.api.get("audit/checkpoint", query={"log": log}).text("note", maximum=_MAX_NOTE)
     try:
         found = known.open_checkpoint(note)
         kept = account.state.trust.checkpoints.get(known.name)
         seen = known.open_checkpoint(kept) if kept else None
     except HoldfastError as error:
         raise TrustRefused(f"The head of the log does not hold: {error}.") from error
-    return Head(found, seen.size if seen else 0, _warning(account, seen, found) if seen else "")
+    warning = _warning(account, log, seen, found) if seen else ""
+    if warning and restored.look(account, log):
+        return head(account, log)
+    if warning and kept:
+        restored.tell(account, kept)
+    return Head(log, found, seen.size if seen else 0, warning)
 
 
 def leaf(account: Account, index: int) -> Leaf:
@@ -99,54 +113,51 @@ def require_past(account: Account, found: Head, *, size: int, root: bytes) -> No
     checkpoint = found.checkpoint
     if size > checkpoint.size:
         raise TrustRefused(
-            f"The server's log has {checkpoint.size} entries, and this is about a log of {size}.", way_out=_ALARM
+            f"The server's {NAMES[found.log]} has {checkpoint.size} entries, and this is about a log of {size}.",
+            way_out=_ALARM,
         )
-    proof = _consistency(account, size, checkpoint.size)
+    proof = _consistency(account, found.log, size, checkpoint.size)
     try:
         if size:
             verify_consistency(
                 old_size=size, old_root=root, size=checkpoint.size, new_root=checkpoint.root, proof=proof
             )
     except HoldfastError as error:
-        raise TrustRefused(f"The server's log never had this root at {size} entries: {error}.", way_out=_ALARM) from (
-            error
-        )
+        raise TrustRefused(
+            f"The server's {NAMES[found.log]} never had this root at {size} entries: {error}.", way_out=_ALARM
+        ) from error
 
 
 _ALARM: Final = "Do not sign. Show this to the other officers and to your auditor, with what this profile remembers."
 
 
-def _verifier(account: Account) -> LogVerifier:
-    try:
-        # Both logs are signed by one key; either name pins it.
-        known = keys_verifier(account.state.trust.log_keys, account.tenant)
-    except Malformed as error:
-        raise damaged("its pinned log key is none") from error
+def _verifier(account: Account, log: str) -> LogVerifier:
+    known = heads.verifier(account, log)
     if known is None:
         raise ProfileError(
             "This profile has no log key pinned, so it cannot tell the log from a false one.",
             way_out="Enrol with a code that carries it, made by: holdfast officer code",
         )
-    return LogVerifier(log_origin(str(UUID(bytes=account.tenant)), "audit"), known.keys)
+    return known
 
 
-def _warning(account: Account, seen: Checkpoint, found: Checkpoint) -> str:
+def _warning(account: Account, log: str, seen: Checkpoint, found: Checkpoint) -> str:
     if found.size < seen.size:
         return (
-            f"This profile has seen a log of {seen.size} entries, and the server's has {found.size}: "
+            f"This profile has seen {_A[log]} of {seen.size} entries, and the server's has {found.size}: "
             f"{seen.size - found.size} entries are gone."
         )
     try:
-        require_same_log(seen, found, _consistency(account, seen.size, found.size))
+        require_same_log(seen, found, _consistency(account, log, seen.size, found.size))
     except HoldfastError as error:
-        return f"The server's log is not the one that this profile has seen: {error}."
+        return f"The server's {NAMES[log]} is not the one that this profile has seen: {error}."
     return ""
 
 
-def _consistency(account: Account, old: int, new: int) -> list[bytes]:
+def _consistency(account: Account, log: str, old: int, new: int) -> list[bytes]:
     if not 0 < old < new:
         return []
-    query = {"log": "audit", "from": str(old), "to": str(new)}
+    query = {"log": log, "from": str(old), "to": str(new)}
     return account.api.get("audit/proof", query=query).many_octets("proof", maximum=MAX_PROOF)
 
 

@@ -24,13 +24,15 @@ from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.rows import nested, open_map, seal_map, several, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, SealingKey, SigningKey
-from holdfast.core.vault.blob import Section, VaultHeader, new_vault_key, open_vault, seal_vault
+from holdfast.core.vault.blob import Section, VaultHeader, new_vault_key, open_vault, read_header, seal_vault
 
 FORMAT: Final = 1  # docs/formats/keyring.md
 MAX_PAIRS: Final = 64  # one a month for five years: an officer has another pair when a device was lost
 _STALE: Final = "vault-stale"
 # The section's next key, kept before the section is: from the loss of a device until the new keys are stated.
 _NEXT: Final = ("officers-section", b"next-key")
+# The section as it was last read or written, sealed, for a server that was put back and has lost it.
+_KEPT: Final = ("officers-section", b"kept")
 RESTORE: Final = "Bring it here by one of its doors: holdfast officer restore"
 
 
@@ -90,10 +92,17 @@ def open_found(account: Account, found: Found, key: SecretBytes) -> Contents:
         raise UpdateNeeded("your officers' section, on another device of yours") from error
     if found.signer != vault.chain_of(account).aik:
         contents = replace(contents, pairs=_borne_out(account, contents.pairs))
-    public = [public_halves(pair) for pair in contents.pairs]
-    account.state.officers_section = OfficersSection(found.header.epoch, key, found.header.version, public)
-    account.save()
+    _note(account, OfficersSection(found.header.epoch, key, found.header.version), contents, found.blob)
     return contents
+
+
+def _note(account: Account, under: OfficersSection, contents: Contents, blob: bytes) -> None:
+    """Keep the section's key, what lies in it by its public halves, and its sealed bytes, which that key opens."""
+    public = [public_halves(pair) for pair in contents.pairs]
+    with account.store.transaction():
+        account.state.officers_section = replace(under, keys=public)
+        account.store.put(*_KEPT, SecretBytes(blob))
+        account.save()
 
 
 def _borne_out(account: Account, pairs: Sequence[OfficerKeys]) -> tuple[OfficerKeys, ...]:
@@ -176,6 +185,43 @@ def save(account: Account, pairs: Sequence[OfficerKeys]) -> Contents:
 
     lost = stale_problem(_STALE, "Another of your devices keeps writing to your officers' section.")
     return retry(attempt, stale=_STALE, lost=lost)
+
+
+def give_back(account: Account) -> bool:
+    """Write the section once more where a server that was put back has an older one, or none; True if that was done.
+
+    With every pair that lies in either. To be called while officers' acceptance of a backup heals
+    (`restored.is_healing`): at any other time an older section is a lie. Raises as `load` does.
+    """
+    kept, sealed = account.state.officers_section, account.store.get(*_KEPT)
+    if kept is None or sealed is None:
+        return False
+
+    def attempt() -> bool:
+        found = vault.beside_chain(
+            account, lambda state: vault.fetch_section(account, state, Section.OFFICERS, seen=(0, 0))
+        )
+        there = (found.header.epoch, found.header.version) if found else (0, 0)
+        if there >= (kept.epoch, kept.version):
+            return False
+        pairs = list(_opened(sealed.reveal(), kept).pairs)
+        if found is not None and found.header.epoch == kept.epoch:
+            pairs = [*pairs, *(one for one in _opened(found.blob, kept).pairs if one not in pairs)]
+        _put(account, Contents(_borne_out(account, pairs)), replace(kept, version=there[1] + 1))
+        account.state.officers_section = replace(kept, version=there[1])
+        return load(account) is not None
+
+    lost = stale_problem(_STALE, "Another of your devices keeps writing to your officers' section.")
+    return retry(attempt, stale=_STALE, lost=lost)
+
+
+def _opened(blob: bytes, kept: OfficersSection) -> Contents:
+    """Open a sealed section under the key of now."""
+    try:
+        header = read_header(blob, Section.OFFICERS)
+        return Contents.from_secret(open_vault(blob, vault_key=kept.key, expect=header))
+    except HoldfastError as error:
+        raise TrustRefused(f"Your officers' section does not open: {error}.") from error
 
 
 def _put(account: Account, contents: Contents, under: OfficersSection) -> None:

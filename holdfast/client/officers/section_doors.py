@@ -7,10 +7,11 @@ Does not show or ask anything: whoever calls has had the person give the secret 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from holdfast.client.errors import NotPossible, Problem, ProfileError, TrustRefused, WrongSecret
 from holdfast.client.officers import section
@@ -18,8 +19,9 @@ from holdfast.client.officers.section import Contents
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.client.vault.doors import WrongPassword, WrongPhrase, no_secret
-from holdfast.core.base.encoding import b64u
+from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.base.errors import HoldfastError, Unusable, UnwrapFailed
+from holdfast.core.base.rows import octets, open_row, seal_row, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.signed.cose import Purpose, sign
@@ -36,6 +38,9 @@ KINDS: Final = (PASSWORD, PHRASE)
 NAMES: Final = {PASSWORD: "passphrase", PHRASE: "phrase"}
 # The statement asks it, and the server: one is lost with the paper that it is on.
 NEEDED: Final = 2
+# By kind: the door as this device gave it; and those that a server that was put back has an older one of.
+_GIVEN: Final = "officers-door"
+_OLDER: Final = "officers-door-older"
 # After a year nobody knows any more whether a door still opens: paper fades, and people move.
 STALE_SECONDS: Final = 365 * 86_400
 
@@ -102,6 +107,40 @@ def _set(account: Account, kind: str, seal: Seal, open_door: Open) -> None:
     versions = {row.text("kind"): row.number("version") for row in _listed(account)}
     document = {"blob": b64u(blob), "proof": _proof(account, owner.kind(kind), blob)}
     account.api.put(f"vault/officers/doors/{kind}", document, if_match=f'"{versions.get(kind, 0)}"')
+    with account.store.transaction():
+        account.store.put(_GIVEN, kind.encode(), seal_row(_Given(kept.epoch, hashlib.sha256(blob).digest())))
+        account.store.delete(_OLDER, kind.encode())
+
+
+def look_back(account: Account) -> list[str]:
+    """Return the kinds of doors that this device set, and a server that was put back has another one of.
+
+    They are not given back: a door of this section counts by the proof that it was just opened, which is its owner's to
+    make. `list_older` names them until they are set again.
+    """
+    kept = account.state.officers_section
+    for kind in KINDS:
+        value = account.store.get(_GIVEN, kind.encode())
+        given = open_row(_Given, value, "given door of the officers' section") if value is not None else None
+        if kept is None or given is None or given.epoch != kept.epoch:
+            continue
+        with contextlib.suppress(NotPossible):  # without a door, `status` says it
+            if hashlib.sha256(_fetch_door(account, kind)).digest() != given.blob_hash:
+                account.store.put(_OLDER, kind.encode(), SecretBytes(encode(given.epoch)))
+    return list_older(account)
+
+
+def list_older(account: Account) -> list[str]:
+    """Return the kinds of doors of which the server has an older one than this device set."""
+    return [kind for kind in KINDS if account.store.get(_OLDER, kind.encode()) is not None]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A door that this device set: for which epoch of the section's key, and SHA-256 of it."""
+
+    epoch: Annotated[int, uint()]
+    blob_hash: Annotated[bytes, octets(32)]
 
 
 def _listed(account: Account) -> Iterator[Answer]:

@@ -252,7 +252,8 @@ def _find_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) ->
 
 def _find_deposits_of(account: Account, subject: bytes, wanted: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     """Return those of somebody else, by the server's word: it is held to its bytes when the release is collected."""
-    covered = account.api.pages("escrow/coverage", "deposits", "user_id")
+    asked = {"user": str(UUID(bytes=subject))}
+    covered = account.api.pages("escrow/coverage", "deposits", "user_id", query=asked)
     rows = {
         row.identifier("deposit_id"): row.octets("record_hash", 32)
         for row in covered

@@ -22,7 +22,7 @@ from uuid import UUID
 
 import httpx2
 
-from holdfast.client.errors import AnswerRefused, NotTheServer, Problem
+from holdfast.client.errors import AnswerRefused, NotTheServer, Problem, ServerReadOnly
 from holdfast.client.server import failures
 from holdfast.client.server.answers import MAX_ANSWER, Answer, parse, parse_time
 from holdfast.client.server.pace import FAILURES, Pace, PacedTransport
@@ -51,6 +51,7 @@ _AWAY_SECONDS: Final = 8.0
 _MOST_RETRY_AFTER: Final = 86_400.0
 _MOST_PAGES: Final = 1000  # of a list: a hundred rows each, more than one person's device has any use for
 _UNAUTHENTICATED: Final = "unauthenticated"
+_RESTORED: Final = "log-restored"
 # Too many, or a proxy whose server is away: the same request may pass later.
 _RETRIED_STATUS: Final = frozenset({429, 502, 503, 504})
 _LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -319,7 +320,7 @@ class Api:
                     corrected = True
                     continue
                 problem, asked = self._problem(reply), _retry_after(reply)
-                if attempt == ATTEMPTS or not is_repeated:
+                if attempt == ATTEMPTS or not is_repeated or isinstance(problem, ServerReadOnly):
                     raise problem
                 if not (reply.status in _RETRIED_STATUS or _is_being_answered(problem)):
                     raise problem
@@ -412,7 +413,8 @@ class Api:
             code = document.text("code")
             if code == _UNAUTHENTICATED and self.clock.is_off:
                 way_out = f"{self.clock.in_words()} {SET_THE_CLOCK}"
-            return Problem(
+            kind = ServerReadOnly if code == _RESTORED else Problem
+            return kind(
                 status=reply.status,
                 code=code,
                 detail=_told(document),

@@ -8,13 +8,14 @@ Does not pair devices (`pairing`) or share among contacts (`trusted`), and finis
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from holdfast.client.errors import NotPossible, Problem, TrustRefused, WrongInput, WrongSecret, WrongWords
 from holdfast.client.identity import chains
 from holdfast.client.profile.account import Account
+from holdfast.client.server.answers import Answer
 from holdfast.client.vault import vault, vault_contents
 from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, Unusable, UnwrapFailed
@@ -42,6 +43,14 @@ KINDS: Final = (PASSWORD, PHRASE, DEVICE, CONTACTS)
 QUESTIONS: Final = 4  # of 24 words: who has not written them down fails, who has is done in a minute
 _WORDS: Final = 24  # BIP-39, for 256 bits
 _MAX_PHRASE_ROW: Final = 4096  # bytes: a time, an epoch, a language, a public key
+
+# By kind: the door as this device gave it; and, of one that another device gave and the server has lost, the mark whose
+# door has to be set again.
+_GIVEN: Final = "given-door"
+_LOST: Final = "lost-door"
+# A door's mark is dated by a device, and its row by the server some moments before: their clocks differ by no more, or
+# the server would have refused the request (PROTOCOL section 3).
+_SLACK_SECONDS: Final = 120
 
 _SETTING: Final = {
     PASSWORD: "Set a password: holdfast backup password",
@@ -96,10 +105,38 @@ class _Mark:
         return open_row(cls, value, "door")
 
 
-def mark(account: Account, kind: str, *, epoch: int, language: str = "", recovery_key: bytes = b"") -> None:
-    """Note for all devices that a door was set for an epoch, or with epoch 0 that it was removed."""
+@dataclass(frozen=True)
+class _Given:
+    """A door as this device gave it, to be given back to a server that was put back. set_at: as its mark has it."""
+
+    ROW_SIZE: ClassVar = 2 * MAX_BLOB
+
+    set_at: Annotated[int, uint()]
+    blob: Annotated[bytes, octets()]
+
+    @classmethod
+    def of(cls, account: Account, kind: str, known: _Mark) -> _Given | None:
+        """Return the door that a mark is of, unless another device set it."""
+        value = account.store.get(_GIVEN, kind.encode())
+        given = open_row(cls, value, "given door") if value is not None else None
+        return given if given is not None and given.set_at == known.set_at else None
+
+
+def mark(
+    account: Account, kind: str, *, epoch: int, blob: bytes = b"", language: str = "", recovery_key: bytes = b""
+) -> None:
+    """Note for all devices that a door was set for an epoch, or with epoch 0 that it was removed. blob: as it was sent.
+
+    The blob is kept on this device: it opens nothing that this device does not hold.
+    """
     at = vault_contents.next_stamp(account, vault_contents.DOOR, kind.encode())
-    account.store.put(vault_contents.DOOR, kind.encode(), seal_row(_Mark(at, epoch, language, recovery_key)))
+    with account.store.transaction():
+        account.store.put(vault_contents.DOOR, kind.encode(), seal_row(_Mark(at, epoch, language, recovery_key)))
+        account.store.delete(_LOST, kind.encode())
+        if blob:
+            account.store.put(_GIVEN, kind.encode(), seal_row(_Given(at, blob)))
+        else:
+            account.store.delete(_GIVEN, kind.encode())
 
 
 def put_door(account: Account, kind: str, blob: bytes) -> None:
@@ -121,7 +158,49 @@ def fetch_door(account: Account, kind: str) -> bytes:
 
 def _versions(account: Account) -> dict[str, int]:
     """Return the doors that the server has, with their versions."""
-    return {row.text("kind"): row.number("version") for row in account.api.get("vault/doors").many("doors", maximum=16)}
+    return {row.text("kind"): row.number("version") for row in _listed(account)}
+
+
+def _listed(account: Account) -> Iterator[Answer]:
+    return account.api.get("vault/doors").many("doors", maximum=16)
+
+
+# After a restored backup
+
+
+def give_back(account: Account) -> list[str]:
+    """Give a server that was put back the doors that it lacks, or has an older one of; returns which it was given.
+
+    Those that this device set itself; and what their person removed is removed there. Of one that another device set,
+    and that is missing there or older than its setting, `list_lost` says that it has to be set again. To be called as
+    `vault.give_back`, after it, and again while something is lost.
+    """
+    vault.load(account)
+    epoch, done = account.state.vault.epoch, []
+    stored = {row.text("kind"): row.time("stored_at") for row in _listed(account)}
+    for kind in (PASSWORD, PHRASE, CONTACTS):
+        known, at = _Mark.of(account, kind), stored.get(kind, 0)
+        account.store.delete(_LOST, kind.encode())
+        if not known.set_at or known.epoch not in (0, epoch):
+            continue
+        given = _Given.of(account, kind, known)
+        if known.epoch == 0:
+            if 0 < at < known.set_at:
+                _delete(account, kind)
+                done.append(kind)
+        elif given is not None:
+            if not at or fetch_door(account, kind) != given.blob:
+                put_door(account, kind, given.blob)
+                done.append(kind)
+        elif at < known.set_at - _SLACK_SECONDS:
+            account.store.put(_LOST, kind.encode(), SecretBytes(encode(known.set_at)))
+    return done
+
+
+def list_lost(account: Account) -> list[str]:
+    """Return the kinds of doors that the server has lost and nobody but the person can make again."""
+    kinds = (kind for kind in KINDS if account.store.get(_LOST, kind.encode()) is not None)
+    return [kind for kind in kinds if _Mark.of(account, kind).epoch == account.state.vault.epoch]
 
 
 # What there is
@@ -157,7 +236,7 @@ def status(account: Account) -> list[Door]:
     state = vault.chain_of(account)
     if len(account.state.vault.key):
         vault.load(account)
-    epoch, on_server = account.state.vault.epoch, _versions(account)
+    epoch, on_server, lost = account.state.vault.epoch, _versions(account), list_lost(account)
     found = []
     for kind in KINDS:
         if kind == DEVICE:
@@ -165,7 +244,7 @@ def status(account: Account) -> list[Door]:
             found.append(Door(kind, bool(others), 0, epoch if others else 0, "" if others else _SETTING[kind]))
             continue
         known = _Mark.of(account, kind)
-        is_open = kind in on_server and known.epoch == epoch and epoch > 0
+        is_open = kind in on_server and known.epoch == epoch and epoch > 0 and kind not in lost
         needs = _waits(state, known) if is_open and kind == PHRASE else "" if is_open else _SETTING[kind]
         found.append(Door(kind, is_open, known.set_at, known.epoch, needs, known.language))
     return found
@@ -194,11 +273,7 @@ def remove(account: Account, kind: str) -> None:
     """
     if kind not in (PASSWORD, PHRASE, CONTACTS):
         raise NotPossible("A device is taken out by revoking it.", way_out="See: holdfast devices revoke")
-    try:
-        account.api.delete(f"vault/doors/{kind}")
-    except Problem as problem:
-        if problem.status != 404:
-            raise
+    _delete(account, kind)
     with account.store.transaction():
         mark(account, kind, epoch=0)
         if kind == CONTACTS:
@@ -207,6 +282,14 @@ def remove(account: Account, kind: str) -> None:
             gone = SecretBytes(encode([at, b"", 0]))
             account.store.put(vault_contents.TRUSTED_SET, b"", gone)
     vault.save(account)
+
+
+def _delete(account: Account, kind: str) -> None:
+    try:
+        account.api.delete(f"vault/doors/{kind}")
+    except Problem as problem:
+        if problem.status != 404:
+            raise
 
 
 # The password
@@ -226,7 +309,7 @@ def set_password(account: Account, password: SecretBytes, *, cost: Argon2Cost = 
             f"This password cannot be used: {error}.", way_out="Choose a longer one, or have one generated."
         ) from None
     put_door(account, PASSWORD, blob)
-    mark(account, PASSWORD, epoch=owner.epoch)
+    mark(account, PASSWORD, epoch=owner.epoch, blob=blob)
     vault.save(account)
 
 
@@ -291,7 +374,8 @@ def confirm_phrase(
     new = recovery_key(account, phrase, passphrase)
     before = _key_of_old(account, old, old_passphrase) if old else None
     put_door(account, PHRASE, blob)
-    mark(account, PHRASE, epoch=owner.epoch, language=phrase.language.value, recovery_key=new.public.encoded)
+    language = phrase.language.value
+    mark(account, PHRASE, epoch=owner.epoch, blob=blob, language=language, recovery_key=new.public.encoded)
     _set_recovery_key(account, new, before)
     vault.save(account)
     return next(door for door in status(account) if door.kind == PHRASE)

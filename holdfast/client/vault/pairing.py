@@ -24,7 +24,7 @@ from holdfast.client.errors import (
     WrongWords,
 )
 from holdfast.client.identity import device as devices
-from holdfast.client.identity import key_log
+from holdfast.client.identity import key_log, restored
 from holdfast.client.identity.contacts import identity_words
 from holdfast.client.identity.peers import HiddenChain
 from holdfast.client.messages import handshakes, letters
@@ -203,7 +203,9 @@ def _open(account: Account, contents: DeviceSync) -> vault.OpenedVault:
     # Before anything is taken over: what the other device has seen of the log of keys must be what is shown here.
     key_log.compare_gossip(account, contents.checkpoint)
     found = vault.find(account)
-    if (found.header.epoch, found.header.version) < (contents.epoch, contents.version):
+    # A server that was put back has a lower version of it, until the devices have given it theirs.
+    told = (contents.epoch, 0 if restored.is_healing(account) else contents.version)
+    if (found.header.epoch, found.header.version) < told:
         raise TrustRefused(
             "The server shows an older vault than your other device told of.",
             way_out="Run `holdfast maintain` on the other device, and pair again. If it happens again, tell your "

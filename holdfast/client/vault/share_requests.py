@@ -7,6 +7,7 @@ Does not impose the delay, and could not: the server does, and tells every live 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final
@@ -36,6 +37,7 @@ from holdfast.core.vault.share_manifest import MAX_REQUEST_SECONDS, Manifest, Sh
 _OWN: Final = ("share-request", b"")
 _PATH: Final = "recovery/contacts/requests"
 _OVER: Final = frozenset({"vetoed", "cancelled", "expired"})
+_MAX_REQUEST: Final = 4 * 1024 * 1024  # bytes of an answer: a request with a share of each of sixteen contacts
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,11 @@ def open_request(account: Account) -> OpenRequest:
     Raises NotPossible for an account without contacts, TrustRefused for a list of contacts that is not theirs.
     """
     kept = _load_own(account)
-    if kept is not None and kept[2] and request_status(account).state not in _OVER:
-        return request_status(account)
+    if kept is not None and kept[2]:
+        with contextlib.suppress(_Unknown):
+            found = request_status(account)
+            if found.state not in _OVER:
+                return found
     if kept is None or kept[2] or not _is_of_today(account, kept[0].header):
         request, key = ShareRequest.new(
             account.header(lasts_seconds=MAX_REQUEST_SECONDS),
@@ -155,7 +160,7 @@ def request_status(account: Account) -> OpenRequest:
     """Say how far this device's request is, in the server's word but for the code."""
     request, _key, request_id = _own(account)
     manifest = _manifest_of(account, request)
-    answer = account.api.get(f"{_PATH}/{request_id}")
+    answer = _fetch(account, request_id)
     return OpenRequest(
         request_id=request_id,
         code=tuple(request.code),
@@ -165,6 +170,22 @@ def request_status(account: Account) -> OpenRequest:
         answered=answer.number("answered"),
         not_before=answer.time("not_before"),
         expires_at=answer.time("expires_at"),
+    )
+
+
+class _Unknown(NotPossible):
+    """The server does not know this device's request: above all one that was put back from a backup."""
+
+
+def _fetch(account: Account, request_id: UUID) -> Answer:
+    try:
+        return account.api.get(f"{_PATH}/{request_id}", maximum=_MAX_REQUEST)
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+    raise _Unknown(
+        "The server does not know this device's request: it was lost with a backup, or has ended long ago.",
+        way_out="Ask your trusted contacts again: holdfast recover contacts",
     )
 
 
@@ -200,7 +221,7 @@ def gather(account: Account) -> Gathered:
     """
     request, key, request_id = _own(account)
     manifest = _manifest_of(account, request)
-    answer = account.api.get(f"{_PATH}/{request_id}", maximum=4 * 1024 * 1024)
+    answer = _fetch(account, request_id)
     state = answer.text("state")
     if state in _OVER:
         raise NotPossible(f"The request is {state}.", way_out=_after(state))

@@ -182,7 +182,7 @@ def resume(account: Account) -> bool:
 
     chains.append(account, write)
     with account.store.transaction():
-        doors.mark(account, doors.CONTACTS, epoch=made.epoch)
+        doors.mark(account, doors.CONTACTS, epoch=made.epoch, blob=made.door)
         made_at = max(made.made_at, next_stamp(account, TRUSTED_SET, b""))
         account.store.put(TRUSTED_SET, b"", seal_row(_ChosenSet(made_at, signed.encode(), made.epoch)))
         account.store.delete(*_UNDER_WAY)
@@ -247,6 +247,23 @@ def reshare(account: Account) -> bool:
     except (NotPossible, ProfileError, TrustRefused):
         return False
     return now is not None
+
+
+def give_back(account: Account) -> bool:
+    """Give the same contacts fresh shares where a server that was put back has lost the set; True if that was done.
+
+    The letters with the shares may be lost with it, and who has taken theirs is not known here: so all are given one
+    anew. To be called as `doors.give_back`. Raises as `choose` does.
+    """
+    now = find_chosen_set(account)
+    if now is None or vault.chain_of(account).manifest_hash is None:
+        return False
+    try:
+        fetch_manifest(account)
+    except (Problem, TrustRefused):
+        choose(account, now.contacts, k=now.k)
+        return True
+    return False
 
 
 def fetch_manifest(account: Account) -> Manifest:

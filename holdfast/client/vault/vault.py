@@ -206,6 +206,28 @@ def load(account: Account) -> OpenedVault | None:
     return _merge(account, kept.key, kept.epoch)
 
 
+def give_back(account: Account) -> int | None:
+    """Write the keyring once more where a server that was put back has an older one than this device has seen, or none.
+
+    Returns its version, or None where nothing is missing. What lies there under the same key is merged first, as ever.
+    Raises as `load` does. To be called while officers' acceptance of a backup heals (`restored.is_healing`): at any
+    other time an older vault is a lie.
+    """
+
+    def attempt() -> int | None:
+        kept = account.state.vault
+        found = beside_chain(account, lambda state: fetch_section(account, state, Section.VAULT, seen=(0, 0)))
+        there = (found.header.epoch, found.header.version) if found else (0, 0)
+        if there >= (kept.epoch, kept.version):
+            return None
+        _require_identity(account)
+        if found is not None and found.header.epoch == kept.epoch:
+            _take_found(account, chain_of(account), found, kept.key)
+        return _put(account, vault_contents.of(account), VaultKey(kept.epoch, kept.key, there[1]))
+
+    return retry(attempt, stale=_STALE, lost=_lost()) if len(account.state.vault.key) else None
+
+
 def _merge(account: Account, key: SecretBytes, epoch: int) -> OpenedVault | None:
     return beside_chain(account, lambda state: _merged(account, state, key, epoch))
 
@@ -222,16 +244,20 @@ def _merged(account: Account, state: ChainState, key: SecretBytes, epoch: int) -
         return None
     if found.header.epoch != epoch:
         raise _key_changed()
-    contents = _open_contents(found, key)
-    forked: list[bytes] = []
-    if _is_believed(account, found, contents, state):
-        forked = vault_contents.take(account, contents, state)
-    else:
-        # Whoever lost the old identity key can still have written this: archive keys prove themselves, pins do not.
-        vault_contents.take_archive_keys(account, contents, state)
+    forked = _take_found(account, state, found, key)
     account.state.vault.version = found.header.version
     account.save()
     return OpenedVault(found.header.version, epoch, vault_contents.missing(account, state), forked)
+
+
+def _take_found(account: Account, state: ChainState, found: Found, key: SecretBytes) -> list[bytes]:
+    """Merge what a vault holds, as far as its signer is believed; returns the contacts about whom both differ."""
+    contents = _open_contents(found, key)
+    if _is_believed(account, found, contents, state):
+        return vault_contents.take(account, contents, state)
+    # Whoever lost the old identity key can still have written this: archive keys prove themselves, pins do not.
+    vault_contents.take_archive_keys(account, contents, state)
+    return []
 
 
 def _is_believed(account: Account, found: Found, contents: Contents, state: ChainState) -> bool:
@@ -459,6 +485,7 @@ __all__ = [
     "fetch_section",
     "fetch_verified",
     "find",
+    "give_back",
     "known_devices",
     "load",
     "open_found",

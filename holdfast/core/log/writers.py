@@ -57,8 +57,10 @@ escrow:resolution:propose              web
 escrow:resolution:sign                 web
 keys:chain:append                      web
 keys:chain:fork                        web
+keys:chain:restore                     web
 keys:device:activate                   web
 keys:device:enrol                      web
+keys:device:restore                    web
 keys:device:revoke                     web worker
 keys:device:succeed                    web
 keys:door:delete                       web

@@ -11,8 +11,8 @@ import pytest
 
 from holdfast.client.auditor import log
 from holdfast.client.auditor.auditor import Verdict, Writers, verify_export
-from holdfast.client.errors import TrustRefused
-from holdfast.client.identity import device
+from holdfast.client.errors import ServerRestored, TrustRefused
+from holdfast.client.identity import device, heads, restored
 from holdfast.client.profile.account import Account
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.roles import RoleKey
@@ -71,6 +71,42 @@ def test_export_is_held_to_the_pinned_root_and_its_key_is_what_to_hand_on(
     served(world, monkeypatch, entries(4))
     with pytest.raises(TrustRefused, match="the log was cut"):
         log.export(bob, tmp_path / "shorter.jsonl")
+
+
+def test_export_across_a_backup_that_officers_accepted_says_so_and_any_other_is_refused(
+    world: Members, bob: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ceremony = SigningKey.generate()
+    tenant, origin = world.server.tenant, log_origin(str(UUID(bytes=TENANT)), "audit")
+    tenant.roles[:] = [
+        tenant.sign_roles(
+            RoleKey(Role.LOG, tenant.log.public), RoleKey(Role.WEB, WEB.public), RoleKey(Role.CEREMONY, ceremony.public)
+        )
+    ]
+    served(world, monkeypatch, entries(5))
+    log.export(bob, tmp_path / "before.jsonl")
+    seen = heads.own(bob, heads.AUDIT)
+    world.now += 3600
+    said: dict[str, int | str | bytes] = {"hash": bytes(32), "size": 3, "root": bytes(32)}
+    accepts = LogEntry(b"accepts---------", "audit:log:accept", "system:x", b"", "", world.now, said)
+    world.server.leaves = entries(3)
+    cut = world.server.both_logs()
+    world.server.leaves += [accepts.signed(origin=origin, key=ceremony).to_leaf(), *entries(9)[6:]]
+    served(world, monkeypatch, world.server.leaves)
+    with pytest.raises(ServerRestored, match="rewritten") as refused:
+        log.export(bob, tmp_path / "refused.jsonl")
+    assert str(tmp_path) in refused.value.way_out
+    assert (world.server.shown_heads, heads.own(bob, heads.AUDIT)) == ([seen], seen)
+    # What officers accepted of another log explains nothing of this one.
+    world.server.accept(world.now, about=(3, bytes(32), *cut[2:]))
+    with pytest.raises(ServerRestored, match="rewritten"):
+        log.export(bob, tmp_path / "refused-again.jsonl")
+    world.server.accept(world.now, about=cut)
+    report = log.export(bob, tmp_path / "after.jsonl")
+    assert (report.verdict, report.restored) == (Verdict.VERIFIED, ((3, 3),))
+    assert "entry 3 says that a backup of 3 entries was put back" in report.reason
+    assert [one.note for one in restored.taken(bob, heads.AUDIT)] == [seen.encode()]
+    assert log.export(bob, tmp_path / "again.jsonl").verdict is Verdict.VERIFIED
 
 
 def test_export_that_the_root_does_not_lead_to_is_refused(

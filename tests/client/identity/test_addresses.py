@@ -40,7 +40,7 @@ def look_ups(world: Members) -> int:
 
 
 def shell(*, is_json: bool = False) -> Shell:
-    return Shell(profile=None, passphrase_file=None, passphrase_fd=None, is_json=is_json)  # type: ignore[arg-type]
+    return Shell(named_profile=None, passphrase_file=None, passphrase_fd=None, is_json=is_json)
 
 
 def test_message_goes_to_the_person_whose_address_it_is(world: Members, alice: Account) -> None:

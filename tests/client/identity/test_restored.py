@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from holdfast.client.errors import ServerRestored
+from holdfast.client.errors import NotYet, ServerRestored
 from holdfast.client.escrow import archive
 from holdfast.client.identity import contacts, evidence, heads, key_log, restored
+from holdfast.client.identity.key_log import SplitView
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.acts import Act
+from holdfast.core.log import merkle
 from holdfast.core.log.accepted import SLACK_SECONDS
 from holdfast.core.log.checkpoint import Checkpoint, sign_note
 from tests.cast.lying_log import KeysLog
@@ -30,9 +32,12 @@ HOUR = 3_600
 
 @dataclass
 class PutBack:
-    """A server put back from a backup an hour ago: bob has seen what it lost, mallory has not. seen: bob's head."""
+    """A server put back from a backup an hour ago: alice and bob have seen what it lost, mallory has not.
+
+    seen: bob's head."""
 
     world: Members
+    alice: Account
     bob: Account
     mallory: Account
     seen: str
@@ -79,7 +84,7 @@ def lost(world: Members) -> PutBack:
     before = KeysLog(TENANT, world.now, world.server.keys_log.key, [*world.server.keys_log.leaves])
     world.now += HOUR
     world.server.put_back(backup)
-    return PutBack(world, bob, mallory, key_log.own_checkpoint(bob), before)
+    return PutBack(world, alice, bob, mallory, key_log.own_checkpoint(bob), before)
 
 
 @pytest.mark.parametrize("entries", [0, 3], ids=["shorter", "grown beyond"])
@@ -91,10 +96,10 @@ def test_log_that_officers_accepted_is_followed_from_there_and_said_once(lost: P
     assert (one.left_behind, one.note, one.signers) == (True, lost.seen.encode(), 2)
     assert lost.kept == lost.world.server.keys_log.checkpoint()
     assert restored.is_healing(lost.bob)
-    ((_, said),) = restored.untold(lost.bob)
-    assert "2 officers accepted" in said
-    restored.note_told(lost.bob)
-    assert not list(restored.untold(lost.bob))
+    (untold,) = restored.untold(lost.bob)
+    assert "2 officers accepted" in restored.words_of(untold)
+    restored.note_told(lost.bob, untold)
+    assert not restored.untold(lost.bob)
     lost.follow()
     assert len(restored.taken(lost.bob)) == 1
     assert not evidence.list_evidence(lost.bob)
@@ -120,6 +125,24 @@ def test_device_that_has_seen_nothing_of_what_was_lost_is_told_as_well(lost: Put
     assert not restored.may_be_lost(lost.mallory, lost.world.now + SLACK_SECONDS + 1)
 
 
+def test_acceptance_that_is_shown_late_opens_nothing_to_a_device_that_was_there_all_the_time(lost: PutBack) -> None:
+    """A server would keep it for the day on which it shows an older vault. Who was away gives back from then on."""
+    lost.world.server.accept(lost.world.now)
+    late, lost.world.server.accepted = lost.world.server.accepted, []
+    lost.world.now += restored.HEALING_SECONDS + HOUR
+    lost.grow()
+    newcomer = lost.world.enrolled(b"newcomer--------")
+    lost.world.server.accepted = late
+    for account in (lost.mallory, newcomer):
+        assert restored.look(account)
+        assert not restored.is_healing(account)
+        assert not restored.may_be_lost(account, lost.world.now - restored.HEALING_SECONDS - 2 * HOUR)
+    assert [len(restored.untold(account)) for account in (lost.mallory, newcomer)] == [1, 0]
+    lost.follow()
+    assert restored.is_healing(lost.bob)
+    assert restored.may_be_lost(lost.bob, lost.world.now - restored.HEALING_SECONDS - 2 * HOUR)
+
+
 def test_two_backups_put_back_one_after_the_other_are_both_taken(lost: PutBack) -> None:
     """Who was away meanwhile holds a head of before the first, which the second alone does not speak of."""
     lost.world.server.accept(lost.world.now)
@@ -128,6 +151,76 @@ def test_two_backups_put_back_one_after_the_other_are_both_taken(lost: PutBack) 
     lost.world.server.accept(lost.world.now)
     lost.follow()
     assert [one.left_behind for one in restored.taken(lost.bob)] == [True, False]
+
+
+# What contacts have seen
+
+
+def test_head_of_what_was_lost_that_comes_in_a_message_accuses_nobody(lost: PutBack) -> None:
+    """It was written before, or by somebody who has not looked since: also to one who has seen nothing of it."""
+    lost.world.server.accept(lost.world.now)
+    lost.grow()
+    lost.follow()
+    for account in (lost.mallory, lost.bob):
+        assert key_log.hear(account, lost.seen)
+        assert key_log.compare_heard(account) == 1
+        assert not evidence.list_evidence(account)
+    assert not lost.world.server.shown_heads
+
+
+def test_head_of_now_that_comes_in_a_message_accuses_nobody_either(lost: PutBack) -> None:
+    """Bob has not looked since; a contact who has writes to him. Of one size with his own, and of another one."""
+    lost.world.server.accept(lost.world.now)
+    for _ in range(5):
+        lost.grow()
+        heard = key_log.own_checkpoint(lost.mallory)
+        assert key_log.compare_gossip(lost.bob, heard)
+    assert not evidence.list_evidence(lost.bob)
+    assert [one.left_behind for one in restored.taken(lost.bob)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "heard"),
+    [
+        (False, lambda lost: lost.seen),
+        (True, lambda lost: signed(lost, lost.before.leaves, SLACK_SECONDS + 1)),
+        (True, lambda lost: signed(lost, lost.before.leaves[::-1], SLACK_SECONDS + 1)),
+        (True, lambda lost: signed(lost, lost.before.leaves[2:4], -HOUR)),
+        (True, lambda lost: signed(lost, lost.before.leaves, None)),
+    ],
+    ids=["nobody accepted", "of after, beyond", "of after, another", "of before, within", "undated"],
+)
+def test_head_that_no_acceptance_speaks_of_accuses_the_server(
+    lost: PutBack, accepted: bool, heard: Callable[[PutBack], str]
+) -> None:
+    if accepted:
+        lost.world.server.accept(lost.world.now)
+        restored.look(lost.mallory)
+    text = heard(lost)
+    with pytest.raises(SplitView):
+        key_log.compare_gossip(lost.mallory, text)
+    assert len(evidence.list_evidence(lost.mallory)) == 1
+    assert lost.world.server.shown_heads == [text]
+
+
+def signed(lost: PutBack, leaves: list[bytes], after: int | None) -> str:
+    """A head over these leaves, so many seconds after now, by the log's own key."""
+    name, root = lost.before.verifier().name, merkle.root([merkle.leaf_hash(leaf) for leaf in leaves])
+    at = None if after is None else lost.world.now + after
+    text = Checkpoint(name, len(leaves), root, at).to_text()
+    return sign_note(text, verifier=lost.before.verifier(), sign=lost.before.key.sign)
+
+
+def test_own_entry_that_the_log_does_not_know_any_more_is_said_as_what_it_is(lost: PutBack) -> None:
+    """And where officers have accepted that, it is not there yet: it is given back."""
+    lost.grow()
+    heard = key_log.own_checkpoint(lost.mallory)
+    with pytest.raises(ServerRestored, match="denies an entry"):
+        key_log.compare_gossip(lost.alice, heard)
+    assert lost.world.server.shown_heads
+    lost.world.server.accept(lost.world.now)
+    with pytest.raises(NotYet):
+        key_log.compare_gossip(lost.alice, heard)
 
 
 # What does not excuse a server
@@ -221,7 +314,8 @@ def seen_since(lost: PutBack) -> None:
 
 def ten_thousand(lost: PutBack) -> None:
     statement = lost.world.server.accept(lost.world.now)
-    lost.world.server.lies["GET audit/head"] = lambda answer: {**answer, "accepted": [b64u(statement)] * 10_000}
+    many = [b64u(statement), *([b64u(b"one more")] * 9_999)]
+    lost.world.server.lies["GET audit/head"] = lambda answer: {**answer, "accepted": many}
 
 
 def junk(lost: PutBack) -> None:

@@ -15,6 +15,7 @@ from holdfast.client.messages import messages
 from holdfast.client.messages.messages import ReportKind, TooLarge
 from holdfast.client.messages.outbox import OUTBOX
 from holdfast.client.profile.account import Account
+from holdfast.client.sessions import sessions
 from holdfast.core.messages.content import MAX_LARGE
 from tests.cast.lying_server import text
 from tests.cast.members import ALICE, BOB, MALLORY, Members
@@ -92,6 +93,20 @@ def test_person_without_keys_cannot_be_written_to_and_the_reason_is_said(world: 
     assert "maintain" in refusal.value.way_out
     with pytest.raises(NotPossible, match="no account"):
         messages.send(alice, MALLORY, b"one")
+
+
+def test_only_device_that_was_replaced_a_moment_ago_is_no_person_without_keys(world: Members) -> None:
+    """The chain is asked for again when the one device of it that is known has no bundle any more."""
+    alice, bob = world.published(ALICE), world.published(BOB)
+    messages.send(bob, ALICE, b"hello")
+    assert received(alice) == [b"hello"]
+    tablet = world.another(bob, "tablet")
+    tablet.state.identity_seed = bob.state.identity_seed
+    revoke(tablet, bob.device.id)
+    assert peers.is_fresh(alice, BOB)
+    sessions.drop(alice.store, BOB)
+    messages.send(alice, BOB, b"one")
+    assert received(tablet) == [b"one"]
 
 
 def test_unreachable_server_leaves_the_message_to_be_sent_later_as_it_was(world: Members) -> None:

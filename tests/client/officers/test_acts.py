@@ -14,6 +14,7 @@ from holdfast.cli.commands.officer import acts as act_commands
 from holdfast.cli.commands.officer import cases as case_commands
 from holdfast.cli.shell import unstyled
 from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WrongInput
+from holdfast.client.identity import heads
 from holdfast.client.officers import acts, audit_head
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
@@ -262,15 +263,58 @@ def test_resolution_about_another_leaf_or_root_than_the_logs_is_not_signed(world
         forged(world, 200, bytes(32), act=Act.ACCEPT_LOG),
         forged(world, 300, bytes(32), act=Act.ACCEPT_LOG),
         forged(world, 301, bytes(32), act=Act.ACCEPT_LOG),
+        *(forged(world, *audit, *keys, act=Act.ACCEPT_LOG) for audit, keys in _wrong_pairs(world)),
     ):
         served(world, signed)
-        with pytest.raises(TrustRefused, match=r"another hash|never had this root|has 300 entries"):
+        with pytest.raises(TrustRefused, match=r"another hash|never had this root|has [0-9]+ entries"):
             acts.find_resolution(account, signed.payload_hash.hex())
     root = audit_head.head(account).checkpoint.root
     world.server.leaves.append(world.server.leaves[0])
     fine = forged(world, 300, root, act=Act.ACCEPT_LOG)
     served(world, fine)
     assert acts.find_resolution(account, fine.payload_hash.hex()).resolution.size == 300
+
+
+def _wrong_pairs(world: Members) -> list[tuple[Any, Any]]:
+    """What a restored backup's resolution says of both logs, one of them wrongly."""
+    parts = world.server.both_logs()
+    audit, keys = parts[:2], parts[2:]
+    size = len(world.server.keys_log.leaves)
+    return [(audit, (size, bytes(32))), (audit, (size + 1, bytes(32))), ((300, bytes(32)), keys)]
+
+
+def test_acceptance_names_both_logs_as_they_are(world: Members) -> None:
+    account = officer(world)
+    decision = acts.propose_acceptance(account)
+    assert decision.resolution.about == world.server.both_logs()
+    assert [head.log for head in decision.heads] == ["audit", "keys"]
+    said, keys = " ".join(acts.meaning(account, decision)), len(world.server.keys_log.leaves)
+    assert "audit log of 300 entries" in said
+    assert f"log of keys of {keys} are taken" in said
+    shown = act_commands._document(decision)
+    assert (shown["number"], shown["keys_number"]) == (300, keys)
+    assert shown["keys_hash"] == decision.heads[1].checkpoint.root.hex()
+    done = acts.sign_decision(account, decision)
+    second = officer(world, 2)
+    assert acts.sign_decision(second, acts.find_resolution(second, done.hash.hex()[:8])).state == "passed"
+    # One that names the audit log alone is told apart.
+    alone = acts.propose(account, Act.ACCEPT_LOG, *world.server.both_logs()[:2])
+    assert "accepts no restored backup" in " ".join(acts.meaning(account, alone))
+
+
+def test_log_of_keys_that_was_cut_or_rewritten_is_warned_of_loudly(world: Members) -> None:
+    account = officer(world)
+    log = world.server.keys_log
+    account.state.trust.checkpoints[log.verifier().name] = log.checkpoint()
+    whole = list(log.leaves)
+    for changed, why in ((whole[:-1], "1 entries are gone"), ([*whole[1:], whole[0], whole[0]], "is not the one")):
+        log.leaves = changed
+        decision = acts.propose_acceptance(account)
+        audit, keys = decision.heads
+        assert (audit.warning, why in keys.warning) == ("", True)
+        (line,) = [line for line in act_commands._lines(account, decision) if "WARNING" in line]
+        assert "log of keys" in line
+        assert act_commands._document(decision)["warning"] == keys.warning
 
 
 def test_log_that_was_cut_or_rewritten_is_warned_of_loudly_and_acknowledged_never(world: Members) -> None:
@@ -281,12 +325,26 @@ def test_log_that_was_cut_or_rewritten_is_warned_of_loudly_and_acknowledged_neve
     for changed, why in ((whole[:200], "100 entries are gone"), (whole[1:] + whole[:2], "is not the one")):
         world.server.leaves = changed
         decision = acts.propose_acceptance(account)
-        assert decision.head is not None
-        assert why in decision.head.warning
+        assert why in decision.heads[0].warning
         (line,) = [line for line in act_commands._lines(account, decision) if "WARNING" in line]
         assert "[bold red]" in line
         with pytest.raises(TrustRefused, match=why):
             acts.propose_acknowledgement(account, 7)
+
+
+def test_log_that_officers_accepted_after_a_restored_backup_is_warned_of_no_more(world: Members) -> None:
+    account = officer(world)
+    remembered(world, account)
+    kept = heads.own(account, heads.AUDIT)
+    world.now += 3600
+    world.server.leaves = world.server.leaves[:200]
+    assert "100 entries are gone" in audit_head.head(account).warning
+    assert world.server.shown_heads == [kept]
+    world.server.accept(world.now, by=world.server.tenant.officers[:1])
+    assert audit_head.head(account).warning
+    world.server.accept(world.now)
+    found = audit_head.head(account)
+    assert (found.warning, found.seen, found.checkpoint.size) == ("", 200, 200)
 
 
 def test_log_never_seen_before_is_said_to_be(world: Members) -> None:

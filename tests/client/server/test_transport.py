@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, InvalidSignature, algorithms
 
-from holdfast.client.errors import AnswerRefused, Problem, Unreachable
+from holdfast.client.errors import AnswerRefused, Problem, ServerReadOnly, Unreachable
 from holdfast.client.server.transport import Api, Clock, Credential, check_server
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 
@@ -146,6 +146,15 @@ def test_part_of_the_server_that_is_away_is_told_within_ten_seconds(status: int,
         connection.get("cases")
     assert sum(slept) < 10
     assert bool(slept) == (asked != "9"), "one that starts again is waited for"
+
+
+def test_server_that_waits_for_its_officers_is_not_asked_again_at_once() -> None:
+    server = Server(*(problem(503, code="log-restored") for _ in range(9)))
+    connection, slept = waiting(server)
+    with pytest.raises(ServerReadOnly) as caught:
+        connection.post("cases", {"case": "AAAA"})
+    assert (len(server.requests), slept) == (1, [])
+    assert "officer resolve accept-log" in caught.value.way_out
 
 
 def test_wait_that_is_too_long_is_told_and_not_tried_again_meanwhile() -> None:

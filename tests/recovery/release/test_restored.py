@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
+from audit import access as audit_access
+from audit import sequencer
 from audit import services as audit
 from audit.errors import LogBroken, LogRestored
 from audit.models import Entry, LogHead
@@ -21,7 +22,7 @@ from escrow import access as escrow
 from escrow.models import PolicyOfficer
 from holdfast.core.base.encoding import b64u
 from holdfast.core.identity import cases
-from holdfast.core.identity.acts import Act, Standing
+from holdfast.core.identity.acts import Act, Resolution, Standing
 from holdfast.core.log import merkle
 from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
@@ -31,6 +32,7 @@ from keys.models import Device
 from recovery.models import Notice
 from tenants import services as tenants
 from tenants.models import Credential, Person, Tenant
+from tests.cast.put_back import copied_database
 from tests.cast.roles import ROOT
 from tests.cast.world import OpenCase, World, as_superuser
 from tests.recovery.release.test_believed import forge
@@ -48,58 +50,25 @@ def backup(world: World) -> Callable[[], None]:
     for name in ("carol", "dan", "alice", "bob"):
         world.directory.phone(name)
     world.tick()
-    connection.ensure_connection()
-    return _copied_postgres() if connection.vendor == "postgresql" else _copied_sqlite()
+    sequencer.sequence(world.tenant_id, "keys")
+    return copied_database()
 
 
-def _copied_sqlite() -> Callable[[], None]:
-    copy = sqlite3.connect(":memory:", check_same_thread=False)
-    connection.connection.backup(copy)
-
-    def restore() -> None:
-        connection.ensure_connection()
-        copy.backup(connection.connection)
-
-    return restore
-
-
-def _copied_postgres() -> Callable[[], None]:
-    """As pg_dump and pg_restore do it: the rows of every table and where each sequence stood, without any trigger."""
-    with connection.cursor() as cursor:
-        tables = ", ".join(f'"{name}"' for name in connection.introspection.table_names(cursor))
-        cursor.execute("SELECT sequencename, coalesce(last_value, 1), last_value IS NOT NULL FROM pg_sequences")
-        sequences = cursor.fetchall()
-        rows: dict[str, bytes] = {}
-        for name in tables.split(", "):
-            with cursor.copy(f"COPY {name} TO STDOUT (FORMAT BINARY)") as copy:
-                rows[name] = b"".join(bytes(part) for part in copy)
-
-    def restore() -> None:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL session_replication_role = replica")
-            cursor.execute(f"TRUNCATE {tables}")
-            for name, data in rows.items():
-                with cursor.copy(f"COPY {name} FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(data)
-            for sequence in sequences:
-                cursor.execute("SELECT setval(%s, %s, %s)", sequence)
-
-    return restore
-
-
-def log_of(world: World) -> tuple[int, bytes]:
-    """Size and root of the stored audit log."""
-    size = LogHead.unscoped.get(tenant_id=world.tenant_id, log="audit").size
-    rows = Entry.unscoped.filter(tenant_id=world.tenant_id, log="audit", leaf_index__lt=size).order_by("leaf_index")
+def log_of(world: World, log: str = "audit") -> tuple[int, bytes]:
+    """Size and root of a stored log."""
+    head = LogHead.unscoped.filter(tenant_id=world.tenant_id, log=log).first()
+    size = head.size if head else 0
+    rows = Entry.unscoped.filter(tenant_id=world.tenant_id, log=log, leaf_index__lt=size).order_by("leaf_index")
     return size, merkle.root([merkle.leaf_hash(bytes(leaf)) for leaf in rows.values_list("leaf", flat=True)])
 
 
-def accept(world: World, *names: str, log: tuple[int, bytes] | None = None) -> None:
-    """Have officers sign that they accept the log as it is stored, over REST."""
-    made = world.resolution(Act.ACCEPT_LOG, *(log or log_of(world)))
+def accept(world: World, *names: str, log: tuple[int, bytes] | None = None, **changes: Any) -> Resolution:
+    """Have officers sign that they accept both logs as they are stored, over REST."""
+    made = world.resolution(Act.ACCEPT_LOG, *(log or log_of(world)), *log_of(world, "keys"), **changes)
     for name in names:
         answer = world.resolve(made, name)
         assert answer.status_code == 201, answer.content
+    return made
 
 
 def missing(world: World, **given: Any) -> list[Step]:
@@ -165,8 +134,8 @@ def test_what_narrows_is_put_back_and_everything_goes_on(world: World) -> None:
     # Entries are taken meanwhile, and nothing is signed.
     with pytest.raises(LogRestored):
         world.sequence()
-    accepted = log_of(world)
-    assert ceremony(world) == 3
+    accepted, keys = log_of(world), log_of(world, "keys")
+    assert ceremony(world) == 4
     assert (world.state(vetoed), state_of(world, "erin")) == ("vetoed", {"suspended"})
     assert Credential.unscoped.get(id=suspended.id).state == "suspended"
     assert Credential.unscoped.get(id=revoked.id).state == Device.unscoped.get(id=revoked.id).state == "revoked"
@@ -183,7 +152,8 @@ def test_what_narrows_is_put_back_and_everything_goes_on(world: World) -> None:
     assert not facts.wrong
     assert seen > accepted[0]
     tags = Entry.unscoped.filter(tenant_id=world.tenant_id, tag="audit:log:accept")
-    assert [(row.body["size"], row.body["root"]) for row in tags] == [(accepted[0], b64u(accepted[1]))]
+    said = [(row.body["size"], row.body["root"], row.body["keys"], row.body["keys_root"]) for row in tags]
+    assert said == [(accepted[0], b64u(accepted[1]), keys[0], b64u(keys[1]))]
     assert ceremony(world) == 0
 
 
@@ -278,8 +248,10 @@ def test_it_goes_on_where_a_kill_stopped_it(world: World) -> None:
     world.stand("erin", Standing.SUSPENDED, by="carol")
     world.tick()
     restore()
-    accept(world, "carol", "dan")
-    for left in (3, 2, 1):
+    with pytest.raises(LogRestored):
+        world.sequence()
+    made = accept(world, "carol", "dan")
+    for left in (4, 3, 2, 1):
         steps = missing(world)
         assert len(steps) == left
         # Until the last of them nothing is signed, and so nothing is released.
@@ -294,6 +266,9 @@ def test_it_goes_on_where_a_kill_stopped_it(world: World) -> None:
     world.tick()
     assert (world.state(again), missing(world)) == ("released", [])
     assert Entry.unscoped.filter(tenant_id=world.tenant_id, tag="audit:log:accept").count() == 1
+    with tenant_scope(world.tenant_id):
+        rows = audit_access.accepted_logs()
+    assert [bytes(row.hash) for row in rows] == [hashlib.sha256(made.to_payload()).digest()]
 
 
 def test_lost_policy_is_published_again_before_officers_accept_the_log(world: World) -> None:
@@ -342,7 +317,7 @@ def test_another_past_is_never_accepted(world: World) -> None:
     with pytest.raises(CeremonyRefused, match="another past"):
         ceremony(world)
     accept(world, "carol", "dan", log=(size, bytes(32)))
-    with pytest.raises(CeremonyRefused, match="another log than the one stored"):
+    with pytest.raises(CeremonyRefused, match="another audit log than the one stored"):
         ceremony(world)
 
 

@@ -242,14 +242,15 @@ def acknowledge_leaf(
     "accept-log",
     asks="a yes, unless --yes is given.",
     changes=_PROPOSED,
-    exits={**_PROPOSING, Exit.UNTRUSTED: "the log's head is not signed by the pinned key: nothing was signed"},
+    exits={**_PROPOSING, Exit.UNTRUSTED: "a log's head is not signed by the pinned key: nothing was signed"},
     examples=[("holdfast officer resolve accept-log", "After a restored backup, once the operator has told you why.")],
 )
 def accept_log(context: typer.Context, yes: Yes = False) -> None:
-    """Propose to accept the audit log as it is now.
+    """Propose to accept the organisation's two logs as they are now: the audit log and the log of keys.
 
-    For a log that was restored from a backup, or is read for the first time. Says loudly when
-    this profile has seen a longer log, or another one.
+    For logs that were restored from a backup, or are read for the first time. Says loudly when this profile has seen a
+    longer log, or another one. After a restored backup nothing is changed on the server until m officers have accepted
+    it and the operator has gone on from there.
     """
     _decide(shell_of(context), acts.propose_acceptance, yes=yes)
 
@@ -331,7 +332,7 @@ def _decide(shell: Shell, decided: Callable[[Account], Decision], *, yes: bool) 
             shell.note("You are about to sign:")
             for line in _lines(account, decision):
                 shell.note(line)
-        warned = decision.head is not None and decision.head.warning != ""
+        warned = any(head.warning for head in decision.heads)
         # A yes that was given beforehand was given before anybody saw the warning.
         shell.confirm("Sign in spite of the warning?" if warned else "Sign this?", is_given=yes and not warned)
         done = acts.sign_decision(account, decision)
@@ -352,6 +353,7 @@ def _decide(shell: Shell, decided: Callable[[Account], Decision], *, yes: bool) 
 def _document(decision: Decision) -> dict[str, object]:
     resolution = decision.resolution
     number = resolution.about[0] if isinstance(resolution.about[0], int) else None
+    key_log = resolution.key_log if resolution.act is statements.Act.ACCEPT_LOG else None
     return {
         "hash": decision.hash.hex(),
         "act": acts.PROPOSABLE[resolution.act],
@@ -364,12 +366,15 @@ def _document(decision: Decision) -> dict[str, object]:
         "needed": decision.needed,
         "ends_at": decision.ends_at,
         "state": decision.state,
-        "warning": decision.head.warning if decision.head else "",
+        "keys_number": key_log[0] if key_log else None,
+        "keys_hash": key_log[1].hex() if key_log else None,
+        "warning": " ".join(head.warning for head in decision.heads if head.warning),
     }
 
 
 def _lines(account: Account, decision: Decision) -> list[str]:
     resolution, policy, said = decision.resolution, decision.policy.policy, acts.meaning(account, decision)
+    key_log = resolution.key_log if resolution.act is statements.Act.ACCEPT_LOG else None
     names = [f"officer {one.index}{' (you)' if one.person == account.user else ''}" for one in decision.signers]
     signed = ", ".join(names) or "nobody yet"
     if decision.state in {"", "open"}:
@@ -379,6 +384,7 @@ def _lines(account: Account, decision: Decision) -> list[str]:
         f"[bold]{decision.hash.hex()[:8]}[/]  {said[0]}",
         *(f"  {line}" for line in said[1:]),
         *([f"  Hash:    {resolution.hash.hex()}"] if resolution.act not in statements.ABOUT_A_PERSON else []),
+        *([f"  Keys:    {key_log[1].hex()}"] if key_log else []),
         *([f"  Device:  calls itself {quoted(decision.device.name)}"] if decision.device else []),
         f"  Policy:  version {policy.version}, {policy.m} of {policy.n} officers",
         f"  Signed:  {signed}",
@@ -389,7 +395,7 @@ def _lines(account: Account, decision: Decision) -> list[str]:
 
 def _log_lines(decision: Decision) -> list[str]:
     """What the log itself says, where it was asked; text that others wrote in quotes."""
-    leaf, head = decision.leaf, decision.head
+    leaf = decision.leaf
     if leaf is not None and leaf.entry is not None:
         return [
             "  It is in the log, and says:",
@@ -398,16 +404,20 @@ def _log_lines(decision: Decision) -> list[str]:
         ]
     if leaf is not None:
         return ["  It is in the log. What it says is not proven.", f"  The server says: {quoted(leaf.told)}"]
-    if head is not None and head.warning:
-        return [
-            f"  [bold red]WARNING: {plain(head.warning)}[/]",
-            "  [bold red]Sign only if you know why, from a person.[/]",
-        ]
-    if head is not None and not head.seen:
-        return [
-            "  The log's pinned key has signed this root. This profile remembers no earlier one: ask an officer or an",
-            "  auditor who does whether entries are gone.",
-        ]
-    if head is not None:
-        return [f"  The log's pinned key has signed this root, and the {head.seen} entries seen before are in it."]
-    return []
+    lines = []
+    for head in decision.heads:
+        signed = f"  The pinned key has signed this root of the {head.name}"
+        if head.warning:
+            lines += [
+                f"  [bold red]WARNING: {plain(head.warning)}[/]",
+                "  [bold red]Sign only if you know why, from a person.[/]",
+            ]
+        elif head.seen:
+            lines += [f"{signed},", f"  and the {head.seen} entries seen before are in it."]
+        else:
+            lines += [
+                f"{signed}.",
+                "  This profile remembers no earlier one: ask an officer or an auditor who does whether",
+                "  entries are gone.",
+            ]
+    return lines

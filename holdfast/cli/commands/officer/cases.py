@@ -23,13 +23,13 @@ from holdfast.cli.people import CHANGED, PERSON, named, person
 from holdfast.cli.shell import Shell, day, moment, one_word, plain, quoted, shell_of
 from holdfast.client.errors import NotPossible
 from holdfast.core.base.text import duration
-from holdfast.files import whole_file
 
 if TYPE_CHECKING:
     from holdfast.client.officers.officer import CaseView, Proposal
     from holdfast.client.profile.account import Account
 
 with later():
+    from holdfast import files
     from holdfast.client.identity import device
     from holdfast.client.officers import hearing, officer
 
@@ -78,7 +78,7 @@ def code(
     with shell.account() as account:
         user = person(shell, account, person_id, for_enrolment=True, is_trusted=True)
         # Before the code is made: one that finds no place is lost.
-        with whole_file(out) as file:
+        with files.whole_file(out) as file:
             issued = device.issue_code(account, user)
             file.write(f"{issued.text}\n".encode())
     confirm = f"holdfast officer confirm-code {issued.code_id} {user}"

@@ -35,15 +35,15 @@ from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, day, plain, shell_of, shown
 from holdfast.client.errors import ProfileError, WrongWords
 from holdfast.core.base import typed
-from holdfast.core.base.secret import SecretBytes
-from holdfast.files import NameTaken
 
 if TYPE_CHECKING:
     from holdfast.client.officers.joining import Joined
     from holdfast.client.officers.section_doors import SectionDoor
     from holdfast.client.profile.account import Account
+    from holdfast.core.base.secret import SecretBytes
 
 with later():
+    from holdfast import files
     from holdfast.client.officers import joining, officer_keys, section_doors
     from holdfast.client.profile import private_files
     from holdfast.client.vault import doors
@@ -386,7 +386,7 @@ def _set_passphrase(shell: Shell, account: Account, write_to: Path | None) -> No
         made = _given_back_passphrase(shell)
     else:
         # Read back, as it would be on the day that it is needed; of a run that was stopped or faster, it is the same.
-        with contextlib.suppress(NameTaken):
+        with contextlib.suppress(files.NameTaken):
             private_files.write_private(write_to, f"{password_door.generate_password().reveal().decode()}\n")
         made = secret_file(write_to)
     with shell.working("Making the door"):
@@ -407,7 +407,7 @@ def _given_back_passphrase(shell: Shell) -> SecretBytes:
 
 def _set_phrase(shell: Shell, account: Account, write_to: Path | None) -> None:
     if write_to is not None:
-        with contextlib.suppress(NameTaken):
+        with contextlib.suppress(files.NameTaken):
             private_files.write_private(write_to, f"{phrases.Phrase.generate().text().reveal().decode()}\n")
         phrase = ask_phrase("The phrase of your officer's keys", write_to)
         with shell.working("Making the door"):

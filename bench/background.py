@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's rounds with much and with little at rest: 100,000 deposits, 1,000 open cases. Each beside one statement.
+
+The floor is a statement that looks up one row by its key: what a round costs that has nothing to find.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import world
+
+DEPOSITS = (1_000, 100_000)
+# Of those, whose devices are revoked: they are flagged, and lie there for ever.
+REVOKED = 10
+CASES = (30, 1_000)
+TIMES = 15
+
+
+def main() -> None:
+    """Measure and report."""
+    world.start()
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-hsm-") as directory:
+        world.report(_measure(Path(directory)))
+
+
+def _measure(directory: Path) -> list[dict[str, str]]:
+    from hsm import registry
+    from hsm.ceremony import Ceremony
+    from hsm.runtime import open_tokens
+    from tests.cast.hsm import TENANT, make_home
+    from tests.cast.world import World
+
+    config = make_home(directory / "hsm")
+    with open_tokens(config, ["root", "log", "escrow"]) as tokens:
+        opened = {"root": tokens.root, "log": tokens.log, "escrow": tokens.escrow}
+        registry.install(lambda: dict(opened))
+        made = World(directory / "release", Ceremony(config).escrow_keys(TENANT)[0], tokens.log.public_key)
+        return [*_deposits(made), *_cases(made)]
+
+
+def _deposits(made: Any) -> list[dict[str, str]]:
+    from escrow.models import Deposit
+    from escrow.tasks import flag_deposits_of_revoked_devices
+    from kernel.clock import database_now
+    from kernel.scope import tenant_scope
+    from keys.models import Device
+    from tests.cast.world import columns_of
+
+    made.deposit()
+    deposit, device = Deposit.unscoped.get(), Device.unscoped.get(id=made.directory.phone("alice").id)
+    rows, stored = [], 0
+    for size in DEPOSITS:
+        ids = [uuid.uuid4() for _ in range(size - stored)]
+        stored = size
+        with tenant_scope(made.tenant_id):
+            Device.objects.bulk_create(
+                (
+                    Device(**columns_of(device) | {"id": one, "statement_hash": one.bytes * 2, "state": _state(place)})
+                    for place, one in enumerate(ids)
+                ),
+                batch_size=1_000,
+            )
+            Deposit.objects.bulk_create(
+                (
+                    Deposit(
+                        **columns_of(deposit)
+                        | {"id": one, "device_id": one, "half_hash": one.bytes * 2, "record_hash": one.bytes * 2}
+                        | {"flagged_at": database_now() if _state(place) == "revoked" else None}
+                    )
+                    for place, one in enumerate(ids)
+                ),
+                batch_size=1_000,
+            )
+        rows.append(_row(f"deposits to flag among {size:,}", flag_deposits_of_revoked_devices))
+    return rows
+
+
+def _state(place: int) -> str:
+    return "revoked" if place % REVOKED == 0 else "active"
+
+
+def _cases(made: Any) -> list[dict[str, str]]:
+    from kernel.clock import database_now
+    from recovery import tasks
+    from recovery.models import Case
+
+    deposit = made.deposit()
+    opened = {name: made.opened(deposit, phone=made.directory.phone(name), purpose="legal") for name in ("bob", "rex")}
+    opened["alice"] = made.opened(deposit)
+    for name, case in opened.items():
+        for officer in ("carol", "dan")[: 1 if name == "alice" else 2]:
+            made.approve(case, officer, deposit)
+    # One with one approval of two, one whose delay runs, one whose recipient has collected.
+    Case.unscoped.filter(id=opened["rex"].id).update(state="collected", collected_at=database_now())
+    kept, rows, stored = [made.row(case) for case in opened.values()], [], 3
+    for size in CASES:
+        for row in kept:
+            made.add_cases_like(row, (size - stored) // 3)
+        stored = size
+        for name, work in (
+            ("settle", tasks.settle_cases),
+            ("expire", tasks.expire_cases),
+            ("follow", tasks.follow_rotations),
+            ("raise alarms", tasks.raise_alarms),
+        ):
+            rows.append(_row(f"{name}: {size:,} open cases", work))
+    return rows
+
+
+def _row(what: str, work: Callable[[], object]) -> dict[str, str]:
+    from recovery.models import Case
+
+    ours, floor = world.paired(work, lambda: Case.unscoped.filter(pk=0).first(), TIMES, rounds=3)
+    return world.row(what, ours, floor, "ms", scale=1e3)
+
+
+if __name__ == "__main__":
+    main()
