@@ -152,7 +152,7 @@ def _rows() -> Iterator[Finding]:
 
 
 def _restored() -> Iterator[Finding]:
-    if not _may_read("audit_restored"):
+    if not schema.may_read("audit_restored"):
         yield Finding("restored", "unseen", "whether a backup waits for a tenant's officers")
         return
     marked = restored_marks()
