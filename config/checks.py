@@ -11,7 +11,6 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import psycopg
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
@@ -115,6 +114,8 @@ def _findings() -> Iterator[CheckMessage]:
             hint="Add ?sslmode=verify-full&sslrootcert=/path/ca.pem to HOLDFAST_DATABASE_URL.",
             id="holdfast.E009",
         )
+    import psycopg  # not above: every process reads this file, and SQLite has no use for it
+
     if psycopg.pq.__impl__ == "binary":
         yield Error(
             "The database driver brings its own libpq and OpenSSL, which Debian's security updates do not mend.",

@@ -407,18 +407,13 @@ class GivenBackView(ApiView):
         For 90 days after the officers have accepted the restored log; 409 `nothing-restored` at any other time.
         """
         given = self.valid(GivenBackIn, request)
-        assert self.actor.tenant_id is not None
-        statements = [
-            services.prepare_device(tenant_id=self.actor.tenant_id, statement=one)
-            for one in given.get("device_statements", ())
-        ]
         try:
             with self.writing(request) as reply:
                 done = services.give_back(
                     user_id=user_id,
                     entries=given["entries"],
                     proof=_lost_proof(given["proof"]) if "proof" in given else None,
-                    statements=statements,
+                    statements=given.get("device_statements", ()),
                     actor=self.actor,
                 )
                 document = {"head": b64u(done.view.head), "seq": done.view.seq, "taken": done.taken}
@@ -434,8 +429,14 @@ def _lost_proof(given: dict[str, Any]) -> InclusionProof:
 
 
 class ComeBackView(ApiView):
-    tenancy = "enrolment"
+    """As an enrolment: a device whose row is lost has no standing, so it proves itself by its chain."""
+
     max_body = 2 * 1024 * 1024
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        if request.method == "POST":
+            self.tenancy = "enrolment"  # type: ignore[misc]
 
     @extend_schema(
         summary="Bring back a device that a restored database lost",

@@ -33,7 +33,7 @@ from kernel.errors import LimitReached, NotFound
 from kernel.scope import current_tenant
 from keys import access, chains, devices
 from keys.chains import KEY_LOG, ChainView
-from keys.devices import PreparedDevice
+from keys.devices import PreparedDevice, prepare_device
 from keys.entries import (
     MAX_CHAIN,
     appending_device,
@@ -82,7 +82,7 @@ def give_back(
     user_id: UUID,
     entries: Sequence[bytes],
     proof: InclusionProof | None,
-    statements: Sequence[PreparedDevice],
+    statements: Sequence[bytes],
     actor: Actor,
 ) -> GivenBack:
     """Take entries of a user's chain again, all of them or none. The caller's transaction is the act's.
@@ -94,17 +94,18 @@ def give_back(
     """
     parsed = chains.parse_entries(entries)
     given_back.require_run(parsed)
+    person = tenants.person(user_id)
     # The proof first: it costs one signature, and a chain may cost thousands; and to whom it does not hold nothing is
     # said of the tenant.
     proven = _proven(user_id, parsed, proof) if proof is not None else None
     if audit_access.is_restored():
         raise LogRestored
     accepted = _accepted_at()
+    prepared = [prepare_device(tenant_id=current_tenant(), statement=one) for one in statements]
     if proven is not None:
         _require_left_behind(proven)
     elif actor.person_id != user_id:
         raise ChainRefused("Somebody else's entries are given back with the proof that the key log had them.")
-    person = tenants.person(user_id)
     device = appending_device(actor) if proof is None else None
     head = access.chain_head_for_update(user_id)
     before = chains.chain_state(user_id).state if head else None
@@ -126,7 +127,7 @@ def give_back(
     is_here = person.state in _HERE
     back = _bring_back(user_id, before, after, fresh, is_here=is_here, actor=actor)
     if proof is not None and is_here:
-        back += _register_again(after, given_back.added(parsed), statements, actor)
+        back += _register_again(after, given_back.added(parsed), prepared, actor)
     return GivenBack(ChainView(user_id, after), len(fresh), back)
 
 
@@ -138,7 +139,7 @@ def come_back(*, prepared: PreparedDevice, entries: Sequence[bytes], proof: Incl
     device_id, user_id = UUID(bytes=prepared.device.header.device), UUID(bytes=prepared.device.header.user)
     try:
         with transaction.atomic():
-            give_back(user_id=user_id, entries=entries, proof=proof, statements=[prepared], actor=actor)
+            give_back(user_id=user_id, entries=entries, proof=proof, statements=[prepared.statement], actor=actor)
             row = access.device(device_id)
     except LogRestored:
         raise

@@ -21,7 +21,7 @@ from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
-from holdfast.client.server.transport import SET_THE_CLOCK
+from holdfast.client.server.clock import SET_THE_CLOCK
 from holdfast.client.sessions import sessions
 from holdfast.client.standing import Done, Outcome, done, needs_you
 from holdfast.client.vault import doors, pairing, trusted, vault, vault_contents
@@ -29,6 +29,7 @@ from holdfast.core.base.errors import HoldfastError
 
 # Devices and the server may live for years: letters and notices nobody asked for are not kept for ever.
 LETTER_LIFE_SECONDS: Final = 30 * 86_400
+_DOORS_UNPROVEN: Final = "doors-unproven"
 
 
 @dataclass(frozen=True)
@@ -317,9 +318,18 @@ def _officer(account: Account) -> Iterator[Done]:
     if joining.take(account):
         yield done("officer's keys", "This device leads to your officer's keys, as your other device gave them.")
     is_moved = officer_keys.has_keys(account) and account.state.officer is None
-    if is_moved and len(account.state.identity_seed) and joining.state_keys(account):
+    if is_moved and len(account.state.identity_seed) and _state_officer_keys(account):
         yield done("officer's keys", "Your account states your officer's keys again, under its identity key of now.")
     yield from standing.of_officer(account)
+
+
+def _state_officer_keys(account: Account) -> bool:
+    try:
+        return joining.state_keys(account)
+    except Problem as problem:
+        if problem.code != _DOORS_UNPROVEN:
+            raise
+        return False  # a restored backup has none of the doors that were set since: `standing` says which to set
 
 
 def _shares(account: Account) -> Iterator[Done]:

@@ -153,3 +153,13 @@ def test_what_a_server_lacks_is_given_back_once_and_only_as_officers_accepted_it
     if is_accepted:
         assert not [one for one in report if one.outcome is Outcome.FAILED]
         assert lie.refused is None or lie.refused(account)
+
+
+def test_server_that_goes_on_lying_is_given_each_thing_once(world: Members, tmp_path: Path) -> None:
+    account = world.depositor(tmp_path)
+    world.server.accept(world.now)
+    before = _sent(world, "POST escrow/deposits")
+    for _ in range(4):
+        world.server.deposits.clear()
+        maintenance.maintain(account)
+    assert _sent(world, "POST escrow/deposits") == before + 1

@@ -260,6 +260,15 @@ def _became_officer(scene: Scene) -> None:
     joining.set_passphrase(scene.erin, OLD, cost=CHEAP)
     joining.set_phrase(scene.erin, phrase, {at: words[at - 1] for at in (1, 2, 3, 4)})
     joining.finish(scene.erin)
+    scene.kept["phrase"] = phrase
+
+
+def _doors_set_again(scene: Scene) -> None:
+    """With that the account states its keys again, by itself."""
+    section_doors.set_passphrase(scene.erin, NEW, cost=CHEAP)
+    section_doors.set_phrase(scene.erin, scene.kept["phrase"])
+    maintenance.maintain(scene.erin)
+    _pairs_there(scene)
 
 
 def _pairs_there(scene: Scene) -> None:
@@ -387,7 +396,13 @@ PASSWORD_ELSEWHERE = Kind(
 )
 VAULT_KEY = Kind("the vault's key", _vault_key, _same_vault_key, before=_paired)
 CONTACTS = Kind("trusted contacts", _chosen, _contacts_open, before=lambda scene: scene.olivia)
-OFFICER = Kind("officer's keys", _became_officer, _pairs_there, before=lambda scene: scene.erin)
+OFFICER = Kind(
+    "officer's keys",
+    _became_officer,
+    _doors_set_again,
+    before=lambda scene: scene.erin,
+    asks="Set one: holdfast officer set-door passphrase",
+)
 PASSPHRASE = Kind(
     "a passphrase of officer's keys",
     _another_passphrase,
