@@ -114,7 +114,7 @@ _WHY: Final = {
 }
 
 
-_ACCEPTED: Final = "audit:log:accept"  # the ceremony's entry: ESCROW "A restored backup"
+_ACCEPTED: Final = "audit:log:accept"  # the ceremony's entry: ESCROW "What it believes of the log"
 
 
 class _Broken(Exception):
