@@ -15,7 +15,7 @@ from uuid import UUID
 from holdfast.client import given_back, standing
 from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ServerReadOnly, ServerRestored, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
-from holdfast.client.identity import chains, heads, key_log, restored, tenant
+from holdfast.client.identity import chains, heads, key_log, lost_chains, restored, tenant
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
@@ -81,7 +81,7 @@ def _is_replaced(account: Account, item: _Item) -> bool:
 def _run(account: Account, item: _Item, met: _Met) -> list[Done]:
     found: list[Done] = []
     try:
-        found += item.run(account)
+        _attempt(account, item, found)
     except ServerReadOnly as error:
         found.append(met.restored(item, error, Outcome.NEEDS_YOU))
     except ServerRestored as error:
@@ -94,6 +94,17 @@ def _run(account: Account, item: _Item, met: _Met) -> list[Done]:
     except HoldfastError as error:
         found.append(Done(item.name, Outcome.FAILED, f"Refused: {error}.", "Show this to your officers."))
     return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")]
+
+
+def _attempt(account: Account, item: _Item, found: list[Done]) -> None:
+    try:
+        found += item.run(account)
+    except Problem as problem:
+        # Nothing that is signed gets through until the server knows the device again.
+        if problem.code != chains.UNKNOWN or not lost_chains.come_back(account):
+            raise
+        found.append(done("this device", "Your server had lost this device, and knows it again by your account chain."))
+        found += item.run(account)
 
 
 # What other devices and people sent

@@ -10,6 +10,7 @@ __all__ = [
     "evidence",
     "heads",
     "key_log",
+    "lost_chains",
     "peers",
     "restored",
     "security_events",
