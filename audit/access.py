@@ -144,9 +144,14 @@ def restored_mark() -> Restored | None:
     return found
 
 
-def restored_tenants() -> set[UUID]:
-    """Return the tenants that are read-only: for system loops, which leave them alone. One query."""
-    return set(Restored.unscoped.values_list("tenant_id", flat=True))
+def restored_tenants() -> QuerySet[Any, Any]:
+    """Return the ids of the tenants that are read-only: for system loops, which leave them alone."""
+    return Restored.unscoped.values_list("tenant_id", flat=True)
+
+
+def restored_marks() -> list[Restored]:
+    """List the marks of all tenants, the oldest first: for the operator."""
+    return list(Restored.unscoped.order_by("since", "tenant_id"))
 
 
 def shown_heads() -> list[ShownHead]:
@@ -192,12 +197,17 @@ def has_waited(log: str) -> bool:
     return bool(Entry.objects.filter(log=log, leaf_index=None, refused="", time__lt=since).exists())
 
 
+def numbered(log: str) -> int:
+    """Return how many entries of the open tenant's log have an index, signed for or not."""
+    head = LogHead.objects.filter(log=log).first()
+    return head.size if head else 0
+
+
 def pending(log: str) -> int:
     """Count the entries that no signed head covers yet."""
-    head = LogHead.objects.filter(log=log).first()
     newest = Checkpoint.objects.filter(log=log).order_by("-size").first()
-    numbered = (head.size if head else 0) - (newest.size if newest else 0)
-    return numbered + Entry.objects.filter(log=log, leaf_index=None, refused="").count()
+    unsigned = numbered(log) - (newest.size if newest else 0)
+    return unsigned + Entry.objects.filter(log=log, leaf_index=None, refused="").count()
 
 
 def refused(*, limit: int) -> list[Entry]:
@@ -275,14 +285,18 @@ def proven_entries(
     A row that is missing is left out and a damaged tile gives an empty proof: an export shows the log as it is,
     and the auditor's verifier says where it is wrong.
     """
-    # Entries side by side share most of their proofs, so each node is computed once for the batch.
-    nodes = cache(tiles.tile_nodes(tile_reader(log)))
+    read = tile_reader(log)
+    nodes = cache(tiles.tile_nodes(read))
+
+    @cache
+    def of_tile(index: int) -> list[tuple[bytes, ...]]:
+        try:
+            return tiles.inclusion_proofs(read, nodes, index=index, size=size)
+        except Malformed:
+            return [()] * tiles.WIDTH
 
     def proof(index: int) -> tuple[bytes, ...]:
-        try:
-            return tuple(merkle.inclusion_from(nodes, index, size))
-        except Malformed:
-            return ()
+        return of_tile(index // tiles.WIDTH)[index % tiles.WIDTH]
 
     rows = _between(log, start, stop)
     hidden = set() if withheld is None else set(rows.filter(withheld).values_list("leaf_index", flat=True))

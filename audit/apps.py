@@ -7,4 +7,7 @@ class AuditConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from audit import tasks  # noqa: F401 — its periodic work registers itself
+        from audit import access, tasks  # noqa: F401 — its periodic work registers itself
+        from kernel.scope import rest_by
+
+        rest_by(access.restored_tenants)

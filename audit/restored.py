@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from audit import access, services
 from audit.errors import HeadRefused, LogBroken, RolesMissing
-from audit.models import AcceptedLog, Log, LogHead, Restored, ShownHead
+from audit.models import AcceptedLog, Log, Restored, ShownHead
 from holdfast.core.base.errors import HoldfastError, Malformed
 from holdfast.core.identity.roles import Roles
 from holdfast.core.log import tiles
@@ -116,8 +116,7 @@ def _opened(note: str) -> tuple[str, Checkpoint]:
 
 def _leads_to(log: str, head: Checkpoint) -> bool:
     """Tell whether the stored log, as far as it is numbered, has this root at this size."""
-    stored = LogHead.objects.filter(log=log).first()
-    if head.size > (stored.size if stored else 0):
+    if head.size > access.numbered(log):
         return False
     try:
         return hmac.compare_digest(tiles.root(access.tile_reader(log), head.size), head.root)

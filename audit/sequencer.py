@@ -33,6 +33,7 @@ from holdfast.core.log.merkle import HASH_SIZE, CompactRange, leaf_hash
 from hsm import registry
 from hsm.backend import SigningPublicKey
 from kernel.actors import system_actor
+from kernel.queue import apart
 from kernel.scope import current_tenant, tenant_scope
 
 alarm = logging.getLogger("holdfast.audit")
@@ -69,6 +70,21 @@ def sequence(tenant_id: UUID, log: str) -> int:
         looked_at = sum(_batches(log))  # (1)
         _sign(tenant_id, log)  # (2), (3) and (4)
     return looked_at
+
+
+def find_restored() -> None:
+    """Mark the tenants of whose logs this process has signed more than is stored: their databases were put back.
+
+    Nobody need write or ask anything for that. What cannot be read of one tenant's journal stops that tenant's log
+    alone, when it is signed next. One query.
+    """
+    rows = LogHead.unscoped.values_list("tenant_id", "log", "size")
+    sizes = {(tenant_id, log): size for tenant_id, log, size in rows}
+    for tenant_id in {one for one, _ in sizes}:
+        with apart(tenant_id, "its journal"):
+            signed = {log: journal.signed_head(tenant_id, log) for log in LOGS}
+            if any(head is not None and head.size > sizes.get((tenant_id, log), 0) for log, head in signed.items()):
+                restored.mark(by="sequencer")
 
 
 def number_unsigned(tenant_id: UUID) -> journal.Head:

@@ -31,7 +31,7 @@ from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor, system_actor
 from kernel.queue import apart
-from kernel.scope import ForeignRow, current_tenant, tenant_scope
+from kernel.scope import ForeignRow, at_work, current_tenant, tenant_scope
 from kernel.sweeps import BATCH
 
 _COUNT: Final = f"""
@@ -136,7 +136,7 @@ def conclude_hours() -> int:
 
 def _tallies_before(hour: int) -> Iterator[tuple[UUID, UUID]]:
     """Give id and tenant of what was counted in hours that are over; one batch is held at a time."""
-    due = Tally.unscoped.filter(hour__lt=hour).order_by("pk").values_list("pk", "tenant_id")
+    due = at_work(Tally.unscoped.filter(hour__lt=hour)).order_by("pk").values_list("pk", "tenant_id")
     batch = list(due[:BATCH])
     while batch:
         yield from batch

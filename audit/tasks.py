@@ -19,6 +19,7 @@ from holdfast.core.base.errors import HoldfastError
 from hsm.errors import HsmUnavailable
 from kernel.queue import every
 from kernel.retries import Retries, named
+from kernel.scope import resting
 
 log = logging.getLogger("holdfast.audit")
 
@@ -36,6 +37,8 @@ def sequence_all() -> bool:
     """
     fresh = Entry.unscoped.filter(leaf_index=None, refused="").order_by().values_list("tenant_id", flat=True).distinct()
     unsigned = LogHead.unscoped.filter(size__gt=F("signed_size")).values_list("tenant_id", flat=True)
+    # Nothing of theirs is numbered or signed before their officers have accepted it: the alarm came with the mark.
+    asleep = resting()
     # Whoever may insert an entry may make up its tenant: one whose root no ceremony pinned here.
     unknown = {tenant_id for tenant_id in fresh if not _is_pinned(tenant_id)}
     if unknown:
@@ -43,7 +46,7 @@ def sequence_all() -> bool:
     is_sound = not unknown
     # Those of whom somebody asks or waits may be all there are, and most of their heads are fresh.
     awaited = sequencer.growing_old(access.wanted_fresh() | access.asked_for())
-    for tenant_id in {*fresh, *unsigned, *awaited} - unknown:
+    for tenant_id in {*fresh, *unsigned, *awaited} - unknown - asleep:
         for name in sequencer.LOGS:
             if _failing.left((tenant_id, name)):
                 is_sound = False

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
+from audit.access import restored_tenants
 from config.disk import is_low, places
 from hsm import registry
 from hsm.errors import HsmError
@@ -29,7 +30,7 @@ _LATE: Final = timedelta(seconds=60)
 _OLD_HEADS: Final = timedelta(seconds=120)
 _LANES: Final = ("worker/schedule", "worker/jobs", "worker/mail", "sequencer", "release")
 
-State = Literal["ok", "late", "away", "low"]
+State = Literal["ok", "late", "away", "low", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Readiness:
     can_serve: bool
     parts: dict[str, State]
     head_age_seconds: int | None
+    restored: int = 0  # tenants whose database was put back from a backup that their officers have not accepted
 
     def document(self) -> dict[str, Any]:
         """Return the answer: `ok`; `degraded` when something is away without which most requests are served."""
@@ -47,6 +49,7 @@ class Readiness:
             "status": ("ok" if is_whole else "degraded") if self.can_serve else "unavailable",
             "parts": self.parts,
             "head_age_seconds": self.head_age_seconds,
+            **({"restored_tenants": self.restored} if self.restored else {}),
             **({"rehearsal": True} if settings.HOLDFAST_REHEARSAL else {}),
         }
 
@@ -79,11 +82,12 @@ def _look() -> Readiness:
         # Written and not only read: with a full or read-only disk nothing can be done, though all can be seen.
         heartbeats.note("web")
         ages = heartbeats.ages()
+        restored = restored_tenants().count()
     except (DatabaseError, InterfaceError):
         return Readiness(False, {**parts, "database": "away"}, None)
-    parts |= lanes(ages)
+    parts |= {**lanes(ages), "restored": "waiting" if restored else "ok"}
     heads = ages.get("heads")
-    return Readiness(True, parts, None if heads is None else int(heads.total_seconds()))
+    return Readiness(True, parts, None if heads is None else int(heads.total_seconds()), restored)
 
 
 def lanes(ages: Mapping[str, timedelta]) -> dict[str, State]:

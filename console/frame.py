@@ -13,11 +13,14 @@ from typing import Any, Concatenate, Final, ParamSpec, cast
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import render
 
+from audit import access as audit
 from audit.errors import LogRestored
+from escrow import access as escrow
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from kernel.scope import open_scope
+from kernel.scope import open_scope, tenant_scope
 from tenants.permissions import PermissionName
 from tenants.sessions import HOME, ME, home_of, note_use, session_actor, session_person
 
@@ -65,8 +68,8 @@ def console_page(
 
     Without a complete sign-in: to the sign-in page. Without the permission: 403. An access function's NotFound is the
     404 page. Pages are looked at only (GET, HEAD), unless `methods` says what else, and never cached. What changes
-    something is refused (LogRestored, the 503 page) while the tenant's database is a backup that was put back, but
-    where `while_restored` says that it goes on.
+    something is refused with a 503 page of its own while the tenant's database is a backup that was put back, but where
+    `while_restored` says that it goes on.
     """
 
     def guard(
@@ -84,7 +87,7 @@ def console_page(
             if not actor.can(permission):
                 raise PermissionDenied
             if actor.is_restored and request.method not in LOOKING and not while_restored:
-                raise LogRestored
+                return _not_taken(request)
             note_use(request)
             try:
                 response = view(request, actor, *args, **kwargs)
@@ -99,6 +102,21 @@ def console_page(
     return guard
 
 
+def _not_taken(request: HttpRequest) -> HttpResponseBase:
+    response = render(request, "console/restored.html", status=503)
+    response["cache-control"], response["retry-after"] = "no-store", str(LogRestored.retry_after)
+    return response
+
+
+def _restored() -> dict[str, Any]:
+    """Return since when the open tenant is read-only, and how far its officers are; {} where it is so no more."""
+    mark = audit.restored_mark()
+    if mark is None:
+        return {}
+    stage = escrow.stage_of_acceptance(mark.since)
+    return {"restored_since": mark.since, "restored_stage": stage}
+
+
 def navigation(request: HttpRequest) -> dict[str, Any]:
     """Context processor: who is signed in, in which tenant, and what the navigation holds for them.
 
@@ -108,6 +126,10 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     if person is None:
         return {}
     actor = session_actor(person)
+    restored: dict[str, Any] = {}
+    if actor.is_restored:
+        with tenant_scope(person.tenant_id):
+            restored = _restored()
     items = [(words, address) for words, address, permission in NAVIGATION if actor.can(permission)]
     path = next((to for start, to in _WITHIN.items() if request.path.startswith(start)), request.path)
     return {
@@ -118,6 +140,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         "section": _current(items, path),
         "own_pages": OWN_PAGES,
         "own_page": _current(OWN_PAGES, request.path),
+        **restored,
     }
 
 

@@ -17,6 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
+from audit.errors import LogRestored
 from console import authenticator
 from holdfast.core.base.secret import SecretBytes
 from kernel.errors import Throttled
@@ -34,6 +35,10 @@ UNEQUAL: Final = "The two passwords differ. Type the same one twice."
 CODE_REFUSED: Final = "This is not the code that your authenticator shows now. Wait for the next one, and type that."
 BUSY: Final = "Many people sign in at this moment. Try again in a few seconds."
 AWAY: Final = "Authenticators cannot be set up at this moment. Nothing was used up: try again in a moment."
+RESTORED: Final = (
+    "The server was put back from a backup, and lets nobody in before the officers have accepted that. Nothing was "
+    "used up: open the link again later."
+)
 AGAIN: Final = (
     "This page was open for too long, or cookies are off. Set up the authenticator again, with the code below."
 )
@@ -100,6 +105,8 @@ def _accepted(request: HttpRequest, found: Invitation) -> tuple[str, ...]:
         raise _NotTaken(BUSY, status=429) from error
     except FactorsAway as error:
         raise _NotTaken(AWAY, status=503) from error
+    except LogRestored as error:
+        raise _NotTaken(RESTORED, status=503) from error
     except PasswordRefused as error:
         raise _NotTaken(str(error.detail)) from error
     except CodeRefused as error:

@@ -17,6 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
+from audit.errors import LogRestored
 from console.sign_in import AWAY, BUSY, CODE_REFUSED, LOCKED, MAX_FIELD, folded, record_refusal
 from holdfast.core.base.secret import SecretBytes
 from kernel.errors import Throttled
@@ -27,6 +28,10 @@ from tenants.sources import source_of
 if TYPE_CHECKING:
     from tenants.models import PasswordReset
 
+RESTORED: Final = (
+    "The server was put back from a backup, and changes no password before the officers have accepted that. Nothing "
+    "was used up: open the link again later."
+)
 UNEQUAL: Final = "The two passwords differ. Type the same one twice."
 TOO_MANY: Final = "Too many tries from your network. Wait ten minutes, then try again."
 
@@ -110,6 +115,8 @@ def _accept(request: HttpRequest, found: PasswordReset) -> None:
         raise _NotTaken(BUSY, status=429, retry_after=error.retry_after) from error
     except FactorsAway as error:
         raise _NotTaken(AWAY, status=503, retry_after=5) from error
+    except LogRestored as error:
+        raise _NotTaken(RESTORED, status=503, retry_after=LogRestored.retry_after) from error
     except PasswordRefused as error:
         raise _NotTaken(str(error.detail)) from error
     except CodeRefused as error:

@@ -36,7 +36,7 @@ from holdfast.core.identity import trust
 from holdfast.core.identity.acts import Act
 from holdfast.core.signed import cose, statements
 from kernel.actors import Actor
-from kernel.clock import database_now
+from kernel.clock import SKEW, database_now
 from kernel.errors import NotFound
 from kernel.paging import flag, page, page_of_octets
 from keys import access as keys
@@ -457,6 +457,17 @@ def is_suspended_by_officers(device_id: UUID) -> bool:
 def resolutions() -> list[Resolution]:
     """List the resolutions that passed, oldest first."""
     return list(Resolution.objects.filter(passed_at__isnull=False).order_by("passed_at", "pk"))
+
+
+def stage_of_acceptance(since: datetime) -> str:
+    """Say how far the officers are who accept a backup that was found at a moment: "", `proposed` or `passed`.
+
+    By the rows, for people. Two queries at most.
+    """
+    rows = Resolution.objects.filter(act=int(Act.ACCEPT_LOG), proposed_at__gte=since - SKEW)
+    if rows.filter(passed_at__isnull=False).exists():
+        return "passed"
+    return "proposed" if rows.exists() else ""
 
 
 def withdrawals() -> list[bytes]:

@@ -14,6 +14,7 @@ from escrow import access, campaign, services
 from kernel.actors import system_actor
 from kernel.models import Job
 from kernel.queue import apart, every, handles
+from kernel.scope import awake
 
 
 @handles(campaign.ANNOUNCE_JOB)
@@ -33,7 +34,7 @@ def warn_of_end(job: Job) -> None:
 @every(seconds=10)
 def flag_deposits_of_revoked_devices() -> None:
     """Flag what revoked devices had deposited."""
-    for device_id, tenant_id in access.devices_to_flag():
+    for device_id, tenant_id in awake(access.devices_to_flag()):
         with apart(tenant_id, f"flags of device {device_id}"):
             actor = system_actor(tenant_id, "worker")
             services.flag_deposits(device_id=device_id, now=timezone.now(), actor=actor)

@@ -24,7 +24,7 @@ from kernel.clock import database_now, is_in_doubt
 from kernel.errors import Conflict
 from kernel.models import Job, JobState
 from kernel.retries import Retries, is_worth_a_line, named, pause_seconds
-from kernel.scope import current_tenant, tenant_scope
+from kernel.scope import at_work, current_tenant, tenant_scope
 from kernel.sweeps import delete_in_batches
 
 log = logging.getLogger("holdfast.queue")
@@ -40,6 +40,7 @@ MAX_BACKOFF_SECONDS = 300
 Handler = Callable[[Job], None]
 _handlers: dict[str, Handler] = {}
 _given_up: dict[str, Handler] = {}
+_going_on: set[str] = set()
 
 
 class RunLater(Exception):
@@ -124,13 +125,18 @@ def periodic() -> list[tuple[float, Periodic]]:
     return list(_periodic)
 
 
-def handles(kind: str) -> Callable[[Handler], Handler]:
-    """Register the handler of one kind of job, in the `tasks.py` of the app that promises it."""
+def handles(kind: str, *, while_resting: bool = False) -> Callable[[Handler], Handler]:
+    """Register the handler of one kind of job, in the `tasks.py` of the app that promises it.
+
+    while_resting: whether it is called for a tenant that rests too, and sees to that itself.
+    """
 
     def register(handler: Handler) -> Handler:
         if kind in _handlers:
             raise ValueError(f"two handlers for {kind}")
         _handlers[kind] = handler
+        if while_resting:
+            _going_on.add(kind)
         return handler
 
     return register
@@ -186,7 +192,7 @@ def due(queue: str, *, limit: int = 50) -> list[UUID]:
     The oldest of every tenant come first, then the second ones, so that nobody waits for another tenant's flood.
     """
     turn = Window(RowNumber(), partition_by="tenant_id", order_by="run_at")
-    rows = Job.unscoped.filter(_free(), queue=queue).annotate(turn=turn).order_by("turn", "run_at")
+    rows = _of_whom_works(Job.unscoped.filter(_free(), queue=queue)).annotate(turn=turn).order_by("turn", "run_at")
     return list(rows.values_list("id", flat=True)[:limit])
 
 
@@ -233,8 +239,13 @@ def _free() -> Q:
     return Q(state=JobState.READY, run_at__lte=Now()) | (Q(state=JobState.LEASED) & over)
 
 
+def _of_whom_works(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    """Leave out the jobs of tenants that rest, but for the kinds that go on."""
+    return at_work(jobs, unless=Q(kind__in=_going_on))
+
+
 def _lease(job_id: UUID) -> Job | None:
-    taken = Job.unscoped.filter(_free(), pk=job_id).update(
+    taken = _of_whom_works(Job.unscoped.filter(_free(), pk=job_id)).update(
         state=JobState.LEASED, lease_until=Now() + LEASE, attempts=F("attempts") + 1, fence=F("fence") + 1
     )
     if not taken:
@@ -305,7 +316,8 @@ def release_lease(job_id: UUID) -> None:
 
 def sweep(*, older_than: timedelta = timedelta(days=30)) -> int:
     """Delete done jobs older than a month and return how many; the audit log keeps what they did."""
-    return delete_in_batches(Job.unscoped.filter(state=JobState.DONE, created_at__lt=database_now() - older_than))
+    done = Job.unscoped.filter(state=JobState.DONE, created_at__lt=database_now() - older_than)
+    return delete_in_batches(done, of_all=True)
 
 
 def count_dead() -> int:
@@ -323,7 +335,7 @@ def count_late(queue: str, *, since: datetime, but: Collection[str] = ()) -> int
 
 def count_late_everywhere(queue: str, *, since: datetime) -> int:
     """Count what `count_late` does in every tenant."""
-    return _late(Job.unscoped.all(), queue, since).count()
+    return _late(at_work(Job.unscoped.all()), queue, since).count()
 
 
 def _late(jobs: QuerySet[Job], queue: str, since: datetime) -> QuerySet[Job]:

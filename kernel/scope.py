@@ -7,10 +7,10 @@ Implements ORGANISATION "Tenants" (first fence). It does not authorize: within a
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 from uuid import UUID
 
 from django.db import models
@@ -55,6 +55,39 @@ def tenant_scope(tenant_id: UUID) -> Iterator[None]:
         yield
     finally:
         _tenant.reset(token)
+
+
+# What an app above knows and this one cannot: of which tenants nothing may change by itself just now. Each rule gives
+# their ids as a query, so that a loop over all tenants leaves them out in its own.
+Resting = Callable[[], "models.QuerySet[Any, Any]"]
+_resting: list[Resting] = []
+
+
+def rest_by(rule: Resting) -> None:
+    """Say once, at start, which tenants rest: no job, no schedule and no sweep changes anything of theirs."""
+    _resting.append(rule)
+
+
+def at_work(rows: models.QuerySet[Any, Any], *, unless: models.Q | None = None) -> models.QuerySet[Any, Any]:
+    """Return rows of every tenant without those of tenants that rest. unless: which of these stay all the same."""
+    for rule in _resting:
+        rest = models.Q(tenant_id__in=rule())
+        rows = rows.exclude(rest & ~unless if unless is not None else rest)
+    return rows
+
+
+def resting() -> set[UUID]:
+    """Return the tenants that rest, for a loop that cannot leave them out in its own query. One query for each rule."""
+    return set().union(*(rule() for rule in _resting))
+
+
+T = TypeVar("T")
+
+
+def awake(found: Iterable[tuple[T, UUID]]) -> Iterator[tuple[T, UUID]]:
+    """Give, of pairs with a tenant's id behind, those whose tenant does not rest. Asked once, when the loop begins."""
+    asleep = resting()
+    return ((one, tenant_id) for one, tenant_id in found if tenant_id not in asleep)
 
 
 def in_their_tenants(field: str, named: Iterable[tuple[UUID, Any]]) -> Iterator[models.Q]:

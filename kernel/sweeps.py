@@ -11,15 +11,21 @@ from typing import Any, Final
 
 from django.db.models import QuerySet
 
+from kernel.scope import at_work
+
 # Some milliseconds of SQLite's write lock. More at once would be a little quicker, and make requests wait.
 BATCH: Final = 500
 
 
-def delete_in_batches(rows: QuerySet[Any]) -> int:
+def delete_in_batches(rows: QuerySet[Any], *, of_all: bool = False) -> int:
     """Delete the selected rows, which nothing refers to, at most `BATCH` to a statement; return how many there were.
+
+    Those of a tenant that rests stay, unless they are of_all: such as count or carry requests, and are no state.
 
     Call it outside a transaction, so that each statement commits by itself. An index has to lead to the rows.
     """
+    if not of_all and any(field.attname == "tenant_id" for field in rows.model._meta.concrete_fields):
+        rows = at_work(rows)
     count = 0
     while True:
         some = rows.model._base_manager.filter(pk__in=rows.order_by().values("pk")[:BATCH])

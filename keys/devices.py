@@ -27,7 +27,7 @@ from kernel.actors import Actor, system_actor
 from kernel.clock import database_now
 from kernel.errors import Conflict, LimitReached
 from kernel.queue import apart
-from kernel.scope import current_tenant
+from kernel.scope import at_work, current_tenant
 from kernel.transitions import advance
 from keys import access, chains, mailbox, notices
 from keys.errors import ChainRefused, DeviceKnown, DeviceMismatch, SuccessorStale
@@ -305,7 +305,7 @@ def sweep_waiting() -> int:
     One that a case or a request to contacts is to bring back waits as long as that does.
     """
     count, before = 0, database_now() - WAITING_LIFE
-    due = Device.unscoped.filter(state=DeviceState.PENDING, successor_of=None, created_at__lt=before)
+    due = at_work(Device.unscoped.filter(state=DeviceState.PENDING, successor_of=None, created_at__lt=before))
     for tenant_id, device_id in list(due.order_by("created_at").values_list("tenant_id", "id")):
         # One that the chain lists at this moment raises Conflict, which is named in the log like any other trouble.
         with apart(tenant_id, f"end of the waiting device {device_id}"), transaction.atomic():

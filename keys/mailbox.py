@@ -23,7 +23,7 @@ from holdfast.core.base.encoding import b64u
 from kernel.actors import Actor
 from kernel.clock import SKEW, database_now
 from kernel.errors import NotFound
-from kernel.scope import current_tenant
+from kernel.scope import at_work, current_tenant
 from kernel.sweeps import delete_in_batches
 from keys import access
 from keys.errors import ChainStale, EnvelopesMismatch, MailboxFull, MessageLimit
@@ -199,7 +199,7 @@ def sweep_expired() -> int:
     count, before = 0, database_now() - LIFE
     while True:
         with transaction.atomic():
-            due = Message.unscoped.filter(received_at__lt=before).order_by("seq").select_for_update()
+            due = at_work(Message.unscoped.filter(received_at__lt=before)).order_by("seq").select_for_update()
             seqs = list(due.values_list("seq", flat=True)[:_SWEEP_BATCH])
             Message.unscoped.filter(seq__in=seqs).delete()
         count += len(seqs)

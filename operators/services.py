@@ -15,6 +15,7 @@ from uuid import UUID
 from django.db import transaction
 
 from audit import services as audit
+from audit.access import is_restored
 from kernel import queue
 from kernel.actors import Actor
 from kernel.errors import Conflict
@@ -41,12 +42,14 @@ def actor_of(operator: Operator) -> Actor:
 def suspend_tenant(*, tenant_id: UUID, operator: Operator) -> None:
     """Let nobody of a tenant in from their next request on. Raises NotFound; Conflict unless active or locked."""
     with tenant_scope(access.tenant(tenant_id).pk):
+        _require_accepted()
         tenants.suspend_tenant(actor=actor_of(operator))
 
 
 def resume_tenant(*, tenant_id: UUID, operator: Operator) -> None:
     """Let a suspended tenant's people in again. Raises NotFound, and Conflict unless it is suspended."""
     with tenant_scope(access.tenant(tenant_id).pk):
+        _require_accepted()
         tenants.resume_tenant(actor=actor_of(operator))
 
 
@@ -58,11 +61,21 @@ def ask_of_job(*, act: str, job_id: UUID, operator: Operator) -> None:
     kind, tag, state = _OF_JOBS[act]
     job = access.job(job_id)
     with tenant_scope(job.tenant_id), transaction.atomic():
+        _require_accepted()
         if not may(act, job):
             raise Conflict(f"The job is {job.state}, and not {state.value}. Look at it again.")
         if queue.enqueue(kind, unique=str(job.pk), job=str(job.pk), operator=str(operator.pk)) is None:
             raise Conflict("This was asked for already: a worker does it as soon as one is there.")
         audit.append(tag=tag, actor=actor_of(operator), subject=str(job.pk), body={"kind": job.kind})
+
+
+def _require_accepted() -> None:
+    """Raise Conflict while the open tenant's database is a backup that was put back and that nobody has accepted."""
+    if is_restored():
+        raise Conflict(
+            "The tenant is read-only: its database was put back from a backup. Its officers accept that, then you hold "
+            "`ceremony accept-restored`."
+        )
 
 
 def may(act: str, job: Job) -> bool:

@@ -15,6 +15,7 @@ from kernel.clock import database_now
 from kernel.models import Job
 from kernel.queue import apart, every, given_up, handles, renew
 from kernel.retries import MOST, Retries
+from kernel.scope import awake
 from recovery import access
 from recovery.cases import collection, counting, endings, many, notices, standing
 from recovery.cases.counting import RELEASE_JOB
@@ -74,7 +75,7 @@ def shred(job: Job) -> None:
 @every(seconds=2, by_age=True)
 def expire_cases() -> None:
     """End the cases whose time is over."""
-    for case_id, tenant_id in access.past_expiry(database_now()):
+    for case_id, tenant_id in awake(access.past_expiry(database_now())):
         with apart(tenant_id, f"expiry of case {case_id}"):
             endings.expire_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
@@ -82,7 +83,7 @@ def expire_cases() -> None:
 @every(seconds=5, by_age=True)
 def expire_contact_requests() -> None:
     """End the requests to trusted contacts whose time is over, and destroy the shares of all that are."""
-    for request_id, tenant_id in contact_requests_past_expiry(database_now()):
+    for request_id, tenant_id in awake(contact_requests_past_expiry(database_now())):
         with apart(tenant_id, f"expiry of request {request_id}"):
             contacts.expire_request(request_id=request_id, actor=system_actor(tenant_id, "worker"))
 
@@ -94,10 +95,10 @@ def settle_cases() -> None:
     And reckon the delay anew of those whose subject can object no more.
     """
     now = database_now()
-    for case_id, tenant_id in many.to_settle(now):
+    for case_id, tenant_id in awake(many.to_settle(now)):
         with apart(tenant_id, f"count of case {case_id}"):
             counting.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
-    for case_id, tenant_id in many.to_lengthen(now):
+    for case_id, tenant_id in awake(many.to_lengthen(now)):
         with apart(tenant_id, f"delay of case {case_id}"):
             counting.lengthen_delay(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
@@ -108,7 +109,7 @@ def destroy_released() -> None:
     now = database_now()
     # As many as can be left alone, and those of one round.
     found = access.outlived_releases(now, until=now - DESTROY_AFTER, limit=MOST + DESTROY_AT_ONCE)
-    for case_id, tenant_id in list(islice((one for one in found if not _tried.left(one)), DESTROY_AT_ONCE)):
+    for case_id, tenant_id in list(islice((one for one in awake(found) if not _tried.left(one)), DESTROY_AT_ONCE)):
         _tried.failed((case_id, tenant_id))
         with apart(tenant_id, f"end of what case {case_id} released"):
             collection.destroy_collected(case_id=case_id, actor=system_actor(tenant_id, "worker"), after=DESTROY_AFTER)
@@ -123,7 +124,7 @@ def raise_alarms() -> None:
 @every(seconds=5)
 def follow_rotations() -> None:
     """Follow what was exposed until its subjects have renewed it, and close old cases."""
-    for case_id, tenant_id in many.to_follow(database_now(), close_after=CLOSE_AFTER):
+    for case_id, tenant_id in awake(many.to_follow(database_now(), close_after=CLOSE_AFTER)):
         actor = system_actor(tenant_id, "worker")
         with apart(tenant_id, f"rotation after case {case_id}"):
             collection.follow_rotation(case_id=case_id, actor=actor)

@@ -21,6 +21,8 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from audit import services as audit
+from audit.access import is_restored
+from audit.errors import LogRestored
 from holdfast.core.base.encoding import b64u, label, unb64u
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.secret import SecretBytes
@@ -139,12 +141,14 @@ def accept(
     """Set a person's password and authenticator by their link, use it up, and return their recovery codes.
 
     All or nothing; of simultaneous calls one succeeds. Raises InvitationRefused, PasswordRefused, CodeRefused,
-    FactorsAway.
+    FactorsAway, and LogRestored while the tenant is read-only.
     """
     with tenant_scope(tenant_id):
         found: Invitation | None = _open().select_related("person").filter(pk=invitation_id).first()
         if found is None:
             raise InvitationRefused
+        if is_restored():
+            raise LogRestored
         # Before the transaction: it asks the HSM.
         sealed = sign_in.seal_key(person=found.person, key=totp_key)
     with tenant_scope(tenant_id), transaction.atomic():

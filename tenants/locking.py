@@ -19,7 +19,7 @@ from kernel.actors import Actor, system_actor
 from kernel.clock import database_now
 from kernel.errors import Conflict
 from kernel.queue import apart
-from kernel.scope import current_tenant
+from kernel.scope import current_tenant, resting
 from kernel.transitions import advance
 from tenants.models import Tenant
 from tenants.states import TENANT, TenantState
@@ -73,7 +73,7 @@ def ask_unlock(*, proposer_id: UUID, delay: timedelta, actor: Actor) -> datetime
 def unlock_due() -> int:
     """End the locks whose delay is over, of all tenants, each with its entry; return how many."""
     due = list(Tenant.objects.filter(state=TenantState.LOCKED, unlock_at__lte=Now()).values_list("pk", flat=True))
-    for tenant_id in due:
+    for tenant_id in set(due) - resting():
         with apart(tenant_id, "its unlocking"), transaction.atomic():
             tenant = _locked_row()
             now = database_now()

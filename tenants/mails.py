@@ -25,19 +25,22 @@ from django.db import transaction
 from django.db.models import OuterRef, Subquery
 from django.template.loader import render_to_string
 
+from audit import access as audit_access
 from audit import services as audit
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.base.text import written_out
-from kernel.actors import Actor
+from kernel.actors import Actor, system_actor
 from kernel.clock import database_now
 from kernel.queue import MAIL as MAIL_QUEUE
-from kernel.queue import RunLater, count_late_everywhere, enqueue, enqueue_each
+from kernel.queue import RunLater, apart, count_late_everywhere, enqueue, enqueue_each
 from kernel.retries import pause_seconds
+from kernel.scope import resting
 from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
 from tenants import access
 from tenants.models import Mail, Person
-from tenants.states import MAIL, MailState
+from tenants.roles import Role
+from tenants.states import MAIL, MailState, PersonState
 
 log = logging.getLogger("holdfast.mails")
 
@@ -53,6 +56,7 @@ KEPT: Final = timedelta(days=30)  # after it was settled; the log says for ever 
 MAX_VALUE: Final = 300  # characters of one value: a mail is no place for more
 MOST_OF_AN_ACT: Final = 100  # mails of one act that are shown
 _INDENT: Final = "    "
+RESTORED: Final = "restored"  # the one kind that goes out while a backup is not accepted: it tells of that
 
 # The kinds that can be promised, and the values that each takes.
 KINDS: Final[dict[str, frozenset[str]]] = {
@@ -67,6 +71,7 @@ KINDS: Final[dict[str, frozenset[str]]] = {
         "password-changed": "",
         "password-reset": "source",
         "pending-act": "what until page",
+        "restored": "",
         "resumed": "",
         "role-changed": "before after",
         "sessions-ended": "",
@@ -137,6 +142,26 @@ def promise(
     return mail
 
 
+def tell_restored() -> int:
+    """Promise a mail to the officers and owners of each tenant that is read-only, once for a backup; return how many.
+
+    They decide, and see by themselves only that nothing works. Each tenant in a transaction of its own.
+    """
+    count = 0
+    for tenant_id in resting():
+        with apart(tenant_id, "mails about its backup"), transaction.atomic():
+            mark = audit_access.restored_mark()
+            if mark is None:
+                continue  # it was accepted a moment ago
+            people = [one for one in access.people(roles=[Role.OFFICER, Role.OWNER]) if one.state == PersonState.ACTIVE]
+            told = told_of(str(mark.pk), [one.pk for one in people])
+            for person in people:
+                if person.pk not in told:
+                    promise(kind=RESTORED, to=person, actor=system_actor(tenant_id, "worker"), act=str(mark.pk))
+                    count += 1
+    return count
+
+
 def told_of(act: str, person_ids: Collection[UUID]) -> set[UUID]:
     """Return which of these people a mail of an act was promised to."""
     return set(Mail.objects.filter(act=act, person_id__in=person_ids).values_list("person_id", flat=True))
@@ -167,6 +192,9 @@ def give(*, mail_id: UUID, actor: Actor) -> None:
     mail: Mail | None = Mail.objects.select_related("person").filter(pk=mail_id).first()
     if mail is None or mail.state != MailState.WAITING:
         return
+    if mail.kind != RESTORED and audit_access.is_restored():
+        # Of a backup, which may have sent it long ago: what it tells of may be lost, and its link lets nobody in.
+        raise RunLater(database_now() + LATE, "the organisation is read-only")
     # Outside any transaction: a mail server may hang.
     outcome = _give(mail, actor)
     if outcome is Outcome.AWAY and mail.attempts + 1 < MAX_ATTEMPTS:

@@ -20,6 +20,8 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from audit import services as audit
+from audit.access import is_restored
+from audit.errors import LogRestored
 from holdfast.core.base.encoding import b64u, label, unb64u
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.secret import SecretBytes
@@ -123,10 +125,12 @@ def accept(*, tenant_id: UUID, reset_id: UUID, password: SecretBytes, code: str)
     """Set a person's password by their link and a code of theirs, and use both up; every session of theirs ends.
 
     All or nothing, but that a wrong code counts; of simultaneous calls one succeeds. The person is told by mail. Raises
-    ResetRefused, PasswordRefused, CodeRefused, and FactorsAway, by which nothing is used up or counted.
+    ResetRefused, PasswordRefused, CodeRefused, and FactorsAway and LogRestored, by which nothing is used up or counted.
     """
     with tenant_scope(tenant_id):
         person = _require(_open().select_related("person").filter(pk=reset_id).first()).person
+        if is_restored():
+            raise LogRestored
         # Before the transaction: it asks the HSM. A recovery code needs none.
         opened = None if sign_in.is_recovery_code(code) else sign_in.open_authenticator(person)
         with transaction.atomic():

@@ -660,17 +660,17 @@ def sweep() -> int:
     Returns the number of nonces. It looks at no tenant's content, so it needs no scope.
     """
     now = database_now()
-    gone = delete_in_batches(Nonce.objects.filter(expires_at__lt=now))
+    gone = delete_in_batches(Nonce.objects.filter(expires_at__lt=now), of_all=True)
     # No index leads to full buckets, and every request would pay for one: this reads all, which are those of a minute.
-    delete_in_batches(TokenBucket.objects.filter(full_at__lt=int(now.timestamp() * 1_000_000)))
-    delete_in_batches(RateWindow.objects.filter(expires_at__lt=now))
+    delete_in_batches(TokenBucket.objects.filter(full_at__lt=int(now.timestamp() * 1_000_000)), of_all=True)
+    delete_in_batches(RateWindow.objects.filter(expires_at__lt=now), of_all=True)
     # Failed sign-ins count until they have cooled off; django-axes itself deletes them only at the next sign-in.
     cool_off = get_cool_off()
     assert cool_off is not None
-    delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off))
-    delete_in_batches(ConsoleSession.objects.filter(expire_date__lt=now))
+    delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off), of_all=True)
+    delete_in_batches(ConsoleSession.objects.filter(expire_date__lt=now), of_all=True)
     delete_in_batches(PasswordReset.unscoped.filter(expires_at__lt=now))
-    delete_in_batches(SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE))
+    delete_in_batches(SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE), of_all=True)
     delete_in_batches(FormerAddress.unscoped.filter(told_until__lt=now))
     # What was proposed and what became of it stands in the log.
     delete_in_batches(PendingAct.unscoped.filter(expires_at__lt=now - PENDING_KEPT))

@@ -31,7 +31,7 @@ from holdfast.core.base.secret import SecretBytes
 from kernel.actors import Actor, system_actor
 from kernel.clock import SKEW, database_now
 from kernel.queue import apart
-from kernel.scope import tenant_scope
+from kernel.scope import resting, tenant_scope
 from tenants import access, factors
 from tenants.errors import CodeRefused, FactorsAway
 from tenants.factors import Sealed
@@ -299,7 +299,7 @@ def seal_unsealed() -> int:
 
     A tenant whose keys cannot be sealed now is left until the next round, and keeps no other waiting.
     """
-    done, after, stuck = 0, 0, set[UUID]()
+    done, after, stuck = 0, 0, resting()
     while True:
         rows = Authenticator.objects.filter(sealed=None, pk__gt=after).select_related("user").order_by("pk")
         batch = list(rows[:_BATCH])

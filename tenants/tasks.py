@@ -74,7 +74,7 @@ def sweep_log_tokens() -> None:
     log_tokens.sweep()
 
 
-@handles(mails.MAIL_JOB)
+@handles(mails.MAIL_JOB, while_resting=True)
 def give_mail(job: Job) -> None:
     """Hand one promised mail over."""
     mails.give(mail_id=UUID(job.payload["mail"]), actor=system_actor(job.tenant_id, "worker"))
@@ -97,6 +97,12 @@ def sweep_imports() -> None:
 def raise_mail_alarm() -> None:
     """Say that mails wait which the mail server does not take."""
     mails.raise_alarm()
+
+
+@every(10)
+def tell_restored() -> None:
+    """Promise the mails that tell officers and owners of a backup that was put back."""
+    mails.tell_restored()
 
 
 @every(3600, by_age=True)

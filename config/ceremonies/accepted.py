@@ -19,7 +19,7 @@ from django.db import transaction
 
 from audit import access, journal, restored
 from audit import services as audit
-from audit.models import LogHead, Restored
+from audit.models import Restored
 from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies.root import RootSigner, release_directory
 from escrow import access as escrow_access
@@ -84,7 +84,7 @@ class AcceptedLog:
         self.actor = system_actor(tenant.pk, "ceremony")
         self.report: list[str] = []
         with tenant_scope(tenant.pk):
-            self.size = {log: _numbered(log) for log in LOGS}
+            self.size = {log: access.numbered(log) for log in LOGS}
             self.accepted = self._find(resolution)
             # What remembers the logs outside of them: this account's journal, and devices that showed what they hold.
             self.signed = {log: journal.signed_head(self.tenant.pk, log) for log in LOGS}
@@ -410,11 +410,6 @@ def _publish_again(tenant: Tenant, lost: list[bytes]) -> list[str]:
         for statement in lost:
             escrow.publish_policy(statement=statement, actor=system_actor(tenant.pk, "ceremony"))
     return ["Now have the officers accept the log, and hold this ceremony again: holdfast officer resolve accept-log"]
-
-
-def _numbered(log: str) -> int:
-    head = LogHead.objects.filter(log=log).first()
-    return head.size if head else 0
 
 
 def _uuid(text: str) -> UUID | None:

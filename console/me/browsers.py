@@ -39,7 +39,8 @@ def sessions(request: HttpRequest, actor: Actor) -> HttpResponse:
     return render(request, "console/me/sessions.html", context)
 
 
-@console_page(PermissionName.ME_READ, methods=("POST",))
+# It only locks out, and goes on while nothing else does.
+@console_page(PermissionName.ME_READ, methods=("POST",), while_restored=True)
 def end_sessions(request: HttpRequest, actor: Actor) -> HttpResponse:
     """End the session that the form names, or all but the one that asks."""
     assert actor.person_id is not None

@@ -24,6 +24,7 @@ _KINDS: Final = {
     "left": "The mail about having left",
     "password-reset": "The link to a new password",
     "pending-act": "The mail about an act that waits for a second person",
+    "restored": "The mail about the backup that was put back",
     "resumed": "The mail about the end of the suspension",
     "role-changed": "The mail about a changed role",
     "sessions-ended": "The mail about ended sessions",

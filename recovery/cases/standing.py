@@ -19,6 +19,7 @@ from escrow.states import OfficerState
 from holdfast.core.escrow.approvals import Excluded
 from kernel.clock import database_now
 from kernel.queue import apart
+from kernel.scope import awake
 from recovery import access
 from recovery.cases import many
 from recovery.cases.counting import LongDelay, count_approvals, why_long
@@ -306,7 +307,7 @@ def raise_alarms() -> int:
 
 def _stuck(cases: Iterable[tuple[UUID, UUID]], now: datetime) -> list[tuple[UUID, UUID, Waiting]]:
     found = []
-    for case_id, tenant_id in cases:
+    for case_id, tenant_id in awake(cases):
         # A row that cannot be read must not keep the alarms of all others from being raised.
         with apart(tenant_id, f"standing of case {case_id}"):
             row = access.case_for_release(case_id)

@@ -21,6 +21,7 @@ from uuid import UUID
 from django.db import close_old_connections, connection
 
 from audit import access as audit
+from audit import restored
 from audit.errors import NoCheckpoint, RolesMissing
 from audit.services import newest_notes
 from escrow import services as custody
@@ -40,6 +41,7 @@ from kernel.clock import database_now
 from kernel.errors import Conflict, DomainError
 from kernel.models import Job
 from kernel.retries import Retries, is_worth_a_line, named, pause_seconds
+from kernel.scope import awake, resting
 from recovery import access
 from recovery.cases import counting, endings
 from recovery.models import Case
@@ -550,10 +552,15 @@ class ReleaseProcess:
     def follow_all(self) -> None:
         """Look at every tenant's head, and take in what is new: a veto that is erased later was seen then."""
         self._clock.keep()
-        newest = newest_notes(LOG)
+        newest, asleep = newest_notes(LOG), resting()
         for tenant_id in tenants(self._home):
             note = newest.get(tenant_id)
-            if note is None or note == self._heads.get(tenant_id) or self._unread.left(tenant_id):
+            if (
+                note is None
+                or tenant_id in asleep
+                or note == self._heads.get(tenant_id)
+                or self._unread.left(tenant_id)
+            ):
                 continue
             with queue.apart(tenant_id, "its log"):
                 self._follow(tenant_id, note)
@@ -577,11 +584,18 @@ class ReleaseProcess:
             # It was read through to find that out, and is left alone for longer and longer.
             self._unread.failed(tenant_id)
             log.critical("tenant %s: its log is not the one that was believed: %s", tenant_id, error)
+            self._mark_if_shorter(tenant_id)
         except Exception:
             self._unread.failed(tenant_id)
             raise
         finally:
             self._forget_unless_whole(tenant_id)
+
+    def _mark_if_shorter(self, tenant_id: UUID) -> None:
+        """Mark a tenant whose log has fewer entries than were seen of it: its database was put back from a backup."""
+        heads = Directory(self._home, tenant_id).heads()
+        if heads and heads[-1].size > audit.numbered(LOG):
+            restored.mark(by="release")
 
     def _forget_unless_whole(self, tenant_id: UUID) -> None:
         """Have a log read anew, from what the directory keeps, of which nobody knows how much was taken in."""
@@ -597,7 +611,7 @@ class ReleaseProcess:
 
     def _sweep(self) -> None:
         """Finish what a dead process left in `releasing`, and catch up with cases whose job was lost."""
-        for case_id, tenant_id in access.due_for_release(database_now()):
+        for case_id, tenant_id in awake(access.due_for_release(database_now())):
             with queue.apart(tenant_id, f"release of case {case_id}"):
                 self._attempt(case_id, tenant_id)
 
@@ -607,7 +621,7 @@ class ReleaseProcess:
         Few waits are as long, as where the delay ends later by the log than by the rows. Any other was dated while a
         clock was wrong, and must not outlast that (PLATFORM "Clocks").
         """
-        for case_id, tenant_id in access.put_off_beyond(_in(LONGEST_PAUSE)):
+        for case_id, tenant_id in awake(access.put_off_beyond(_in(LONGEST_PAUSE))):
             with queue.apart(tenant_id, f"release of case {case_id}"):
                 self._attempt(case_id, tenant_id, early=True)
 

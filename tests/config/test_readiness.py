@@ -10,17 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from config import readiness
+from audit import restored
+from config import doctor, readiness
 from hsm import registry
 from hsm.errors import HsmUnavailable
 from kernel import heartbeats
 from kernel.models import Heartbeat
+from kernel.scope import tenant_scope
 
 LANES = ("worker/schedule", "worker/jobs", "worker/mail", "sequencer", "release", "heads")
 
@@ -73,7 +76,7 @@ def test_readyz_names_each_part_that_is_away_or_late(root: Root) -> None:
     assert 0 <= said.pop("head_age_seconds") < 60
     assert (status, said) == (
         200,
-        {"status": "ok", "parts": dict.fromkeys(("database", "hsm", "disk", *LANES), "ok")},
+        {"status": "ok", "parts": dict.fromkeys(("database", "hsm", "disk", "restored", *LANES), "ok")},
     )
     Heartbeat.objects.filter(name="worker/mail").update(at=timezone.now() - timedelta(seconds=90))
     Heartbeat.objects.filter(name="heads").update(at=timezone.now() - timedelta(seconds=130))
@@ -84,6 +87,25 @@ def test_readyz_names_each_part_that_is_away_or_late(root: Root) -> None:
     wrong = {name: state for name, state in said["parts"].items() if state != "ok"}
     assert wrong == {"hsm": "away", "worker/mail": "late", "heads": "late", "release": "away"}
     assert said["head_age_seconds"] >= 130
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_readyz_and_doctor_say_of_how_many_tenants_a_backup_waits_for_officers() -> None:
+    assert ask()[1]["parts"]["restored"] == "ok"
+    assert [one.state for one in doctor.look() if one.part == "restored"] == ["ok"]
+    marked = [UUID(int=number) for number in range(30)]
+    for tenant_id in marked:
+        with tenant_scope(tenant_id):
+            restored.mark(by="sequencer")
+    status, said = ask()
+    assert (status, said["status"], said["parts"]["restored"]) == (200, "degraded", "waiting")
+    assert said["restored_tenants"] == 30
+    found = [one for one in doctor.look() if one.part == "restored"]
+    assert [one.state for one in found] == ["wrong"] * 21
+    assert found[0].said.startswith(f"tenant {marked[0]} is read-only since ")
+    assert "accept-restored" in found[0].way_out
+    assert "10 more tenants" in found[-1].said
 
 
 @pytest.mark.django_db(transaction=True)

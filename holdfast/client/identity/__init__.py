@@ -10,7 +10,6 @@ __all__ = [
     "evidence",
     "heads",
     "key_log",
-    "lost_chains",
     "peers",
     "restored",
     "security_events",
