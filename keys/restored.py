@@ -126,7 +126,7 @@ def give_back(
     assert after is not None
     is_here = person.state in _HERE
     back = _bring_back(user_id, before, after, fresh, is_here=is_here, actor=actor)
-    if proof is not None and is_here:
+    if proof is not None:
         back += _register_again(after, given_back.added(parsed), prepared, actor)
     return GivenBack(ChainView(user_id, after), len(fresh), back)
 
