@@ -21,7 +21,7 @@ from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
-from holdfast.client.server.transport import SET_THE_CLOCK
+from holdfast.client.server.clock import SET_THE_CLOCK
 from holdfast.client.sessions import sessions
 from holdfast.client.standing import Done, Outcome, done, needs_you
 from holdfast.client.vault import doors, pairing, trusted, vault, vault_contents
@@ -61,10 +61,11 @@ def maintain(account: Account) -> list[Done]:
 
 @dataclass
 class _Met:
-    """What the parts have met so far: a server that cannot be reached, or that was put back from a backup."""
+    """What the parts have met so far: a server that cannot be reached, that was put back, or lost this device by it."""
 
     is_reachable: bool = True
     is_restored: bool = False
+    is_unknown: bool = False
 
     def restored(self, item: _Item, error: ClientError, outcome: Outcome) -> Done:
         """Return the line of a part that met it. It is said once, and not by each part that it stops."""
@@ -82,7 +83,7 @@ def _is_replaced(account: Account, item: _Item) -> bool:
 def _run(account: Account, item: _Item, met: _Met) -> list[Done]:
     found: list[Done] = []
     try:
-        found += item.run(account)
+        found += _run_known(account, item, met)
     except ServerReadOnly as error:
         found.append(met.restored(item, error, Outcome.NEEDS_YOU))
     except ServerRestored as error:
@@ -95,6 +96,22 @@ def _run(account: Account, item: _Item, met: _Met) -> list[Done]:
     except HoldfastError as error:
         found.append(Done(item.name, Outcome.FAILED, f"Refused: {error}.", "Show this to your officers."))
     return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")]
+
+
+def _run_known(account: Account, item: _Item, met: _Met) -> list[Done]:
+    """Run a part; where the server does not know this device any more, it comes back, if it can, and the part runs."""
+    try:
+        return list(item.run(account))
+    except Problem as problem:
+        if problem.code != chains.UNKNOWN:
+            raise
+        if met.is_unknown and met.is_restored:
+            return [met.restored(item, problem, Outcome.NEEDS_YOU)]
+        if met.is_unknown or not account.device.is_active:
+            raise
+        met.is_unknown = True
+        chains.refresh(account)
+        return list(item.run(account))
 
 
 # What other devices and people sent

@@ -18,7 +18,7 @@ from holdfast.client.messages import messages, prekey_rows, prekeys
 from holdfast.client.messages.prekey_rows import BatchRow, Ledger, OneTimeRow, SignedRow
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.identity.entries import Reason
 from holdfast.core.messages.bundle import one_time_statement
