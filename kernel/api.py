@@ -90,6 +90,7 @@ class ApiView(APIView):
     `tenant` (the actor's own; another's ids are not found), `enrolment` (a single-use code is the
     credential) or `public` (no tenant's data). A test refuses a route that declares neither.
     `suspended_methods` are those that a suspended device or person may use; every other answers them like a stranger.
+    `taking_methods` are those whose answer counts as taken, though they only look: a GET that changes something.
     `restored_methods` are those that change something even while the tenant's database is a backup that was put back
     and that nobody has accepted; every other but looking is refused.
     `log_token_methods` are those that a log token may use in the place of a signature.
@@ -98,6 +99,7 @@ class ApiView(APIView):
     permission_names: ClassVar[Mapping[str, str]] = {}
     tenancy: ClassVar[str] = "tenant"
     suspended_methods: ClassVar[frozenset[str]] = frozenset()
+    taking_methods: ClassVar[frozenset[str]] = frozenset()
     restored_methods: ClassVar[frozenset[str]] = frozenset()
     log_token_methods: ClassVar[frozenset[str]] = frozenset()
     max_body: ClassVar[int] = MAX_BODY

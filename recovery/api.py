@@ -343,6 +343,8 @@ class ReleaseView(ApiView):
     """What was released, for the recipient device alone."""
 
     permission_names: ClassVar = {"GET": PermissionName.CASE_COLLECT}
+    # The first reading collects it.
+    taking_methods: ClassVar = frozenset({"GET"})
 
     @extend_schema(operation_id="collect_release", summary="Collect a release", responses=ReleaseOut)
     def get(self, request: Request, case_id: UUID) -> Response:

@@ -179,6 +179,7 @@ class DeclaredPermission(BasePermission):
             raise Unauthenticated
         if not actor.can(name):
             raise Denied
-        if actor.is_restored and method not in SAFE_METHODS and method not in getattr(view, "restored_methods", ()):
+        is_change = method not in SAFE_METHODS or method in getattr(view, "taking_methods", ())
+        if actor.is_restored and is_change and method not in getattr(view, "restored_methods", ()):
             raise LogRestored
         return True

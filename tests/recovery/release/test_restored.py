@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from audit import access as audit_access
-from audit import sequencer
+from audit import journal, restored, sequencer
 from audit import services as audit
 from audit.errors import LogBroken, LogRestored
-from audit.models import Entry, LogHead
+from audit.models import Entry, LogHead, Restored
 from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies.accepted import FirstReading, restored_steps
 from escrow import access as escrow
@@ -24,14 +27,19 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.identity import cases
 from holdfast.core.identity.acts import Act, Resolution, Standing
 from holdfast.core.log import merkle
+from holdfast.core.log.checkpoint import Checkpoint, sign_note
 from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
+from hsm import registry
 from kernel.scope import tenant_scope
 from keys.models import Device
 from recovery.models import Notice
+from recovery.release.directory import only_process
+from recovery.release.process import open_process
 from tenants import services as tenants
 from tenants.models import Credential, Person, Tenant
+from tests.cast.phones import now
 from tests.cast.put_back import copied_database
 from tests.cast.roles import ROOT
 from tests.cast.world import OpenCase, World, as_superuser
@@ -353,3 +361,145 @@ def test_a_first_reading_takes_the_entries_own_times_once(world: World) -> None:
     world.tick()
     with pytest.raises(CeremonyRefused, match="already"):
         first_reading(world)
+
+
+def marks(world: World) -> list[str]:
+    return list(Restored.unscoped.filter(tenant_id=world.tenant_id).values_list("by", flat=True))
+
+
+def test_sequencer_and_release_process_find_it_when_they_start(world: World, settings: Any, tmp_path: Path) -> None:
+    """Without anybody who writes or asks; the release process too where the sequencer's memory was put back as well."""
+    case, _ = world.approved("carol")
+    restore = backup(world)
+    veto(world, case)
+    world.tick()
+    sequencer.find_restored()
+    assert marks(world) == []
+    restore()
+    sequencer.find_restored()
+    sequencer.find_restored()
+    assert marks(world) == ["sequencer"]
+    restore()
+    assert marks(world) == []
+    settings.HOLDFAST_SEQUENCER_DIR = tmp_path / "another"
+    with open_process(world.home) as process:
+        process.follow_all()
+        assert marks(world) == ["release"]
+        # It leaves what is marked alone, and holds no case for it.
+        process.follow_all()
+        process._sweep()
+    assert (world.state(case), world.row(case).why) == ("requested", "")
+
+
+def newer_note(world: World, log: str, *, size: int | None = None, at: int | None = None) -> str:
+    """A head that the log's key signed, of another past than the stored one, a hundred entries on."""
+    token = registry.log()
+    key = sequencer.verifier(world.tenant_id, log, token.public_key)
+    head = Checkpoint(key.name, size or log_of(world, log)[0] + 100, bytes(range(32)), now() if at is None else at)
+    return sign_note(head.to_text(), verifier=key, sign=token.sign)
+
+
+def show(world: World, note: str, name: str = "alice") -> dict[str, Any]:
+    answer = world.directory.phone(name).send("POST", "/api/v1/audit/head", {"note": note})
+    assert answer.status_code == 200, answer.content
+    return dict(answer.json())
+
+
+@pytest.mark.parametrize("log", ["audit", "keys"])
+def test_where_all_was_put_back_together_a_device_says_so_and_officers_end_it(log: str, world: World) -> None:
+    """No memory on the server disagrees, and the log has grown beyond what the device holds."""
+    backup(world)
+    note = newer_note(world, log, size=log_of(world, log)[0] - 1)
+    assert show(world, note) == {"read_only": True}
+    refused = world.directory.phone("bob").send("POST", "/api/v1/messages/ack", {"message_ids": []})
+    assert (refused.status_code, refused.json()["code"]) == (503, "log-restored")
+    with pytest.raises(LogRestored):
+        world.sequence()
+    accept(world, "carol", "dan")
+    assert [step.says.partition(":")[0] for step in missing(world)] == [
+        f"accept the log at size {log_of(world)[0]}",
+        "let the organisation change and sign again",
+    ]
+    ceremony(world)
+    world.tick()
+    assert show(world, note) == {"read_only": False}
+    assert not world.followed().facts.wrong
+    assert missing(world) == []
+
+
+def test_one_log_alone_is_no_restored_backup(world: World) -> None:
+    restore = backup(world)
+    world.approved("carol")
+    world.tick()
+    restore()
+    made = world.resolution(Act.ACCEPT_LOG, *log_of(world))
+    for name in ("carol", "dan"):
+        assert world.resolve(made, name).status_code == 201
+    with pytest.raises(CeremonyRefused, match="the audit log alone"):
+        ceremony(world)
+
+
+def test_another_key_log_is_never_accepted(world: World) -> None:
+    """Neither than the one stored, nor than the one that the sequencer signed."""
+    restore = backup(world)
+    world.approved("carol")
+    world.tick()
+    restore()
+    size, root = log_of(world, "keys")
+    for about in ((size, bytes(32)), (size + 1, root)):
+        made = world.resolution(Act.ACCEPT_LOG, *log_of(world), *about)
+        for name in ("carol", "dan"):
+            assert world.resolve(made, name).status_code == 201
+        with pytest.raises(CeremonyRefused, match="another key log than the one stored"):
+            ceremony(world)
+    accept(world, "carol", "dan")
+    journal.replace_heads(world.tenant_id, {"keys": journal.Head(size - 1, bytes(32))})
+    with pytest.raises(CeremonyRefused, match="another past than the one that the sequencer signed"):
+        ceremony(world)
+
+
+def more(world: World) -> None:
+    """Have the log grow, and the release process see it."""
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        audit.append(tag="audit:entries:read", actor=world.ceremony, body={"count": 1})
+    world.tick()
+
+
+def test_an_old_resolution_excuses_no_later_backup(world: World) -> None:
+    """What officers accepted once is in every later backup, and says nothing of it."""
+    restore = backup(world)
+    more(world)
+    restore()
+    accept(world, "carol", "dan", header=replace(world.tenant_header(), issued_at=now() - 200))
+    ceremony(world)
+    world.tick()
+    again = backup(world)
+    more(world)
+    again()
+    # By the mark, which came long after they decided.
+    with tenant_scope(world.tenant_id):
+        restored.mark(by="sequencer")
+        Restored.objects.update(since=timezone.now() + timedelta(seconds=200))
+    with pytest.raises(CeremonyRefused, match="decided before"):
+        ceremony(world)
+    # Without it, by the heads that the release process saw after that.
+    with tenant_scope(world.tenant_id):
+        restored.end()
+    heads = world.release.heads()
+    late = [replace(one, moment=replace(one.moment, wall=one.moment.wall + 200)) for one in heads]
+    with only_process(world.home):
+        world.release.put_heads(late)
+    with pytest.raises(CeremonyRefused, match="decided before"):
+        ceremony(world)
+
+
+def test_a_head_that_was_signed_after_officers_decided_is_not_left_behind(world: World) -> None:
+    backup(world)
+    show(world, newer_note(world, "keys", at=now() + 50))
+    accept(world, "carol", "dan", header=replace(world.tenant_header(), issued_at=now() - 290))
+    with pytest.raises(CeremonyRefused, match="decided before"):
+        ceremony(world)
+    assert marks(world) == ["client"]
+    accept(world, "carol", "dan")
+    ceremony(world)
+    assert marks(world) == []
