@@ -17,6 +17,7 @@ from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.identity.acts import Act, Resolution
 from holdfast.core.identity.entries import Entry
 from holdfast.core.log import merkle
+from holdfast.core.log.checkpoint import Checkpoint
 from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.payloads import Header
 from tests.cast.lying_log import KeysLog
@@ -109,8 +110,12 @@ class Restorable:
 
     def show_head(self, _asker: str, body: Any, _query: Any) -> Any:
         self.shown_heads.append(body["note"])
-        self.is_read_only = True
-        return 200, {"read_only": True}
+        head = Checkpoint.from_text(body["note"].partition("\n\n")[0] + "\n")
+        leaves = self.leaves if head.origin.endswith("/audit") else self.keys_log.leaves
+        root = merkle.root([merkle.leaf_hash(leaf) for leaf in leaves[: head.size]])
+        if head.size > len(leaves) or head.root != root:
+            self.is_read_only = True
+        return 200, {"read_only": self.is_read_only}
 
     def give_chain_back(self, _asker: str, body: Any, _query: Any, user: str) -> Any:
         """Take what follows upon what is there, unverified; nothing while officers have accepted nothing."""

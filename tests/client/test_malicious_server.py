@@ -330,7 +330,7 @@ def test_own_chain_that_got_shorter_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     first = world.server.chains[text(ALICE)][0]
     world.server.chains[text(ALICE)] = [first]
-    with pytest.raises(TrustRefused, match="length"):
+    with pytest.raises(TrustRefused, match="fewer"):
         chains.refresh(account)
 
 

@@ -112,6 +112,7 @@ def in_doubt(server: LyingServer, doubt: Callable[[LyingServer], None]) -> Any:
     doubt(server)
     yield
     server.chains, server.keys_log = honest_chains, honest_log
+    server.is_read_only = False  # whoever only showed another log has its own to hold heads to
     server.instead.clear()
     server.lies.clear()
     server.lost.clear()
