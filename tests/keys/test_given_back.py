@@ -70,8 +70,9 @@ class Lost:
         found_roles(self.tenant_id)
         name_log_key(self.tenant_id, registry.log().public_key)
         with self.long_ago(40):
-            self.bob, self.phone = self.directory.phone("bob"), self.directory.phone("alice")
-        self.alice = self.directory.account("alice")
+            self.bob: Phone = self.directory.phone("bob")
+            self.phone: Phone = self.directory.phone("alice")
+        self.alice: Account = self.directory.account("alice")
 
     def back_up(self) -> None:
         self.sequence()
@@ -562,7 +563,9 @@ def test_what_the_log_says_has_ended_does_not_come_back_with_the_chain(lost: Los
     proof = lost.remember()
     owner = lost.alice.person.pk
     with lost.directory.acme(), transaction.atomic():
-        body = {"user": str(owner), "reason": int(Reason.DEVICE_LOST)} if tag == "keys:device:revoke" else {}
+        body: dict[str, Any] = (
+            {"user": str(owner), "reason": int(Reason.DEVICE_LOST)} if tag == "keys:device:revoke" else {}
+        )
         leaf = bytes(audit.append(tag=tag, actor=new.actor(), subject=str(new.id), body=body).leaf)
     lost.put_back()
     with lost.directory.acme(), transaction.atomic():
@@ -599,7 +602,7 @@ def test_a_statement_in_anothers_name_makes_nobody_elses_device(lost: Lost) -> N
     lost.back_up()
     lost.put_back()
     entry = bob.adding(other, by=lost.bob)
-    document = {"entries": [b64u(entry.encode())]}
+    document: dict[str, Any] = {"entries": [b64u(entry.encode())]}
     assert lost.bob.send("POST", f"{bob.path}/chain/restored", document).json()["taken"] == 1
     lost.sequence()
     proof = lost.proof(bob)
