@@ -89,21 +89,16 @@ def give_back(
 
     entries: a run that follows the stored chain; those that it has are passed over. proof: of the last of them, in a
     head of the key log that was left behind; without it, the actor's own chain only. statements: of devices that these
-    entries add. Raises LogRestored until the backup is accepted, NothingRestored, NotFound, ChainStale for a gap,
-    LostFork, ChainRefused, LimitReached, and what the verification raises. Idempotent.
+    entries add. Raises NothingRestored, NotFound, ChainStale for a gap, LostFork, ChainRefused, LimitReached, and what
+    the verification raises. Idempotent.
     """
-    parsed = chains.parse_entries(entries)
-    given_back.require_run(parsed)
-    person = tenants.person(user_id)
-    # The proof first: it costs one signature, and a chain may cost thousands; and to whom it does not hold nothing is
-    # said of the tenant.
-    proven = _proven(user_id, parsed, proof) if proof is not None else None
-    if audit_access.is_restored():
-        raise LogRestored
     accepted = _accepted_at()
+    parsed = _run(entries)
+    person = tenants.person(user_id)
     prepared = [prepare_device(tenant_id=current_tenant(), statement=one) for one in statements]
-    if proven is not None:
-        _require_left_behind(proven)
+    # The proof first: it costs one signature, and a chain may cost thousands.
+    if proof is not None:
+        _require_left_behind(_proven(user_id, parsed, proof))
     elif actor.person_id != user_id:
         raise ChainRefused("Somebody else's entries are given back with the proof that the key log had them.")
     device = appending_device(actor) if proof is None else None
@@ -126,7 +121,7 @@ def give_back(
     assert after is not None
     is_here = person.state in _HERE
     back = _bring_back(user_id, before, after, fresh, is_here=is_here, actor=actor)
-    if proof is not None and is_here:
+    if proof is not None:
         back += _register_again(after, given_back.added(parsed), prepared, actor)
     return GivenBack(ChainView(user_id, after), len(fresh), back)
 
@@ -134,10 +129,12 @@ def give_back(
 def come_back(*, prepared: PreparedDevice, entries: Sequence[bytes], proof: InclusionProof, actor: Actor) -> Device:
     """Take a device back whose row a restored database lost, with the chain that lists it. For who has no credential.
 
-    Raises NothingRestored alike for whatever does not hold, so that a stranger learns of no tenant, person or device.
+    Raises NothingRestored alike for whatever does not hold, so that a stranger learns of no tenant, person or device;
+    LogRestored, to whom the proof holds, until officers have accepted the backup.
     """
     device_id, user_id = UUID(bytes=prepared.device.header.device), UUID(bytes=prepared.device.header.user)
     try:
+        _require_at_work(user_id, entries, proof)
         with transaction.atomic():
             give_back(user_id=user_id, entries=entries, proof=proof, statements=[prepared.statement], actor=actor)
             row = access.device(device_id)
@@ -157,10 +154,22 @@ def tell(*, user_id: UUID, entries: Sequence[bytes], proof: InclusionProof, acto
     not hold changes nothing.
     """
     with contextlib.suppress(HoldfastError, ChainRefused, HeadRefused, RolesMissing):
-        parsed = chains.parse_entries(entries)
-        given_back.require_run(parsed)
-        _proven(user_id, parsed, proof)
+        _proven(user_id, _run(entries), proof)
         audit_restored.show_head(proof.checkpoint, actor=actor)
+
+
+def _require_at_work(user_id: UUID, entries: Sequence[bytes], proof: InclusionProof) -> None:
+    """Raise LogRestored while a backup waits for the officers; what else is wrong is said first."""
+    if audit_access.is_restored():
+        _proven(user_id, _run(entries), proof)
+        raise LogRestored
+
+
+def _run(entries: Sequence[bytes]) -> list[Entry]:
+    """Read entries that follow each other."""
+    parsed = chains.parse_entries(entries)
+    given_back.require_run(parsed)
+    return parsed
 
 
 def _accepted_at() -> datetime:

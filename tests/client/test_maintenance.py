@@ -22,7 +22,8 @@ from holdfast.client.sessions import sessions
 from holdfast.client.vault import doors, pairing, trusted, vault
 from holdfast.core.identity.entries import Reason
 from holdfast.core.identity.policy import DepositRule
-from tests.cast.lying_server import LyingServer, Tenant, refused, text
+from tests.cast.lying_mailbox import refused
+from tests.cast.lying_server import LyingServer, Tenant, text
 from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members
 from tests.client import cuts
 from tests.client.cuts import Moments, Scene

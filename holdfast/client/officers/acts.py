@@ -292,7 +292,8 @@ def sign_decision(account: Account, decision: Decision) -> Done:
     own = officer_keys.own_row(account, decision.policy)
     if decision.resolution.act in ABOUT_A_PERSON and decision.resolution.person == own.person:
         raise NotPossible("It is about you: your own signature does not count.")
-    key = officer_keys.keys_of(account, own).signing
+    of_old = decision.resolution.act is Act.ACCEPT_LOG
+    key = officer_keys.keys_of(account, own, of_old=of_old).signing
     signed = sign(decision.payload, purpose=Purpose.RESOLUTION, key=key)
     answer = account.api.post("escrow/resolutions", {"statement": b64u(signed.encode())})
     return Done(decision.hash, answer.text("state"), len(answer.numbers("signed_by")), answer.number("needed"))

@@ -65,17 +65,24 @@ def public_keys(holder: Account) -> list[OfficerPublicKeys]:
     return found
 
 
-def keys_of(holder: Account, row: Officer | None = None) -> FoundingOfficer:
+def keys_of(holder: Account, row: Officer | None = None, *, of_old: bool = False) -> FoundingOfficer:
     """Return an officer's pair: the one that a policy's row names, or without a row the one in use.
 
-    From the profile, or from the section, which is then read from the server. Raises ProfileError when there is none,
-    NotPossible when none is that row's; TrustRefused as `section.load` does.
+    From the profile, or from the section, which is then read from the server. of_old: as this device has last seen it,
+    where the server shows an older one, or an older account chain: whoever accepts a backup that was put back needs
+    their keys before the server has anything back. Raises ProfileError when there is none, NotPossible when none is
+    that row's; TrustRefused as `section.load` does.
     """
     _require_keys(holder)
     own = holder.state.officer
     wanted = public_keys(holder)[-1] if row is None else _public_of(row)
     if own is None or section.public_halves(own) != wanted:
-        contents = section.load(holder)
+        try:
+            contents = section.load(holder)
+        except TrustRefused:
+            contents = section.load_kept(holder) if of_old else None
+            if contents is None:
+                raise
         pairs = contents.pairs if contents else ()
         own = next((pair for pair in pairs if section.public_halves(pair) == wanted), None)
     if own is None:

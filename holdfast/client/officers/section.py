@@ -163,6 +163,12 @@ def _load(account: Account) -> tuple[Found, Contents] | None:
     return found, contents
 
 
+def load_kept(account: Account) -> Contents | None:
+    """Open the section as this device has last read or written it, asking nobody; None where none is kept."""
+    kept, sealed = account.state.officers_section, account.store.get(*_KEPT)
+    return _opened(sealed.reveal(), kept) if kept is not None and sealed is not None else None
+
+
 def save(account: Account, pairs: Sequence[OfficerKeys]) -> Contents:
     """Have these pairs in the section, after those that are there, under the account's identity key of now.
 

@@ -14,6 +14,7 @@ from holdfast.cli.commands.officer import acts as act_commands
 from holdfast.cli.commands.officer import cases as case_commands
 from holdfast.cli.shell import unstyled
 from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WrongInput
+from holdfast.client.escrow import archive
 from holdfast.client.identity import heads
 from holdfast.client.officers import acts, audit_head
 from holdfast.client.profile.account import Account
@@ -24,8 +25,9 @@ from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.merkle import leaf_hash
 from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.payloads import Header
-from tests.cast.lying_server import NOW, TENANT
+from tests.cast.lying_server import NOW, TENANT, text
 from tests.cast.members import ALICE, BOB, Members
+from tests.client.officers.test_joining import become
 
 
 def officer(world: Members, number: int = 1) -> Account:
@@ -75,9 +77,9 @@ def test_officer_is_found_by_number_or_person_and_nobody_else_is(world: Members)
     account = officer(world)
     by_id = acts.word(account, Standing.SUSPENDED, of=str(UUID(bytes=person(world, 3))), reason="x")
     assert by_id.officer.index == 3
-    for text in ("4", "0", str(UUID(bytes=ALICE)), "dan"):
+    for named in ("4", "0", str(UUID(bytes=ALICE)), "dan"):
         with pytest.raises(WrongInput, match="no such officer"):
-            acts.word(account, Standing.SUSPENDED, of=text, reason="x")
+            acts.word(account, Standing.SUSPENDED, of=named, reason="x")
     with pytest.raises(NotPossible, match="themselves"):
         acts.word(account, Standing.SUSPENDED, of="1", reason="x")
 
@@ -300,6 +302,25 @@ def test_acceptance_names_both_logs_as_they_are(world: Members) -> None:
     # One that names the audit log alone is told apart.
     alone = acts.propose(account, Act.ACCEPT_LOG, *world.server.both_logs()[:2])
     assert "accepts no restored backup" in " ".join(acts.meaning(account, alone))
+
+
+@pytest.mark.parametrize("lost", ["the chain's end", "the section's newest", "the section"])
+def test_officer_of_whom_the_server_lost_something_accepts_it_all_the_same(lost: str, world: Members) -> None:
+    """Nothing is given back before m officers have accepted: their own keys are those that this profile has seen."""
+    account = officer(world)
+    become(account)
+    if lost == "the chain's end":
+        archive.new_generation(account)
+        world.server.chains[text(account.user)].pop()
+    elif lost == "the section":
+        world.server.sections.clear()
+    else:
+        seen = account.state.officers_section
+        assert seen is not None
+        account.state.officers_section = replace(seen, version=seen.version + 1)
+    assert acts.sign_decision(account, acts.propose_acceptance(account)).state == "open"
+    with pytest.raises(TrustRefused):
+        acts.sign_decision(account, acts.propose_acknowledgement(account, 7))
 
 
 def test_log_of_keys_that_was_cut_or_rewritten_is_warned_of_loudly(world: Members) -> None:
