@@ -164,9 +164,18 @@ def _load(account: Account) -> tuple[Found, Contents] | None:
 
 
 def load_kept(account: Account) -> Contents | None:
-    """Open the section as this device has last read or written it, asking nobody; None where none is kept."""
+    """Open the section as this device has last read or written it; None where it leads to none.
+
+    A profile from before sections were kept asks for the server's, however old that is, and holds it to the chain that
+    is known here. For a server that was put back: what is opened is not remembered as the newest.
+    """
     kept, sealed = account.state.officers_section, account.store.get(*_KEPT)
-    return _opened(sealed.reveal(), kept) if kept is not None and sealed is not None else None
+    if kept is None:
+        return None
+    if sealed is not None:
+        return _opened(sealed.reveal(), kept)
+    found = vault.fetch_section(account, account.chain, Section.OFFICERS, seen=(0, 0))
+    return _opened(found.blob, kept) if found is not None and found.header.epoch == kept.epoch else None
 
 
 def save(account: Account, pairs: Sequence[OfficerKeys]) -> Contents:

@@ -16,7 +16,7 @@ from holdfast.cli.shell import unstyled
 from holdfast.client.errors import NotPossible, ProfileError, TrustRefused, WrongInput
 from holdfast.client.escrow import archive
 from holdfast.client.identity import heads
-from holdfast.client.officers import acts, audit_head
+from holdfast.client.officers import acts, audit_head, section
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SigningKey
@@ -304,14 +304,16 @@ def test_acceptance_names_both_logs_as_they_are(world: Members) -> None:
     assert "accepts no restored backup" in " ".join(acts.meaning(account, alone))
 
 
-@pytest.mark.parametrize("lost", ["the chain's end", "the section's newest", "the section"])
+@pytest.mark.parametrize("lost", ["the chain's end", "the section's newest", "the section", "all but an old profile's"])
 def test_officer_of_whom_the_server_lost_something_accepts_it_all_the_same(lost: str, world: Members) -> None:
     """Nothing is given back before m officers have accepted: their own keys are those that this profile has seen."""
     account = officer(world)
     become(account)
-    if lost == "the chain's end":
+    if lost in ("the chain's end", "all but an old profile's"):
         archive.new_generation(account)
         world.server.chains[text(account.user)].pop()
+        if lost == "all but an old profile's":
+            account.store.delete(*section._KEPT)
     elif lost == "the section":
         world.server.sections.clear()
     else:
