@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tenant whose database was put back from a backup: the mark that keeps everything as it is, and what ends it.
 
-Implements ESCROW "What it believes of the log", a restored backup. The mark is set by whoever finds out, and deleted by the ceremony alone, which
-owns the table. It says nothing about what was lost: heads outside the database do.
+Implements ESCROW "What it believes of the log" for a restored backup. The mark is set by whoever finds out, and deleted
+by the ceremony alone, which owns the table. It says nothing about what was lost: heads outside the database do.
 """
 
 from __future__ import annotations
