@@ -16,7 +16,16 @@ def main() -> None:
     require_settings()
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    from config.sentences import FAULTS, of_database
+
+    try:
+        execute_from_command_line(sys.argv)
+    except FAULTS as error:
+        said = of_database(error)
+        if not said:
+            raise
+        sys.stderr.write(f"{said}\n")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

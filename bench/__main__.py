@@ -30,6 +30,7 @@ PARTS = (
     ("console", "postgresql"),
     ("sessions", "none"),
     ("entries", "none"),
+    ("exports", "none"),
     ("policies", "none"),
     ("founding", "none"),
 )

@@ -11,12 +11,12 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import psycopg
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import DatabaseError, connection
 
+from config import schema
 from config.database import is_exposed
 from config.database_roles import PROCESSES, RIGHTS_OF_THE_USER, differing
 from config.hsm import hsm_config
@@ -72,7 +72,11 @@ def require_posture() -> None:
     """
     if not settings.HOLDFAST_PRODUCTION:
         return
-    found = [*unsafe_posture(), *_passed(_development_tenants()), *_from_the_database(lambda: [*database_user()])]
+    version = _from_the_database(lambda: [*other_version()])
+    found = [*unsafe_posture(), *version]
+    # Whoever asks for rows asks for tables of this version.
+    if not version:
+        found += [*_passed(_development_tenants()), *_from_the_database(lambda: [*database_user()])]
     if settings.HOLDFAST_REHEARSAL:
         log.warning("this is a rehearsal: keep nothing real here")
     if found:
@@ -110,6 +114,8 @@ def _findings() -> Iterator[CheckMessage]:
             hint="Add ?sslmode=verify-full&sslrootcert=/path/ca.pem to HOLDFAST_DATABASE_URL.",
             id="holdfast.E009",
         )
+    import psycopg  # not above: every process reads this file, and SQLite has no use for it
+
     if psycopg.pq.__impl__ == "binary":
         yield Error(
             "The database driver brings its own libpq and OpenSSL, which Debian's security updates do not mend.",
@@ -234,6 +240,32 @@ def _development_tenants() -> Iterator[CheckMessage]:
         )
 
 
+def other_version() -> Iterator[CheckMessage]:
+    """Find out whether the database is of this version of the code, as far as this user may see. Raises DatabaseError.
+
+    Without its tables a process would take every answer for that of a database which is away, and wait for ever.
+    """
+    if not schema.is_visible():
+        return  # a user without the rights of a service, which is said of it
+    missing, unknown = schema.differing()
+    if missing:
+        yield Error(
+            f"The database lacks migrations of this version: {_some(missing)}.",
+            hint="Stop all processes, back up, then as the owner: manage.py migrate, and manage.py database_roles.",
+            id="holdfast.E022",
+        )
+    if unknown:
+        yield Error(
+            f"The database was migrated by a newer version than this code: {_some(unknown)}.",
+            hint="Install that version, or put back the backup from before the upgrade: migrations do not lead back.",
+            id="holdfast.E023",
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
 def database_user() -> Iterator[CheckMessage]:
     """Find out whether this process is, to PostgreSQL, who it has to be: no more, and no less. Raises DatabaseError."""
     process = settings.HOLDFAST_ROLE
@@ -249,9 +281,8 @@ def database_user() -> Iterator[CheckMessage]:
         return
     wrong = _differing(process)
     if wrong:
-        some = ", ".join(wrong[:_SHOWN]) + (f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
         yield Error(
-            f"The database user {name} has not the rights of the {process} process: {some}.",
+            f"The database user {name} has not the rights of the {process} process: {_some(wrong)}.",
             hint="Run manage.py database_roles as the owner, after each migrate; HOLDFAST_DATABASE_URL names the user.",
             id="holdfast.E015",
         )

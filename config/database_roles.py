@@ -31,6 +31,7 @@ axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
 django_admin_log                .     .      .         .
 django_content_type             .     .      .         .
+django_migrations               r     r      r         r
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .

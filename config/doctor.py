@@ -23,12 +23,9 @@ from django.conf import settings
 from django.core.checks import Warning as CheckWarning
 from django.core.mail import get_connection
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.migrations import Migration
-from django.db.migrations.executor import MigrationExecutor
-from django.db.migrations.recorder import MigrationRecorder
 
 from audit.access import restored_marks
-from config import checks, readiness
+from config import checks, readiness, schema
 from config.access_log import HEADER
 from config.database_roles import PROCESSES
 from config.disk import is_low, places
@@ -116,46 +113,29 @@ def _database() -> Iterator[Finding]:
         return
     try:
         connection.ensure_connection()
-        missing = _missing_migrations() if _may_read(MigrationRecorder.Migration._meta.db_table) else None
+        other = [*checks.other_version()]
+        is_seen = schema.is_visible()
         apart = abs((database_now() - datetime.now(UTC)).total_seconds())
     except (DatabaseError, InterfaceError) as error:
         said = str(error).strip().splitlines()
         yield Finding("database", "wrong", f"it does not answer: {said[0] if said else type(error).__name__}", way_out)
         return
-    if missing:
-        yield Finding(
-            "database",
-            "wrong",
-            f"{len(missing)} migrations are not made, the first {missing[0][0]}",
-            "Stop all processes, back up, then as the owner: manage.py migrate, and manage.py database_roles.",
-        )
+    if other:
+        for one in other:
+            yield Finding("database", "wrong", f"{one.id}: {one.msg}", str(one.hint))
         return
-    if missing is None:
-        yield Finding("database", "ok", f"{connection.vendor}; which migrations are made, the owner sees")
-    else:
-        yield Finding("database", "ok", f"{connection.vendor}, with every migration")
+    seen = "with every migration" if is_seen else "which migrations are made, the owner sees"
+    yield Finding("database", "ok", f"{connection.vendor}; {seen}")
     if apart > _APART:
         yield Finding("clock", "wrong", f"it is {apart:.0f} s off the database's", "Set both by NTP; see timedatectl.")
     else:
         yield Finding("clock", "ok", "as the database's")
 
 
-def _missing_migrations() -> list[tuple[Migration, bool]]:
-    executor = MigrationExecutor(connection)
-    return executor.migration_plan(executor.loader.graph.leaf_nodes())
-
-
-def _may_read(table: str) -> bool:
-    """Tell whether this account's user may: services see what they work with, and nothing else. True of no table."""
-    if connection.vendor != "postgresql":
-        return True
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT coalesce(has_table_privilege(to_regclass(%s), 'SELECT'), true)", [table])
-        return bool(cursor.fetchone()[0])
-
-
 def _rows() -> Iterator[Finding]:
-    sealed = checks.check_authenticators(None, databases=["default"]) if _may_read("tenants_authenticator") else []
+    sealed = (
+        checks.check_authenticators(None, databases=["default"]) if schema.may_read("tenants_authenticator") else []
+    )
     for one in (*checks.database_user(), *sealed):
         state: State = "ok" if isinstance(one, CheckWarning) else "wrong"
         yield Finding("database", state, f"{one.id}: {one.msg}", str(one.hint or ""))
@@ -172,7 +152,7 @@ def _rows() -> Iterator[Finding]:
 
 
 def _restored() -> Iterator[Finding]:
-    if not _may_read("audit_restored"):
+    if not schema.may_read("audit_restored"):
         yield Finding("restored", "unseen", "whether a backup waits for a tenant's officers")
         return
     marked = restored_marks()

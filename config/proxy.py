@@ -12,7 +12,6 @@ import resource
 import shutil
 from pathlib import Path
 
-from config.env import PROJECT
 from holdfast.files import write_whole
 
 # Directories that nginx makes at its start, whether it uses them or not; its own defaults are root's.
@@ -37,7 +36,7 @@ def nginx() -> str:
 MARKS = "/.well-known/holdfast-start/"
 
 
-def write_configuration(directory: Path, *, listen: str, socket: Path, mark: str) -> list[str]:
+def write_configuration(directory: Path, *, project: Path, listen: str, socket: Path, mark: str) -> list[str]:
     """Write nginx's configuration and working directories below `directory`, and return its command line.
 
     listen: `127.0.0.1:8000` or `[::1]:8000`; socket: the web process's; mark: by which it is told from whatever else
@@ -56,7 +55,7 @@ events {{
     worker_connections {_CONNECTIONS};
 }}
 http {{
-    include {PROJECT}/deploy/nginx/http.conf;
+    include {project}/deploy/nginx/http.conf;
     access_log off;
 {temporary}
     upstream holdfast {{
@@ -64,7 +63,7 @@ http {{
     }}
     server {{
         listen {listen};
-        include {PROJECT}/deploy/nginx/server.conf;
+        include {project}/deploy/nginx/server.conf;
         location = {MARKS}{mark} {{
             return 204;
         }}

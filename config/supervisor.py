@@ -2,8 +2,9 @@
 """The embedded form as one command: proxy, web, worker, sequencer and release process.
 
 PLATFORM "Running it". Children get SIGTERM or SIGKILL from the kernel when this process goes, even by kill -9, so
-nothing is left behind. One that ends by itself is started again, after longer and longer, and the others go on. One
-that refuses to start says what a person has to mend, and is not started again.
+nothing is left behind. It has neither Django nor the settings, which would lie in memory for as long as it waits:
+`manage.py up` hands over to it. One that ends by itself is started again, after longer and longer, and the others go
+on. One that refuses to start says what a person has to mend, and is not started again.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from config.memory import die_with_parent
 from config.proxy import MARKS, MAX_SOCKET_PATH, allow_connections, write_configuration
 from config.refusal import REFUSED
+from config.start import show_what_can_be_shown
 from kernel.retries import Retries
 
 START_SECONDS = 60
@@ -35,6 +38,7 @@ STOP_SECONDS = 8
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 60
 # One that has run for so long has started well: should it end later, it is started again soon.
 STEADY_SECONDS = 60
+_ASK_TO_STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -72,7 +76,7 @@ class Supervisor:
         ]
         granian += ["--log-level", "error"]
         at = self.state_dir / "proxy"
-        proxy = write_configuration(at, listen=self.listen, socket=self.socket, mark=self._mark)
+        proxy = write_configuration(at, project=self.project, listen=self.listen, socket=self.socket, mark=self._mark)
         manage = [python, str(self.project / "manage.py")]
         background = {role: [*manage, role] for role in ("worker", "sequencer", "release")}
         return {"web": granian, "proxy": proxy, **background}
@@ -200,7 +204,57 @@ class Supervisor:
             return int(answer.status)
 
 
+def hand_over(*, project: Path, public_url: str, state_dir: Path, listen: str, welcome: str, keep: int) -> NoReturn:
+    """Make this process the one that starts the others and tends them, under the same process id.
+
+    welcome: what is printed once the server answers. It has passwords in it, so that it goes neither through arguments
+    nor through the environment. keep: a descriptor that stays open meanwhile, of the lock of the directory.
+    """
+    said = os.memfd_create("welcome", 0)
+    os.write(said, welcome.encode())
+    os.lseek(said, 0, os.SEEK_SET)
+    os.set_inheritable(keep, True)
+    # Whoever asks to stop before `main` listens is heard there.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ASK_TO_STOP)
+    os.chdir(project)
+    arguments = [str(project), public_url, str(state_dir.resolve()), listen, str(said)]
+    os.execv(sys.executable, [sys.executable, "-m", __name__, *arguments])  # noqa: S606 — our own program
+
+
+def hear_no_more() -> None:
+    """Let nothing interrupt the tidying up: whoever asks once more has been heard already."""
+    for number in _ASK_TO_STOP:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def main() -> None:
+    """Start the processes, welcome whoever looks, and tend them until a signal asks to stop."""
+    show_what_can_be_shown()
+    project, public_url, state_dir, listen, said = sys.argv[1:]
+    for number in _ASK_TO_STOP:
+        signal.signal(number, signal.default_int_handler)
+    supervisor = Supervisor(Path(project), public_url, Path(state_dir), listen)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASK_TO_STOP)
+        supervisor.start()
+        with os.fdopen(int(said), encoding="utf-8") as welcome:
+            print(welcome.read(), flush=True)  # noqa: T201 — whoever started it reads this
+        supervisor.wait()
+    except KeyboardInterrupt:
+        pass
+    except RuntimeError as error:
+        sys.exit(f"CommandError: {error}")
+    finally:
+        hear_no_more()
+        supervisor.stop()
+    print("Stopped.")  # noqa: T201 — the same
+
+
 def _begin() -> None:
     """What each child does before it becomes its program."""
     die_with_parent()
     allow_connections()
+
+
+if __name__ == "__main__":
+    main()

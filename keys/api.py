@@ -23,7 +23,7 @@ from holdfast.core.log.key_log import InclusionProof
 from holdfast.core.log.merkle import MAX_PROOF, MAX_SIZE
 from holdfast.core.messages.bundle import MAX_LEAVES
 from kernel import paging
-from kernel.actors import Actor
+from kernel.actors import Actor, system_actor
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, NumberField, StrictSerializer, UtcField, refuse_unknown, rfc3339
@@ -407,18 +407,13 @@ class GivenBackView(ApiView):
         For 90 days after the officers have accepted the restored log; 409 `nothing-restored` at any other time.
         """
         given = self.valid(GivenBackIn, request)
-        assert self.actor.tenant_id is not None
-        statements = [
-            services.prepare_device(tenant_id=self.actor.tenant_id, statement=one)
-            for one in given.get("device_statements", ())
-        ]
         try:
             with self.writing(request) as reply:
                 done = services.give_back(
                     user_id=user_id,
                     entries=given["entries"],
                     proof=_lost_proof(given["proof"]) if "proof" in given else None,
-                    statements=statements,
+                    statements=given.get("device_statements", ()),
                     actor=self.actor,
                 )
                 document = {"head": b64u(done.view.head), "seq": done.view.seq, "taken": done.taken}
@@ -434,8 +429,14 @@ def _lost_proof(given: dict[str, Any]) -> InclusionProof:
 
 
 class ComeBackView(ApiView):
-    tenancy = "enrolment"
+    """As an enrolment: a device whose row is lost has no standing, so it proves itself by its chain."""
+
     max_body = 2 * 1024 * 1024
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        if request.method == "POST":
+            self.tenancy = "enrolment"  # type: ignore[misc]
 
     @extend_schema(
         summary="Bring back a device that a restored database lost",
@@ -446,7 +447,8 @@ class ComeBackView(ApiView):
     def post(self, request: Request) -> Response:
         """Its account chain lists it, and the lost key log had the chain: that is the proof, and nothing is signed.
 
-        Whatever does not hold is answered alike: 409 `nothing-restored`. Such a device enrols again.
+        Whatever does not hold is answered alike: 409 `nothing-restored`. Such a device enrols again. With a proof that
+        holds, it also tells a server that does not know it yet that it was put back: 503 `log-restored` until accepted.
         """
         tenants.count_enrolment(source=source_of(request._request))
         given = self.valid(ComeBackIn, request)
@@ -456,11 +458,11 @@ class ComeBackView(ApiView):
         # Nobody has let it in yet: it is named in the log as whoever brought itself back.
         user_id = UUID(bytes=header.user)
         actor = Actor(given["tenant_id"], "device", UUID(bytes=header.device), person_id=user_id)
+        entries, proof = given["entries"], _lost_proof(given["proof"])
+        services.tell(user_id=user_id, entries=entries, proof=proof, actor=system_actor(given["tenant_id"], "web"))
         try:
             with self.writing(request) as reply:
-                device = services.come_back(
-                    prepared=prepared, entries=given["entries"], proof=_lost_proof(given["proof"]), actor=actor
-                )
+                device = services.come_back(prepared=prepared, entries=entries, proof=proof, actor=actor)
                 reply.send(_enrolled(device))
         except services.LostFork as error:
             services.record_fork(user_id=user_id, entries=[error.entry], actor=actor)

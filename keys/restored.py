@@ -8,6 +8,7 @@ that proof an owner's device may say it of its own chain, and then nothing is co
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,11 +19,12 @@ from django.db import transaction
 
 from audit import access as audit_access
 from audit import restored as audit_restored
-from audit.errors import LogRestored, RolesMissing
+from audit.errors import HeadRefused, LogRestored, RolesMissing
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity import given_back
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Entry, Reason, RevokeDevice
+from holdfast.core.log.checkpoint import Checkpoint
 from holdfast.core.log.key_log import InclusionProof
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from kernel.actors import Actor
@@ -31,7 +33,7 @@ from kernel.errors import LimitReached, NotFound
 from kernel.scope import current_tenant
 from keys import access, chains, devices
 from keys.chains import KEY_LOG, ChainView
-from keys.devices import PreparedDevice
+from keys.devices import PreparedDevice, prepare_device
 from keys.entries import (
     MAX_CHAIN,
     appending_device,
@@ -80,25 +82,30 @@ def give_back(
     user_id: UUID,
     entries: Sequence[bytes],
     proof: InclusionProof | None,
-    statements: Sequence[PreparedDevice],
+    statements: Sequence[bytes],
     actor: Actor,
 ) -> GivenBack:
     """Take entries of a user's chain again, all of them or none. The caller's transaction is the act's.
 
     entries: a run that follows the stored chain; those that it has are passed over. proof: of the last of them, in a
     head of the key log that was left behind; without it, the actor's own chain only. statements: of devices that these
-    entries add. Raises NothingRestored, NotFound, ChainStale for a gap, LostFork, ChainRefused, LimitReached, and what
-    the verification raises. Idempotent.
+    entries add. Raises LogRestored until the backup is accepted, NothingRestored, NotFound, ChainStale for a gap,
+    LostFork, ChainRefused, LimitReached, and what the verification raises. Idempotent.
     """
-    accepted = _accepted_at()
     parsed = chains.parse_entries(entries)
     given_back.require_run(parsed)
-    # The proof first: it costs one signature, and a chain may cost thousands.
-    if proof is not None:
-        _require_proven(user_id, parsed, proof)
+    person = tenants.person(user_id)
+    # The proof first: it costs one signature, and a chain may cost thousands; and to whom it does not hold nothing is
+    # said of the tenant.
+    proven = _proven(user_id, parsed, proof) if proof is not None else None
+    if audit_access.is_restored():
+        raise LogRestored
+    accepted = _accepted_at()
+    prepared = [prepare_device(tenant_id=current_tenant(), statement=one) for one in statements]
+    if proven is not None:
+        _require_left_behind(proven)
     elif actor.person_id != user_id:
         raise ChainRefused("Somebody else's entries are given back with the proof that the key log had them.")
-    person = tenants.person(user_id)
     device = appending_device(actor) if proof is None else None
     head = access.chain_head_for_update(user_id)
     before = chains.chain_state(user_id).state if head else None
@@ -120,7 +127,7 @@ def give_back(
     is_here = person.state in _HERE
     back = _bring_back(user_id, before, after, fresh, is_here=is_here, actor=actor)
     if proof is not None and is_here:
-        back += _register_again(after, given_back.added(parsed), statements, actor)
+        back += _register_again(after, given_back.added(parsed), prepared, actor)
     return GivenBack(ChainView(user_id, after), len(fresh), back)
 
 
@@ -132,7 +139,7 @@ def come_back(*, prepared: PreparedDevice, entries: Sequence[bytes], proof: Incl
     device_id, user_id = UUID(bytes=prepared.device.header.device), UUID(bytes=prepared.device.header.user)
     try:
         with transaction.atomic():
-            give_back(user_id=user_id, entries=entries, proof=proof, statements=[prepared], actor=actor)
+            give_back(user_id=user_id, entries=entries, proof=proof, statements=[prepared.statement], actor=actor)
             row = access.device(device_id)
     except LogRestored:
         raise
@@ -143,6 +150,19 @@ def come_back(*, prepared: PreparedDevice, entries: Sequence[bytes], proof: Incl
     return row
 
 
+def tell(*, user_id: UUID, entries: Sequence[bytes], proof: InclusionProof, actor: Actor) -> None:
+    """Take the head of a proof that holds as one that a client shows, and mark the tenant where its log lost it.
+
+    Where everything was put back together, and whoever has seen more was lost with it, nothing else tells. What does
+    not hold changes nothing.
+    """
+    with contextlib.suppress(HoldfastError, ChainRefused, HeadRefused, RolesMissing):
+        parsed = chains.parse_entries(entries)
+        given_back.require_run(parsed)
+        _proven(user_id, parsed, proof)
+        audit_restored.show_head(proof.checkpoint, actor=actor)
+
+
 def _accepted_at() -> datetime:
     at = audit_access.accepted_at()
     if at is None or database_now() > at + GIVEN_BACK_WITHIN:
@@ -150,22 +170,21 @@ def _accepted_at() -> datetime:
     return at
 
 
-def _require_proven(user_id: UUID, entries: Sequence[Entry], proof: InclusionProof) -> None:
-    """Refuse entries whose last one is in no head of the key log that was left behind.
-
-    One of a log that goes on would be in this chain.
-    """
-    head = given_back.verify_proven(
+def _proven(user_id: UUID, entries: Sequence[Entry], proof: InclusionProof) -> Checkpoint:
+    """Return the signed head of the key log that has the last of these entries."""
+    return given_back.verify_proven(
         entries,
         proof,
         verifier=audit_restored.log_verifier(KEY_LOG),
         tenant=current_tenant().bytes,
         user=user_id.bytes,
     )
+
+
+def _require_left_behind(head: Checkpoint) -> None:
+    """Refuse a head that officers did not leave behind: what a log that goes on has would be in this chain."""
     if not any(accepted.leaves_behind(head) for accepted in audit_access.accepted_in(KEY_LOG)):
         raise ChainRefused("The proof is of no log that was given up when a backup was put back.", field="proof")
-    if audit_access.is_restored():
-        raise LogRestored
 
 
 def _fresh(before: ChainState | None, pairs: list[tuple[bytes, Entry]]) -> list[tuple[bytes, Entry]]:

@@ -82,7 +82,7 @@ from keys.records import (
     seal_record,
     unbound_tenant_keys,
 )
-from keys.restored import GivenBack, LostFork, come_back, give_back
+from keys.restored import GivenBack, LostFork, come_back, give_back, tell
 from keys.states import DeviceState
 from keys.vaults import (
     DOOR_KINDS,
@@ -145,6 +145,7 @@ __all__ = [
     "store_vault",
     "sweep_claims",
     "sweep_voided",
+    "tell",
     "unbound_tenant_keys",
     "verify_batch",
     "void_unissued",

@@ -8,7 +8,7 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from audit.access import sign_when_asked_by
-        from tenants import codes, invitations, mails, openapi, resets, tasks  # noqa: F401 — they register themselves
+        from tenants import codes, invitations, mails, resets, tasks  # noqa: F401 — they register themselves
         from tenants.acts import act, people, programs, tenant
         from tenants.acts import codes as code_acts
         from tenants.authentication import heard_lately

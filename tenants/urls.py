@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tenants import api
+from tenants import (
+    api,
+    openapi,  # noqa: F401 — it registers itself, where there are addresses to describe
+)
 from tenants.acts import api as acts
 from tenants.imports import api as imports
 

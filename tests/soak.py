@@ -35,6 +35,8 @@ PARTS = {
     "storm": "what any stranger and any member can send, against a whole installation on each database",
     "accounts-postgres": "the whole work by processes under accounts of their own, as root",
     "accessible": "every page of the console to every role, in every form, before axe",
+    "restore": "a backup made while six work for a while, put back under them and healed, on SQLite",
+    "restore-postgres": "the same on PostgreSQL",
     "salts": "a million messages by forked processes, without one salt twice",
 }
 POSTGRES = "-postgres"

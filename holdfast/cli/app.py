@@ -19,8 +19,8 @@ import typer
 from typer.exceptions import TyperException
 
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
+from holdfast.cli.listed import Root
 from holdfast.cli.output import prepare_streams
-from holdfast.cli.page import Root
 from holdfast.cli.shell import Shell
 
 _EXIT_TABLE: Final = "\n".join(f"  {code.value}  {meaning}" for code, meaning in MEANINGS.items())

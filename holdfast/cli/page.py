@@ -7,7 +7,6 @@ Does not run anything; `app` does.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +15,6 @@ from typing import Any, Final, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from holdfast.cli import commands
-from holdfast.cli.commands import LISTED
 from holdfast.cli.exits import SHORT, Exit
 from holdfast.cli.values import ReadPlainly
 
@@ -114,23 +111,6 @@ def leaves(root: Any, words: tuple[str, ...] = ()) -> Iterator[Leaf]:
             yield Leaf((*words, name), below, _PAGES[inspect.unwrap(below.callback)])
 
 
-def hoisted(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the options of every command first, wherever they stood before a lone `--`."""
-    arguments = list(arguments)
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    front: list[str] = []
-    rest: list[str] = []
-    pending = iter(arguments[:end])
-    for argument in pending:
-        if argument in FLAGS or argument.startswith(tuple(f"{name}=" for name in WITH_VALUE)):
-            front.append(argument)
-        elif argument in WITH_VALUE:
-            front += [argument, *(value for value in [next(pending, None)] if value is not None)]
-        else:
-            rest.append(argument)
-    return [*front, *rest, *arguments[end:]]
-
-
 class Group(ReadPlainly, TyperGroup):
     """A group of commands."""
 
@@ -138,56 +118,6 @@ class Group(ReadPlainly, TyperGroup):
 def group(*, text: str = "") -> typer.Typer:
     """Make a group of commands. text: its help, where it stands in another group; else the list of commands has it."""
     return typer.Typer(cls=Group, help=text or None, no_args_is_help=True)
-
-
-class Imported(Mapping[str, Any]):
-    """The first words, and behind each its command or group, imported and made when it is asked for."""
-
-    def __getitem__(self, name: str) -> Any:
-        listed = LISTED[name]
-        module = importlib.import_module(f"{commands.__name__}.{listed.module}")
-        parent = typer.Typer(cls=Group, rich_markup_mode=None, add_completion=False)
-        if listed.is_group:
-            parent.add_typer(module.app, name=name, help=listed.help)
-        else:
-            module.register(parent)
-        return typer.main.get_group(parent).commands[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(LISTED)
-
-    def __len__(self) -> int:
-        return len(LISTED)
-
-
-class Root(Group):
-    """The `holdfast` command itself: takes its options anywhere on the line, also while the shell completes one.
-
-    Imports a command once it is called, and for the list of commands none.
-    """
-
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given | {"commands": Imported()})
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the commands in the order in which a person needs them."""
-        return list(self.commands)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return what the list says of a command, which is all that help and completion ask for; None for no such."""
-        return TyperCommand(cmd_name, help=LISTED[cmd_name].help) if cmd_name in LISTED else None
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the name of the command that is called, the command, and what is left of the line."""
-        name, found, rest = super().resolve_command(ctx, args)
-        return name, found and self.commands[str(name)], rest
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the options of every command first."""
-        if ctx.resilient_parsing and args and args[-1] in WITH_VALUE:
-            # The shell completes this option's value: only this group knows what that is.
-            args = []
-        return super().parse_args(ctx, hoisted(args))
 
 
 class Command(ReadPlainly, TyperCommand):

@@ -19,8 +19,10 @@ from typing import Any, Final, get_args
 from uuid import UUID
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_WHOLE: Final = re.compile(r"\d{1,15}", re.ASCII)
-_DECIMAL: Final = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)
+_NUMBERS: Final = {
+    int: re.compile(r"\d{1,15}", re.ASCII),
+    float: re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII),
+}
 
 
 class _NotPlain(Exception):
@@ -63,15 +65,13 @@ def _read(parameter: Any, value: Any) -> Any:
 def _one(kind: Any, info: Any, value: Any) -> Any:
     if info.parser is not None:
         return _parsed(info.parser, value)
-    if isinstance(value, kind) or (kind is float and isinstance(value, int)):
+    if isinstance(value, kind):
         return value
     if kind is Path:
         return _path(Path(value), info)
-    if kind is UUID and _UUID.fullmatch(value):
-        return UUID(value)
-    if (kind is int and _WHOLE.fullmatch(value)) or (kind is float and _DECIMAL.fullmatch(value)):
+    if kind in _NUMBERS and _NUMBERS[kind].fullmatch(str(value)):
         return _within(kind(value), info)
-    if issubclass(kind, Enum) and value in {one.value for one in kind}:
+    if (kind is UUID and _UUID.fullmatch(value)) or (issubclass(kind, Enum) and value in {one.value for one in kind}):
         return kind(value)
     raise _NotPlain
 

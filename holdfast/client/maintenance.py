@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import given_back, standing
+from holdfast.client import healing, standing
 from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ServerReadOnly, ServerRestored, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, heads, key_log, restored, tenant
@@ -21,7 +21,7 @@ from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
-from holdfast.client.server.transport import SET_THE_CLOCK
+from holdfast.client.server.clock import SET_THE_CLOCK
 from holdfast.client.sessions import sessions
 from holdfast.client.standing import Done, Outcome, done, needs_you
 from holdfast.client.vault import doors, pairing, trusted, vault, vault_contents
@@ -29,6 +29,7 @@ from holdfast.core.base.errors import HoldfastError
 
 # Devices and the server may live for years: letters and notices nobody asked for are not kept for ever.
 LETTER_LIFE_SECONDS: Final = 30 * 86_400
+_DOORS_UNPROVEN: Final = "doors-unproven"
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,11 @@ def maintain(account: Account) -> list[Done]:
 
 @dataclass
 class _Met:
-    """What the parts have met so far: a server that cannot be reached, or that was put back from a backup."""
+    """What the parts have met so far: a server that cannot be reached, that was put back, or lost this device by it."""
 
     is_reachable: bool = True
     is_restored: bool = False
+    is_unknown: bool = False
 
     def restored(self, item: _Item, error: ClientError, outcome: Outcome) -> Done:
         """Return the line of a part that met it. It is said once, and not by each part that it stops."""
@@ -81,7 +83,7 @@ def _is_replaced(account: Account, item: _Item) -> bool:
 def _run(account: Account, item: _Item, met: _Met) -> list[Done]:
     found: list[Done] = []
     try:
-        found += item.run(account)
+        found += _run_known(account, item, met)
     except ServerReadOnly as error:
         found.append(met.restored(item, error, Outcome.NEEDS_YOU))
     except ServerRestored as error:
@@ -94,6 +96,22 @@ def _run(account: Account, item: _Item, met: _Met) -> list[Done]:
     except HoldfastError as error:
         found.append(Done(item.name, Outcome.FAILED, f"Refused: {error}.", "Show this to your officers."))
     return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")]
+
+
+def _run_known(account: Account, item: _Item, met: _Met) -> list[Done]:
+    """Run a part; where the server does not know this device any more, it comes back, if it can, and the part runs."""
+    try:
+        return list(item.run(account))
+    except Problem as problem:
+        if problem.code != chains.UNKNOWN:
+            raise
+        if met.is_unknown and met.is_restored:
+            return [met.restored(item, problem, Outcome.NEEDS_YOU)]
+        if met.is_unknown or not account.device.is_active:
+            raise
+        met.is_unknown = True
+        chains.refresh(account)
+        return list(item.run(account))
 
 
 # What other devices and people sent
@@ -124,7 +142,7 @@ def _outbox(account: Account) -> Iterator[Done]:
 
 
 def _profile(account: Account) -> Iterator[Done]:
-    if account.is_copy_found and not given_back.is_explained(account):
+    if account.is_copy_found and not healing.is_explained(account):
         yield needs_you("profile", *turns.words_of(account.turn))
 
 
@@ -157,7 +175,7 @@ def _given_back(account: Account) -> Iterator[Done]:
         # Of the audit log an auditor or an officer alone has a head, to which an acceptance has anything to say.
         if log == heads.KEYS or heads.own(account, log):
             restored.look(account, log)
-    for name, run in given_back.parts(account):
+    for name, run in healing.parts(account):
         try:
             yield from run(account)
         except (Unreachable, ServerReadOnly, ServerRestored):
@@ -300,9 +318,18 @@ def _officer(account: Account) -> Iterator[Done]:
     if joining.take(account):
         yield done("officer's keys", "This device leads to your officer's keys, as your other device gave them.")
     is_moved = officer_keys.has_keys(account) and account.state.officer is None
-    if is_moved and len(account.state.identity_seed) and joining.state_keys(account):
+    if is_moved and len(account.state.identity_seed) and _state_officer_keys(account):
         yield done("officer's keys", "Your account states your officer's keys again, under its identity key of now.")
     yield from standing.of_officer(account)
+
+
+def _state_officer_keys(account: Account) -> bool:
+    try:
+        return joining.state_keys(account)
+    except Problem as problem:
+        if problem.code != _DOORS_UNPROVEN:
+            raise
+        return False  # a restored backup has none of the doors that were set since: `standing` says which to set
 
 
 def _shares(account: Account) -> Iterator[Done]:

@@ -264,7 +264,7 @@ def of_doors(account: Account) -> Iterator[Done]:
     for kind in doors.list_lost(account):
         yield needs_you(
             "backup",
-            f"The server was put back from a backup, and has lost the {kind} that you set: an older one may open there.",
+            f"The server was put back from a backup and has lost the {kind} that you set: an older one may open there.",
             f"Set it again: holdfast backup {kind}",
         )
     for kind in doors.list_closed(account):

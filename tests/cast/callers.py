@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -93,6 +92,3 @@ class Callers:
         """Do what the worker does, and sign what came of it."""
         queue.run_due("worker")
         self.sequence()
-
-
-Restore = Callable[[], None]

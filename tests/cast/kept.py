@@ -14,19 +14,20 @@ from hsm.config import HsmConfig
 from tests.cast.server import PROJECT, Installation
 
 KEPT = PROJECT / "tests" / "migrations" / "installation-1.tar.xz"
+ON_POSTGRES = KEPT.with_name("installation-2.tar.xz")  # with `holdfast.dump` beside what `up` makes
 # The profiles name their server by this address. Nothing needs to answer there, unless a profile is to reach it.
 PORT = 8322
 TENANT = "771b0ae0-31a1-46e2-a318-42b3cc99ed1f"
 
 
-def unpack(to: Path) -> Path:
-    """Unpack the kept installation into `to`, which is not there yet, and return it: a state directory as `up` makes.
+def unpack(to: Path, kept: Path = KEPT) -> Path:
+    """Unpack a kept installation into `to`, which is not there yet, and return it: a state directory as `up` makes.
 
     Its HSM home pins the PKCS#11 module by path and content; what is installed here is accepted in its place. Nothing
     else in it names a path.
     """
     to.mkdir(mode=0o700)
-    with tarfile.open(KEPT) as packed:
+    with tarfile.open(kept) as packed:
         packed.extractall(to)
     Ceremony(hsm_of(to)).accept_module()
     return to

@@ -11,13 +11,16 @@ import copy
 import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from holdfast.core.base.encoding import b64u
+from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.identity.acts import Act, Resolution
+from holdfast.core.identity.entries import Entry
 from holdfast.core.log import merkle
 from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.payloads import Header
 from tests.cast.lying_log import KeysLog
+from tests.cast.lying_mailbox import refused
 from tests.cast.officers import Founder
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ class Restorable:
 
     tenant: Tenant
     keys_log: KeysLog
+    chains: dict[str, list[bytes]]
     leaves: list[bytes]
     audit_note: Callable[..., str]
 
@@ -108,8 +112,27 @@ class Restorable:
         self.is_read_only = True
         return 200, {"read_only": True}
 
+    def give_chain_back(self, _asker: str, body: Any, _query: Any, user: str) -> Any:
+        """Take what follows upon what is there, unverified; nothing while officers have accepted nothing."""
+        if not self.accepted:
+            return refused(409, "nothing-restored")
+        entries, taken = self.chains.setdefault(user, []), 0
+        for encoded in map(unb64u, body["entries"]):
+            entry = Entry.parse(encoded)
+            if entry.seq == len(entries):
+                entries.append(encoded)
+                self.keys_log.append(UUID(user).bytes, entry)
+                taken += 1
+        return 200, {
+            "head": b64u(Entry.parse(entries[-1]).hash),
+            "seq": len(entries) - 1,
+            "taken": taken,
+            "devices": [],
+        }
+
 
 ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "audit/head"): Restorable.audit_head,
     ("POST", "audit/head"): Restorable.show_head,
+    ("POST", r"users/([0-9a-f-]{36})/chain/restored"): Restorable.give_chain_back,
 }

@@ -20,7 +20,7 @@ from holdfast.client.profile.state import OfficerKeys, State
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.recovery import by_case
 from holdfast.client.recovery.by_case import OpenedCase
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
 from holdfast.core.vault.password_door import Argon2Cost

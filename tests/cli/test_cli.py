@@ -25,7 +25,7 @@ from typer.core import TyperGroup
 
 from holdfast.cli.app import app
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
-from holdfast.cli.page import hoisted
+from holdfast.cli.listed import hoisted
 from holdfast.cli.shell import Shell, date, moment, one_word, plain, quoted, unstyled
 from holdfast.client import errors
 from holdfast.client.messages.messages import Received

@@ -15,7 +15,7 @@ import httpx2
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.core.base.secret import SecretBytes
 from tests.cast.lying_server import URL
 from tests.cast.members import Members

@@ -25,7 +25,7 @@ from holdfast.client.identity import chains, contacts, device, key_log
 from holdfast.client.messages import bundles, prekeys
 from holdfast.client.officers import officer
 from holdfast.client.recovery import by_case
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.client.vault import doors
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.secret import SecretBytes

@@ -23,7 +23,7 @@ from holdfast.client.messages import inbox, messages, prekey_rows, prekeys
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case
 from holdfast.client.rotation import rotation, rotation_record
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.client.sessions import sessions
 from holdfast.client.standing import Outcome
 from holdfast.client.vault import doors, share_requests, trusted, vault, vault_contents

@@ -22,7 +22,7 @@ from holdfast.client.sessions import sessions
 from holdfast.client.vault import doors, pairing, trusted, vault
 from holdfast.core.identity.entries import Reason
 from holdfast.core.identity.policy import DepositRule
-from tests.cast.lying_server import LyingServer, Tenant
+from tests.cast.lying_server import LyingServer, Tenant, refused, text
 from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members
 from tests.client import cuts
 from tests.client.cuts import Moments, Scene
@@ -52,6 +52,25 @@ def alice(world: Members) -> Account:
     doors.set_password(account, PASSWORD, cost=CHEAP)
     vault.save_if_changed(account)
     return account
+
+
+@pytest.mark.parametrize("answer", ["log-restored", "", "nothing-restored"])
+def test_device_that_a_restored_server_lost_comes_back_and_says_once_what_it_waits_for(
+    answer: str, world: Members, alice: Account
+) -> None:
+    maintain(alice)
+
+    def asked_back(_body: Any) -> tuple[int, dict[str, Any]]:
+        if answer:
+            return refused(503 if answer == "log-restored" else 409, answer)
+        world.server.instead.clear()
+        return 201, {"device_id": alice.device_text, "user_id": text(ALICE), "state": "active"}
+
+    world.server.instead = {"POST devices/restored": asked_back, ".*": lambda _body: refused(401, "unauthenticated")}
+    report = maintain(alice)
+    failed = [one.item for one in report if one.outcome is Outcome.FAILED]
+    assert bool(failed) is (answer == "nothing-restored")
+    assert [one.outcome for one in of(report, "server")] == [Outcome.NEEDS_YOU] * (answer == "log-restored")
 
 
 def test_call_after_a_call_does_nothing_and_says_so(world: Members, alice: Account) -> None:

@@ -456,7 +456,7 @@ def test_expired_signed_pre_key_is_refused(world: Members) -> None:
 
 
 def _late(days: int) -> Any:
-    from holdfast.client.server.transport import Clock
+    from holdfast.client.server.clock import Clock
     from tests.cast.lying_server import NOW
 
     return Clock(lambda: NOW + days * 86_400)

@@ -10,13 +10,17 @@ import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
 
 from config import checks
 from config.database_roles import PROCESSES, RIGHTS_OF_THE_USER, columns, differing, grants, role_name, statements
 from config.env import ENV
 from tests.cast.database_roles import acting_as, database_users
 
-MODELS = {model._meta.db_table: model for model in apps.get_models(include_auto_created=True)}
+# Beside the models, Django's list of the migrations that are made, by which a process knows the version of its tables.
+MODELS = {
+    model._meta.db_table: model for model in (*apps.get_models(include_auto_created=True), MigrationRecorder.Migration)
+}
 RUNNING = ("web", "worker", "release")
 
 
@@ -127,7 +131,7 @@ def test_a_release_is_recorded_by_the_release_process_alone() -> None:
 
 def test_the_sequencer_reads_nothing_of_people_vaults_or_escrow() -> None:
     seen = {table for table, cells in grants().items() if cells["sequencer"] and not table.startswith("audit_")}
-    assert seen == {"kernel_heartbeat", "recovery_case", "tenants_nonce", "tenants_tenant"}
+    assert seen == {"django_migrations", "kernel_heartbeat", "recovery_case", "tenants_nonce", "tenants_tenant"}
     assert columns("tenants_nonce", "r", "sequencer") == ["tenant_id", "expires_at"]
     assert columns("recovery_case", "r", "sequencer") == ["tenant_id", "state"]
     assert columns("tenants_tenant", "r", "sequencer") == ["slug", "is_development"]

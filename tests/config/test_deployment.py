@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.db.migrations.loader import MigrationLoader
 
 from config.hsm import ROLE_TOKENS
 from config.refusal import REFUSED
@@ -223,6 +224,11 @@ def sqlite_with_a_tenant(directory: Path) -> str:
         with sqlite3.connect(path) as connection:
             connection.execute("CREATE TABLE tenants_tenant (slug TEXT, is_development BOOL)")
             connection.execute("INSERT INTO tenants_tenant VALUES ('acme', 1)")
+            connection.execute(
+                "CREATE TABLE django_migrations (id INTEGER PRIMARY KEY, app TEXT, name TEXT, applied TEXT)"
+            )
+            made = [(app, name) for app, name in MigrationLoader(None, ignore_no_migrations=True).disk_migrations]
+            connection.executemany("INSERT INTO django_migrations (app, name) VALUES (?, ?)", made)
     return f"sqlite://{path}"
 
 

@@ -23,17 +23,21 @@ from django.test import Client
 from django.utils import timezone
 
 from audit import access as audit_access
-from audit import sequencer
+from audit import restored, sequencer
 from audit.models import Transcript
 from escrow import access as escrow_access
 from escrow import services as escrow
 from holdfast.core.base.encoding import b64u, encode, unb64u
 from holdfast.core.crypto.keys import SigningKey
-from holdfast.core.identity import cases
+from holdfast.core.identity import cases, chain_author
 from holdfast.core.identity.acts import Act as Acts
-from holdfast.core.identity.acts import Standing
+from holdfast.core.identity.acts import Resolution, Standing
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry
 from holdfast.core.identity.policy import Policy
+from holdfast.core.log import merkle
 from holdfast.core.log.checkpoint import Checkpoint, sign_note
+from holdfast.core.log.log_entry import KeyLogEntry, key_log_subject
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
@@ -44,6 +48,8 @@ from hsm.runtime import Tokens
 from kernel import queue
 from kernel.actors import system_actor
 from kernel.scope import close_scope, tenant_scope
+from keys import access as key_access
+from keys.chains import chain_state
 from tenants import services as tenants
 from tenants.models import Tenant
 from tenants.roles import Role
@@ -332,6 +338,50 @@ def _chain(one: Organisation) -> Act:
     entry = account.generation(phone, len(account.chain.generations) + 1)
     document = {"entries": [b64u(entry.encode())], "expected_head": b64u(account.chain.head)}
     return Act(phone.signer, "POST", f"{API}/users/{phone.person.pk}/chain", document)
+
+
+def _lost(one: Organisation, write: Callable[[ChainState], Entry]) -> dict[str, Any]:
+    """An entry of alice's that a restored database lost: her chain with it, and its proof from before."""
+    account, token = one.directory.account("alice"), registry.log()
+    with tenant_scope(one.tenant_id):
+        stored = [bytes(row.entry) for row in key_access.chain_entries(account.person.pk)]
+        entry = write(chain_state(account.person.pk).state)
+    subject = key_log_subject(one.tenant_id.bytes, account.person.pk.bytes)
+    leaf = KeyLogEntry(1, subject, entry.seq, entry.hash, now()).to_leaf()
+    key = sequencer.verifier(one.tenant_id, "keys", token.public_key)
+    head = Checkpoint(key.name, 1, merkle.leaf_hash(leaf), now()).to_text()
+    about = (1, secrets.token_bytes(32), 1, secrets.token_bytes(32))
+    header = Header(one.tenant_id.bytes, b"", b"", now())
+    accepted = Resolution(header, Acts.ACCEPT_LOG, about, bytes(32), secrets.token_bytes(16))
+    signed = cose.sign(accepted.to_payload(), purpose=Purpose.RESOLUTION, key=SigningKey.generate())
+    with tenant_scope(one.tenant_id), transaction.atomic():
+        restored.accept(
+            statement=cose.encode_many([signed]), digest=signed.payload_hash, audit_size=about[0], keys_size=about[2]
+        )
+    note = sign_note(head, verifier=key, sign=token.sign)
+    return {
+        "entries": [b64u(encoded) for encoded in [*stored, entry.encode()]],
+        "proof": {"leaf_index": 0, "leaf": b64u(leaf), "proof": [], "checkpoint": note},
+    }
+
+
+def _chain_restored(one: Organisation) -> Act:
+    account = one.directory.account("alice")
+
+    def write(state: ChainState) -> Entry:
+        by, number = account.author(one.phone("alice")), len(state.generations) + 1
+        return chain_author.archive_generation(state, by=by, generation=number, not_before=now(), commitment=bytes(32))
+
+    known = {"device_statements": [b64u(one.phone("alice").statement.encode())]}
+    document = _lost(one, write) | known
+    return Act(one.signer("bob"), "POST", f"{API}/users/{account.person.pk}/chain/restored", document)
+
+
+def _device_restored(one: Organisation) -> Act:
+    account, phone = one.directory.account("alice"), new_phone(one.cast.people["alice"])
+    document = _lost(one, lambda state: account.adding(phone, state, by=one.phone("alice")))
+    given = {"tenant_id": str(one.tenant_id), "device_statement": b64u(phone.statement.encode())}
+    return Act(None, "POST", f"{API}/devices/restored", given | document)
 
 
 def _bundle(one: Organisation) -> Act:
@@ -660,6 +710,7 @@ VALID: dict[tuple[str, str], Maker] = {
     ("device-pre-keys", "POST"): _pre_keys,
     ("device-successor", "POST"): _successor_device,
     ("devices", "GET"): _get("alice", path="devices"),
+    ("device-restored", "POST"): _device_restored,
     ("devices", "POST"): _enrol,
     ("enrolment-code-confirm", "POST"): _confirmation,
     ("enrolment-code-person", "GET"): _get("carol", path="enrolment-codes/person?email=bob%40acme.test"),
@@ -705,6 +756,7 @@ VALID: dict[tuple[str, str], Maker] = {
     ("statements", "POST"): _statement,
     ("user-chain", "GET"): _get("bob", path="users/{user}/chain"),
     ("user-chain", "POST"): _chain,
+    ("user-chain-restored", "POST"): _chain_restored,
     ("user-chain-proof", "GET"): _get("bob", path="users/{user}/chain/proof?seq=0&old_size=1"),
     ("user-claim", "POST"): _claim_user,
     ("user-devices", "GET"): _get("bob", path="users/{user}/devices"),

@@ -27,7 +27,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case
 from holdfast.client.rotation import rotation
 from holdfast.client.rotation.rotation import EVERYTHING
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.client.vault import pairing, vault
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.entries import Entry, Reason

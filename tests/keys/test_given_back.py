@@ -22,7 +22,7 @@ from audit import journal, sequencer
 from audit import restored as audit_restored
 from audit import services as audit
 from audit.models import Entry as AuditEntry
-from audit.models import LogHead
+from audit.models import LogHead, Restored
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity import chain_author
@@ -490,6 +490,31 @@ def test_a_device_that_the_server_lost_comes_back_by_itself_and_its_owner_is_tol
     assert AuditEntry.unscoped.filter(tag="keys:device:restore", subject=str(new.id)).count() == 1
     assert lost.come_back(new, proof).json()["state"] == "active"
     assert lost.alice.append(new, [lost.alice.generation(new)]).status_code == 201
+
+
+def test_a_device_that_the_server_lost_hears_what_is_waited_for_and_a_stranger_hears_nothing(lost: Lost) -> None:
+    lost.back_up()
+    new = lost.alice.add_phone()
+    proof = lost.remember()
+    lost.put_back(accepted=None)
+    with tenant_scope(lost.tenant_id):
+        audit_restored.mark(by="sequencer")
+    assert codes(lost.come_back(new, proof)) == (503, "log-restored")
+    assert codes(lost.come_back(new, proof | {"proof": [b64u(bytes(32))]})) == (409, "nothing-restored")
+    assert lost.has() == lost.had
+
+
+def test_a_device_that_the_server_lost_tells_it_that_it_was_put_back(lost: Lost) -> None:
+    """Everything was put back together, and whoever has seen more has no credential there any more."""
+    lost.back_up()
+    new = lost.alice.add_phone()
+    proof = lost.remember()
+    lost.put_back(accepted=None)
+    assert codes(lost.come_back(new, proof | {"proof": [b64u(bytes(32))]})) == (409, "nothing-restored")
+    assert not Restored.unscoped.exists()
+    assert codes(lost.come_back(new, proof)) == (503, "log-restored")
+    assert [row.by for row in Restored.unscoped.all()] == ["client"]
+    assert AuditEntry.unscoped.filter(tag="audit:log:newer").count() == 1
 
 
 def test_a_device_comes_back_with_what_another_gives(lost: Lost) -> None:

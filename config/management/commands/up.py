@@ -24,7 +24,7 @@ from config.ceremonies import roles, tenant_keys
 from config.development import is_set_up, welcome
 from config.env import ENV, make_secret_key
 from config.memory import die_with_parent
-from config.supervisor import STOP_SECONDS, Supervisor
+from config.supervisor import STOP_SECONDS, hand_over, hear_no_more
 from tenants.models import Tenant
 
 # In the state directory: who uses it, where the first ceremonies are held, and what says that they were held.
@@ -47,38 +47,30 @@ class Command(BaseCommand):
         os.umask(0o077)
         try:
             self._refuse_when_taken()
-            with self._alone():
-                self._run()
+            with self._alone() as lock:
+                self._prepare()
+                hand_over(
+                    project=settings.BASE_DIR,
+                    public_url=settings.HOLDFAST_PUBLIC_URL,
+                    state_dir=ENV.state_dir,
+                    listen=ENV.listening_at,
+                    welcome=welcome(),
+                    keep=lock,
+                )
         except KeyboardInterrupt:
             pass
         self.stdout.write("Stopped.")
 
-    def _run(self) -> None:
+    def _prepare(self) -> None:
         if not is_set_up():
             self._set_up()
         make_secret_key(ENV.state_dir)
         call_command("migrate", verbosity=0)
         self._carry_over()
-        supervisor = Supervisor(
-            project=settings.BASE_DIR,
-            public_url=settings.HOLDFAST_PUBLIC_URL,
-            state_dir=ENV.state_dir,
-            listen=ENV.listening_at,
-        )
-        try:
-            supervisor.start()
-            self.stdout.write(welcome())
-            self.stdout.flush()
-            supervisor.wait()
-        except RuntimeError as error:
-            raise CommandError(str(error)) from error
-        finally:
-            _hear_no_more()
-            supervisor.stop()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the state directory, which may have been made beforehand, for as long as this process is."""
+    def _alone(self) -> Iterator[int]:
+        """Hold the state directory, which may have been made beforehand, for this process; yields its lock."""
         directory = ENV.state_dir
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,7 +90,7 @@ class Command(BaseCommand):
                 "HOLDFAST_PUBLIC_URL for a second installation."
             ) from None
         try:
-            yield
+            yield lock
         finally:
             os.close(lock)
 
@@ -159,7 +151,7 @@ class Command(BaseCommand):
         try:
             return child.wait()
         except BaseException:
-            _hear_no_more()
+            hear_no_more()
             for number in (signal.SIGTERM, signal.SIGKILL):
                 with suppress(ProcessLookupError):
                     os.killpg(child.pid, number)
@@ -176,9 +168,3 @@ class Command(BaseCommand):
         raise CommandError(
             f"Something answers at {ENV.listening_at} already. Stop it, or set HOLDFAST_PUBLIC_URL or HOLDFAST_LISTEN."
         )
-
-
-def _hear_no_more() -> None:
-    """Let nothing interrupt the tidying up: whoever asks once more has been heard already."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

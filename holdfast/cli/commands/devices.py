@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
-import segno
 import typer
 
 from holdfast.cli.asking import ask_secret, code_from, secret_file
@@ -210,6 +209,8 @@ def _show_code(shell: Shell, text: str) -> None:
     drawn = io.StringIO()
     # Drawn of half blocks, where there are any: a phone reads nothing else.
     if not shell.is_json and can_show("█▀▄"):
+        import segno
+
         segno.make(text, error="l").terminal(out=drawn, compact=True)
     shell.show({"text": text}, *drawn.getvalue().splitlines(), "", text, "")
 

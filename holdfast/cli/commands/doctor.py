@@ -27,7 +27,7 @@ with later():
     from holdfast.client.officers import officer_keys
     from holdfast.client.profile import account as accounts
     from holdfast.client.profile import turns
-    from holdfast.client.server import transport
+    from holdfast.client.server import clock as server_clock
     from holdfast.core.base import encoding
     from holdfast.core.identity import trust
 
@@ -107,7 +107,7 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
                 "log": one.log,
                 "size": one.size,
                 "accepted_at": one.at,
-                "taken_at": one.taken_at,
+                "heals_from": one.heals_from,
                 "resolution": encoding.b64u(one.statement),
                 "left_behind": one.note.decode(),
             }
@@ -169,7 +169,7 @@ def _copies(account: Account) -> list[str]:
 def _clock(account: Account, problem: str) -> str:
     clock = account.clock
     if clock.is_off:
-        return f"[bold red]✗[/] {clock.in_words()} {transport.SET_THE_CLOCK}"
+        return f"[bold red]✗[/] {clock.in_words()} {server_clock.SET_THE_CLOCK}"
     if clock.said:
         return f"{clock.said:+d} s against the server: no harm"
     return "not compared with a server's" if problem or not account.state.server else "in step"

@@ -34,7 +34,7 @@ with later():
     from holdfast.core.crypto import suites
     from holdfast.core.signed import enrolment as enrolments
 
-_SUITES: Final = ("classical", "hybrid", "classical-p256", "hybrid-p256")
+SUITES: Final = ("classical", "hybrid", "classical-p256", "hybrid-p256")
 
 
 def enrol(  # noqa: PLR0917 — options by name, for typer
@@ -47,7 +47,7 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
     name: Annotated[
         str, typer.Option(help="What to call this device, in 64 characters.", show_default="this machine's name")
     ] = "",
-    suite: Annotated[str, typer.Option(help=f"Key suite: {', '.join(_SUITES)}.")] = "hybrid",
+    suite: Annotated[str, typer.Option(help=f"Key suite: {', '.join(SUITES)}.")] = "hybrid",
     development: Annotated[
         bool,
         typer.Option("--development", help="Accept a development tenant, whose HSM is software using SHA-1 padding."),
@@ -96,8 +96,8 @@ class Start:
 
 def begin(shell: Shell, server: str, code_file: Path | None, *, suite: str, is_by_passphrase: bool) -> Start:
     """Check what was given on the line, read the code, and start the profile unless there is one."""
-    if suite not in _SUITES:
-        raise typer.BadParameter(f"one of {', '.join(_SUITES)}", param_hint="--suite")
+    if suite not in SUITES:
+        raise typer.BadParameter(f"one of {', '.join(SUITES)}", param_hint="--suite")
     try:
         transport.check_server(server)
     except ValueError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from holdfast.core.base.errors import HoldfastError, InvalidSignature, Malformed, Untrusted
-from holdfast.core.identity.roles import Roles, SignedRoles, WrongLeaf, check_leaf, verify_roles
+from holdfast.core.identity.roles import Roles, SignedRoles, WrongLeaf, check_entry, verify_roles
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier, NoteVerifier
 from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.log_export import (
@@ -28,7 +28,7 @@ from holdfast.core.log.log_export import (
     read_checkpoint_line,
     read_entry_line,
 )
-from holdfast.core.log.merkle import CompactRange, verify_inclusion
+from holdfast.core.log.merkle import CompactRange, InclusionChecker
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Sign1
 
@@ -114,7 +114,7 @@ _WHY: Final = {
 }
 
 
-_ACCEPTED: Final = "audit:log:accept"  # the ceremony's entry: ESCROW "A restored backup"
+_ACCEPTED: Final = "audit:log:accept"  # the ceremony's entry: ESCROW "What it believes of the log"
 
 
 class _Broken(Exception):
@@ -353,6 +353,8 @@ def _entries(
     """
     put_back: list[tuple[int, int]] = []
     grown, size, withheld = CompactRange(), header.size, 0
+    checker = InclusionChecker(size=size, root=root) if root is not None else None
+    newest_past = max(pasts, default=0)
     ids: set[bytes] = set()
     for index in range(size):
         line = file.readline(MAX_LINE + 1)
@@ -364,8 +366,9 @@ def _entries(
                 raise Untrusted("it is withheld, and the first line does not count it")
             if entry.index != index:
                 raise Untrusted(f"in its place stands the entry of index {entry.index}")
-            if root is not None:
-                verify_inclusion(entry.leaf_hash, index=index, size=size, proof=entry.proof, expected_root=root)
+            hashed = entry.leaf_hash
+            if checker is not None:
+                checker.check(hashed, index=index, proof=entry.proof)
         except HoldfastError as error:
             bad = _bad(index, line, str(error))
             raise _Broken(f"entry {index} is not what was signed: {error}", bad) from error
@@ -377,7 +380,9 @@ def _entries(
         except WrongLeaf as error:
             why = _WHY[error.why]
             raise _Broken(f"entry {index} was written by nobody who may: {why}", _bad(index, line, why)) from error
-        grown = grown.append(entry.leaf_hash)
+        if index >= newest_past:
+            continue
+        grown = grown.append(hashed)
         if grown.size in pasts and not hmac.compare_digest(grown.root(), pasts[grown.size]):
             raise _Broken(f"the log was rewritten: its first {grown.size} entries are not those signed earlier")
     if withheld != header.withheld:
@@ -387,7 +392,10 @@ def _entries(
 
 def _require_written(exported: ExportedEntry, roles: Roles, ids: set[bytes]) -> LogEntry:
     """Return an entry that somebody entitled wrote, and wrote once; remember its id. Raises WrongLeaf for any other."""
-    entry = check_leaf(exported.leaf, index=exported.index, roles=roles)
+    entry = exported.said
+    if not isinstance(entry, LogEntry):
+        raise WrongLeaf("form")
+    check_entry(entry, exported.leaf, index=exported.index, roles=roles)
     # Whoever may number entries but not sign them could show one act twice, with a signature that holds each time.
     if entry.entry_id in ids:
         raise WrongLeaf("again")

@@ -310,8 +310,8 @@ def give_back(account: Account) -> list[int]:
     """Say the person's answer once more to a server that was put back and lost it, and note which deposits it lost.
 
     Returns the generations of these: they are `due` from now on, with fresh halves, since the release process remembers
-    those of before. To be called while officers' acceptance of a backup heals (`restored.is_healing`), and once for each:
-    a server that hides deposits again and again gets no more of them.
+    those of before. To be called while officers' acceptance of a backup heals (`restored.is_healing`), and once for
+    each: a server that hides deposits again and again gets no more of them.
     """
     prepare(account)
     _repeat_consent(account)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server that was put back from a backup: what m officers accepted of its logs, verified and taken once by a client.
 
-Implements docs/formats/key-log.md "After a restored backup" and ESCROW "A restored backup" for clients. An acceptance
-excuses what lies before it and nothing that comes after: a head that was signed later is held to as ever. Gives nothing
-back to the server by itself, and believes no word of it: what counts is signed by officers and by the log's key.
+Implements docs/formats/key-log.md "After a restored backup" and ESCROW "What it believes of the log" for clients. An
+acceptance excuses what lies before it and nothing that comes after: a head that was signed later is held to as ever.
+Gives nothing back to the server by itself, and believes no word of it: what counts is signed by officers and by the
+log's key.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from holdfast.core.log.accepted import SLACK_SECONDS, AcceptedLog
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
 from holdfast.core.log.key_log import require_same_log
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF
-from holdfast.core.signed.cose import parse_many
+from holdfast.core.signed.cose import Sign1, encode_many, parse_many
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 
 # For as long the server takes back what it lost: a device that was put away for a season is in.
@@ -41,8 +42,9 @@ class Taken:
     """What m officers accepted of one log (`keys` or `audit`), as this device has verified and taken it.
 
     size, root, at, hash: as of `AcceptedLog`. statement: what the officers signed. signers: how many they were.
-    taken_at: UTC seconds by this machine's clock. note: the head that this device held to until then, b"" where that
-    was no other log's. is_told: whether the person was told.
+    heals_from: UTC seconds, from which this device gives back what the server lost: the date of the resolution, or, of
+    a device that was away then, when it took it by its own clock. note: the head that this device held to until then,
+    b"" where that was of the same log. is_told: whether the person was told.
     """
 
     ROW_SIZE: ClassVar = 2 * MAX_BLOB
@@ -54,7 +56,7 @@ class Taken:
     hash: Annotated[bytes, octets(HASH_SIZE)]
     statement: Annotated[bytes, octets(maximum=MAX_BLOB)]
     signers: Annotated[int, uint()]
-    taken_at: Annotated[int, uint()]
+    heals_from: Annotated[int, uint()]
     note: Annotated[bytes, octets(maximum=heads.MAX_NOTE)]
     is_told: Annotated[bool, flag()]
 
@@ -73,6 +75,10 @@ class Taken:
         """The key of its row."""
         return self.log.encode() + self.hash
 
+    def heals_at(self, now: int) -> bool:
+        """Tell whether the server may still lack what was lost then: at a time by this machine's clock."""
+        return -MAX_AHEAD_SECONDS <= now - self.heals_from <= HEALING_SECONDS
+
 
 def taken(account: Account, log: str = heads.KEYS) -> list[Taken]:
     """Return what this device has taken of one log, newest first. Asks nobody."""
@@ -82,14 +88,14 @@ def taken(account: Account, log: str = heads.KEYS) -> list[Taken]:
 
 
 def is_healing(account: Account) -> bool:
-    """Tell whether an acceptance of the log of keys was taken within 90 days: the server may lack what is kept here."""
-    now = account.clock.now()
-    return any(-MAX_AHEAD_SECONDS <= now - one.taken_at <= HEALING_SECONDS for one in taken(account))
+    """Tell whether the server may lack what is kept here, by an acceptance of the log of keys: for 90 days."""
+    return any(one.heals_at(account.clock.now()) for one in taken(account))
 
 
 def may_be_lost(account: Account, dated: int) -> bool:
     """Tell whether the server may have lost what is dated then (UTC seconds), by an acceptance that still heals."""
-    return is_healing(account) and any(dated <= one.at + SLACK_SECONDS for one in taken(account))
+    now = account.clock.now()
+    return any(one.heals_at(now) and dated <= one.at + SLACK_SECONDS for one in taken(account))
 
 
 # What the server shows
@@ -174,23 +180,28 @@ def tell(account: Account, note: str) -> None:
 def _verified(account: Account, known: LogVerifier, statements: list[bytes]) -> list[Taken]:
     """Return those that officers of this tenant accepted, by the policies known here; newest first, none taken yet."""
     log, had = _log_of(known), set(account.store.keys(_KIND))
-    if not statements:
+    fresh: dict[bytes, tuple[Sign1, ...]] = {}
+    for statement in statements:
+        with contextlib.suppress(HoldfastError):
+            signed = parse_many(statement)
+            fresh[log.encode() + signed[0].payload_hash] = signed
+    fresh = {name: signed for name, signed in fresh.items() if name not in had}
+    if not fresh:
         return []
     # Who is in office is asked first: officers may have come, or gone, since this device last looked.
     with contextlib.suppress(ClientError):
         tenant.refresh(account)
     found: list[Taken] = []
-    for statement in statements:
+    for signed in fresh.values():
         with contextlib.suppress(HoldfastError):
-            one = _verify(account, log, statement)
-            if one is not None and one.name not in had:
-                found.append(one)
+            one = _verify(account, log, signed)
+            found += [one] if one is not None else []
     return sorted(found, key=lambda one: one.at, reverse=True)
 
 
-def _verify(account: Account, log: str, statement: bytes) -> Taken | None:
+def _verify(account: Account, log: str, signed: tuple[Sign1, ...]) -> Taken | None:
     """Check one acceptance; None for a resolution that is not about this log. Raises HoldfastError."""
-    signed = parse_many(statement)
+    statement = encode_many(signed)
     resolution = Resolution.from_payload(signed[0].payload)
     at = resolution.header.issued_at
     # One that is dated ahead would excuse what has not happened yet. By the earlier clock: no server moves that on.
@@ -203,9 +214,19 @@ def _verify(account: Account, log: str, statement: bytes) -> Taken | None:
     # One that names the audit log alone dates a first reading, and speaks of no backup.
     if resolution.key_log is None or (accepted := accepted_log(resolution, signed[0].payload_hash, log)) is None:
         return None
-    now = account.clock.now()
+    # A device that was enrolled later has lost nothing by it, and is not told.
+    is_younger = account.state.device is not None and account.device_statement.header.issued_at > at + SLACK_SECONDS
     return Taken(
-        log, accepted.size, accepted.root, at, accepted.hash, statement, len(signed), now, note=b"", is_told=False
+        log=log,
+        size=accepted.size,
+        root=accepted.root,
+        at=at,
+        hash=accepted.hash,
+        statement=statement,
+        signers=len(signed),
+        heals_from=at,
+        note=b"",
+        is_told=is_younger,
     )
 
 
@@ -230,6 +251,10 @@ def _take(account: Account, known: LogVerifier, one: Taken) -> bool:
         if not one.accepted.leaves_behind(last):
             return False
         one = replace(one, note=account.state.trust.checkpoints[known.name].encode())
+    # Who has seen no head since the officers decided was away, and gives back from now on. To whoever has, one that is
+    # shown late opens nothing any more: a server would keep it for the day on which it shows something old.
+    if last is not None and last.time is not None and last.time <= one.at + SLACK_SECONDS:
+        one = replace(one, heals_from=account.clock.now())
     with account.store.transaction():
         if last is None or one.left_behind or shown.head.size > last.size:
             heads.keep(account, known, shown.note)

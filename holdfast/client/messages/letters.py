@@ -28,8 +28,8 @@ from holdfast.core.base.rows import choice, octets, open_row, seal_row, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.vault.contact_shares import ShareLetter
 
-# By its row's key: a letter that was put away. A lost acknowledgement brings it again, and so does a server that was put
-# back from a backup: what was read or done is neither told nor done twice.
+# By its row's key: a letter that was put away. A lost acknowledgement brings it again, and so does a server that was
+# put back from a backup: what was read or done is neither told nor done twice.
 PUT_AWAY: Final = "letter-put-away"
 _PUT_AWAY_QUOTA: Final = Quota(of_one=500, of_all=4000)  # more than come back with any backup of a month
 PUT_AWAY_SECONDS: Final = 60 * 86_400  # twice as long as a letter waits on the server

@@ -66,7 +66,7 @@ class Published:
 
     is_renewed: the signed pre-key is new. stored: one-time keys uploaded. count: what the server has now. destroyed:
     private halves whose time was over. warnings: what the server holds that it should not, or no longer holds.
-    is_voided: it was restored from a backup, and hands out none of the one-time keys that it held; fresh ones were made.
+    is_voided: it was restored from a backup, and hands out none of the one-time keys that it held; others were made.
     """
 
     is_renewed: bool

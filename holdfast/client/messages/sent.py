@@ -157,8 +157,8 @@ def find_lost(account: Account) -> set[Address]:
 def find_given_up(account: Account, before: int) -> set[Address]:
     """Have all that was last sent before a time (UTC seconds), and is not acknowledged, be due again.
 
-    In the caller's transaction, and for the whole of it: the server may have lost it. Returns the devices that it is due
-    to. Each of them delivers once what it has already.
+    In the caller's transaction: the server may have lost it. Returns the devices that it is due to, each of which
+    delivers once what it has already.
     """
     found: set[Address] = set()
     for row in list(_rows(account.store)):

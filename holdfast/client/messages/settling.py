@@ -121,8 +121,9 @@ def _look_for_lost(account: Account) -> None:
 
 
 def give_back(account: Account, before: int) -> int:
-    """Owe once more what was sent until a time (UTC seconds) and is not acknowledged: a server that was put back may have
-    lost it. Returns to how many devices. The next `settle` sends it.
+    """Owe once more what was sent until a time (UTC seconds) and is not acknowledged; returns to how many devices.
+
+    A server that was put back may have lost it. The next `settle` sends it.
     """
     with account.store.transaction():
         found = sent.find_given_up(account, before)

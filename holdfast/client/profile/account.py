@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
-
-import httpx2
 
 from holdfast.client.errors import ProfileError, WrongInput
 from holdfast.client.profile import keyring
@@ -24,7 +23,7 @@ from holdfast.client.profile.state_rows import StateRows
 from holdfast.client.profile.store import PROFILE_FILE, SqliteStore, Store
 from holdfast.client.profile.turns import Standing, Turns, standing
 from holdfast.client.profile.verified import VerifiedChains
-from holdfast.client.server.transport import Api, Clock, Credential, check_server
+from holdfast.client.server.clock import Clock
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import AgreementKey, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
@@ -39,6 +38,11 @@ from holdfast.core.signed.cose import Sign1, parse_many
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey
 from holdfast.core.vault.password_door import DEFAULT_COST, Argon2Cost
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from holdfast.client.server.transport import Api
 
 
 class Account:
@@ -100,6 +104,8 @@ class Account:
 
         server: needed the first time; later it must be the same. A profile's pins belong to one server.
         """
+        from holdfast.client.server.transport import Api, check_server  # the network, for who connects
+
         known = self.state.server
         if server and known and check_server(server) != known:
             raise WrongInput(f"This profile belongs to {known}.", way_out="Use another --profile for another server.")
@@ -118,6 +124,8 @@ class Account:
 
     def sign_as_device(self) -> None:
         """Sign every request from now on by the device's key, if the device exists."""
+        from holdfast.client.server.transport import Credential
+
         if self.state.device:
             if self._turns is None or self._turns[0] != self.state.device.id:
                 device = self.state.device.id

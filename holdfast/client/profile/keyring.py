@@ -2,23 +2,23 @@
 """The key of a profile in the operating system's keyring: Secret Service, KWallet, Keychain, Credential Locker.
 
 Implements docs/formats/profile.md (keyring entry): service "holdfast", name = the profile's id, value = base64url.
+Imports the package that reaches it when a profile is kept there: most profiles of servers have a passphrase.
 Does not fall back: without a keyring that encrypts, the person chooses a passphrase file themselves.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-import keyring as system
-from keyring.backend import KeyringBackend
-from keyring.backends import chainer, fail, null
-from keyring.errors import KeyringError, PasswordDeleteError
+from typing import TYPE_CHECKING, Final
 
 from holdfast.client.errors import MachineError, ProfileError
 from holdfast.client.profile.head import KEY_SIZE
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
+
+if TYPE_CHECKING:
+    from keyring.backend import KeyringBackend
+    from keyring.errors import KeyringError
 
 SERVICE: Final = "holdfast"
 # The package's own line: backends below it are "suitable, but not recommended", plain files among them.
@@ -28,6 +28,8 @@ _WAY_OUT: Final = "Open the profile by a passphrase instead: --no-keyring asks f
 
 def keep(profile: bytes, key: SecretBytes) -> None:
     """Put the key of a profile (16-byte id) into the keyring, and see that it is there. Raises MachineError."""
+    from keyring.errors import KeyringError
+
     backend = _backend()
     try:
         backend.set_password(SERVICE, profile.hex(), b64u(key.reveal()))
@@ -39,6 +41,8 @@ def keep(profile: bytes, key: SecretBytes) -> None:
 
 def fetch(profile: bytes) -> SecretBytes:
     """Return the 32-byte key of a profile. Raises MachineError when the keyring is locked, ProfileError for none."""
+    from keyring.errors import KeyringError
+
     backend = _backend()
     try:
         text = backend.get_password(SERVICE, profile.hex())
@@ -60,6 +64,8 @@ def fetch(profile: bytes) -> SecretBytes:
 
 def forget(profile: bytes) -> None:
     """Take the key of a profile out of the keyring; every row of the profile is unreadable from then on."""
+    from keyring.errors import KeyringError, PasswordDeleteError
+
     backend = _backend()
     try:
         backend.delete_password(SERVICE, profile.hex())
@@ -76,6 +82,9 @@ def name() -> str:
 
 def _backend() -> KeyringBackend:
     """Return the backend in use; a chain of them stands for its first that encrypts."""
+    import keyring as system
+    from keyring.backends import chainer
+
     configured = system.get_keyring()
     members = configured.backends if isinstance(configured, chainer.ChainerBackend) else [configured]
     for backend in members:
@@ -85,6 +94,8 @@ def _backend() -> KeyringBackend:
 
 
 def _is_trusted(backend: KeyringBackend) -> bool:
+    from keyring.backends import fail, null
+
     if isinstance(backend, (fail.Keyring, null.Keyring)):
         return False
     # keyrings.alt and its like: files in plain text, or encrypted under what lies beside them.

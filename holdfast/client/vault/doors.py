@@ -44,8 +44,8 @@ QUESTIONS: Final = 4  # of 24 words: who has not written them down fails, who ha
 _WORDS: Final = 24  # BIP-39, for 256 bits
 _MAX_PHRASE_ROW: Final = 4096  # bytes: a time, an epoch, a language, a public key
 
-# By kind: the door as this device gave it; and, of one that the server has lost and that another device gave, since when
-# its person has to set it again.
+# By kind: the door as this device gave it; and, of one that another device gave and the server has lost, the mark whose
+# door has to be set again.
 _GIVEN: Final = "given-door"
 _LOST: Final = "lost-door"
 # A door's mark is dated by a device, and its row by the server some moments before: their clocks differ by no more, or
@@ -107,7 +107,7 @@ class _Mark:
 
 @dataclass(frozen=True)
 class _Given:
-    """A door as this device gave it to the server, to be given back to one that was put back. set_at: as its mark has."""
+    """A door as this device gave it, to be given back to a server that was put back. set_at: as its mark has it."""
 
     ROW_SIZE: ClassVar = 2 * MAX_BLOB
 

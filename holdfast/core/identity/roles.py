@@ -227,8 +227,14 @@ def check_leaf(leaf: bytes, *, index: int, roles: Roles) -> LogEntry:
         entry = LogEntry.from_leaf(leaf)  # (1)
     except Malformed as error:
         raise WrongLeaf("form") from error
+    check_entry(entry, leaf, index=index, roles=roles)
+    return entry
+
+
+def check_entry(entry: LogEntry, leaf: bytes, *, index: int, roles: Roles) -> None:
+    """Check as `check_leaf` does, (2) to (4), an entry that was read from a leaf already. Raises WrongLeaf."""
     if roles.unsigned is not None and index < roles.unsigned[0]:
-        return entry  # (2)
+        return  # (2)
     if not entry.kid:
         raise WrongLeaf("unsigned")
     row = roles.named(entry.kid)
@@ -242,4 +248,3 @@ def check_leaf(leaf: bytes, *, index: int, roles: Roles) -> LogEntry:
         verify_leaf(leaf, entry, origin=roles.origin, key=row.key)
     except InvalidSignature as error:
         raise WrongLeaf("signature") from error
-    return entry

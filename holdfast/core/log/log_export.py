@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
 
@@ -88,10 +89,15 @@ class ExportedEntry:
         """The 32 bytes that the log holds at this index."""
         return leaf_hash(self.leaf)
 
+    @cached_property
+    def said(self) -> LogEntry | KeyLogEntry | None:
+        """What the leaf says, read once; None of bytes that are no leaf."""
+        return _read(self.leaf)
+
     def to_line(self) -> bytes:
         """Return the line, ended; what people read in it is written from the leaf alone."""
         proof = b64u(b"".join(self.proof))
-        return _line({"index": self.index, **readable(self.leaf), "leaf": b64u(self.leaf), "proof": proof})
+        return _line({"index": self.index, **_readable(self.said), "leaf": b64u(self.leaf), "proof": proof})
 
     @classmethod
     def from_line(cls, line: bytes) -> ExportedEntry:
@@ -166,15 +172,28 @@ def readable(leaf: bytes) -> dict[str, Any]:
 
     A damaged leaf has to be exported as it is: the auditor is who must see it.
     """
+    return _readable(_read(leaf))
+
+
+def _read(leaf: bytes) -> LogEntry | KeyLogEntry | None:
     # The audit leaf is tried first, and a key leaf can never pass for one: their sets of fields differ.
     try:
-        return _readable_entry(LogEntry.from_leaf(leaf))
+        return LogEntry.from_leaf(leaf)
     except Malformed:
         pass
     try:
-        return _readable_key_leaf(KeyLogEntry.from_leaf(leaf))
+        return KeyLogEntry.from_leaf(leaf)
     except Malformed:
-        return {}
+        return None
+
+
+def _readable(said: LogEntry | KeyLogEntry | None) -> dict[str, Any]:
+    match said:
+        case LogEntry():
+            return _readable_entry(said)
+        case KeyLogEntry():
+            return _readable_key_leaf(said)
+    return {}
 
 
 def _readable_entry(entry: LogEntry) -> dict[str, Any]:

@@ -57,6 +57,26 @@ def inclusion_proof(tile: TileReader, *, index: int, size: int) -> list[bytes]:
     return merkle.inclusion_from(tile_nodes(tile), index, size)
 
 
+def inclusion_proofs(tile: TileReader, nodes: merkle.Nodes, *, index: int, size: int) -> list[tuple[bytes, ...]]:
+    """Return the inclusion proofs of all leaves of the lowest tile `index` in the tree of `size`, in their order.
+
+    nodes: what `tile_nodes` makes of the same reader. What leads from the tile to the root is computed once for all of
+    them, and every node in the tile once. Raises Malformed when a tile is too short, ValueError outside the tree.
+    """
+    first = index * WIDTH
+    width = min(WIDTH, size - first)
+    if width <= 0:
+        raise ValueError("no such tile in a tree of this size")
+    octets = tile(0, index)[: width * merkle.HASH_SIZE]
+    if len(octets) != width * merkle.HASH_SIZE:
+        raise Malformed("tile is too short for the tree size")
+    row = [octets[at : at + merkle.HASH_SIZE] for at in range(0, len(octets), merkle.HASH_SIZE)]
+    # The leaves of a tile are one subtree of the tree, also at its ragged edge: RFC 6962 splits at powers of two.
+    below = merkle.inclusion_proofs(row)
+    above = tuple(merkle.inclusion_from(nodes, first, size)[len(below[0]) :])
+    return [path + above for path in below]
+
+
 def consistency_proof(tile: TileReader, *, old_size: int, size: int) -> list[bytes]:
     """Return the consistency proof between two sizes; ValueError unless 1 <= old_size <= size."""
     return merkle.consistency_from(tile_nodes(tile), old_size, size)

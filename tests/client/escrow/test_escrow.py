@@ -17,7 +17,7 @@ from holdfast.client.identity import tenant
 from holdfast.client.maintenance import Outcome, maintain
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.client.vault import pairing, vault
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.crypto.keys import RecipientRsaKey

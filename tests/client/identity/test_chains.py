@@ -365,9 +365,9 @@ def test_date_of_a_re_genesis_is_held_to_this_devices_clock_and_to_the_key_log(w
 
 
 def begun_again(
-    alice: Account, new: SigningKey, *, policy_hash: bytes, officers: list[Founder], at: int = NOW
+    alice: Account, new: SigningKey, *, policy_hash: bytes, officers: list[Founder], at: int = NOW, waited: int = 0
 ) -> Entry:
-    said = Attestation(Header(TENANT, ALICE, b"", at), alice.chain.head, new.public, bytes(16), bytes(32))
+    said = Attestation(Header(TENANT, ALICE, b"", at - waited), alice.chain.head, new.public, bytes(16), bytes(32))
     statements = [sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=one.signing_key) for one in officers[:2]]
     by = Author(alice.device.id, at, new)
     return chain_author.re_genesis(alice.chain, by=by, attestations=statements, policy_hash=policy_hash)

@@ -13,7 +13,7 @@ from holdfast.client.identity import chains, contacts, evidence, key_log
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.identity.key_log import Anchor, SplitView
 from holdfast.client.profile.account import Account
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.entries import Entry
 from tests.cast.lying_log import KeysLog

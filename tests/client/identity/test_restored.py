@@ -125,6 +125,24 @@ def test_device_that_has_seen_nothing_of_what_was_lost_is_told_as_well(lost: Put
     assert not restored.may_be_lost(lost.mallory, lost.world.now + SLACK_SECONDS + 1)
 
 
+def test_acceptance_that_is_shown_late_opens_nothing_to_a_device_that_was_there_all_the_time(lost: PutBack) -> None:
+    """A server would keep it for the day on which it shows an older vault. Who was away gives back from then on."""
+    lost.world.server.accept(lost.world.now)
+    late, lost.world.server.accepted = lost.world.server.accepted, []
+    lost.world.now += restored.HEALING_SECONDS + HOUR
+    lost.grow()
+    newcomer = lost.world.enrolled(b"newcomer--------")
+    lost.world.server.accepted = late
+    for account in (lost.mallory, newcomer):
+        assert restored.look(account)
+        assert not restored.is_healing(account)
+        assert not restored.may_be_lost(account, lost.world.now - restored.HEALING_SECONDS - 2 * HOUR)
+    assert [len(restored.untold(account)) for account in (lost.mallory, newcomer)] == [1, 0]
+    lost.follow()
+    assert restored.is_healing(lost.bob)
+    assert restored.may_be_lost(lost.bob, lost.world.now - restored.HEALING_SECONDS - 2 * HOUR)
+
+
 def test_two_backups_put_back_one_after_the_other_are_both_taken(lost: PutBack) -> None:
     """Who was away meanwhile holds a head of before the first, which the second alone does not speak of."""
     lost.world.server.accept(lost.world.now)

@@ -17,7 +17,7 @@ from holdfast.client.identity import key_log, peers
 from holdfast.client.messages import messages, prekeys, renewals, sent, unsent
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address
 from holdfast.core.base.encoding import b64u, unb64u

@@ -6,6 +6,7 @@ Implements FAULTS R3 for letters, notices, reports and messages held back: quota
 
 from __future__ import annotations
 
+import copy
 import secrets
 from collections.abc import Callable, Iterator
 from uuid import UUID, uuid4
@@ -272,3 +273,16 @@ def test_messages_held_back_for_one_person_take_no_other_persons_place(
     assert [one.sender.user for one in held] == [BOB, *[MALLORY] * 5, CAROL]
     inbox._mark(alice, held[0])
     assert len(alice.store.keys("held")) == 6
+
+
+def test_letter_that_was_put_away_comes_no_second_time(world: Members) -> None:
+    """A lost acknowledgement brings it again, and a server that was put back from a backup."""
+    alice = world.enrolled(ALICE)
+    world.server.notice(alice.user_text, VETO)
+    before = copy.deepcopy(world.server.mailboxes)
+    assert letters.fetch(alice) == 1
+    letters.put_away(alice, letters.notices(alice))
+    world.server.mailboxes = before
+    assert letters.fetch(alice) == 1
+    assert letters.notices(alice) == []
+    assert world.server.mailboxes[alice.device_text] == []

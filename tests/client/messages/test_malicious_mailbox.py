@@ -22,7 +22,7 @@ from holdfast.client.identity import device
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.suites import Suite
 from tests.cast.lying_server import NOW, text

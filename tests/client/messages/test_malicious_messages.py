@@ -19,7 +19,7 @@ from holdfast.client.identity import chains, contacts, device, peers
 from holdfast.client.messages import messages, outbox, prekeys
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.client.sessions import sessions
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.keys import SigningKey

@@ -15,7 +15,8 @@ from holdfast.client.errors import Problem, Unreachable
 from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
-from holdfast.client.server.transport import Api, Clock, Credential
+from holdfast.client.server.clock import Clock
+from holdfast.client.server.transport import Api, Credential
 from holdfast.core.signed.requests import TURN
 from holdfast.core.signed.turns import LATE_SECONDS, Answered, Kept, Turn, follow
 from tests.cast.lying_server import NOW, URL, LyingServer, Tenant

@@ -24,7 +24,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.rotation import rotation, rotation_record
 from holdfast.client.rotation.rotation import EVERYTHING
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address
 from holdfast.client.vault import doors, pairing, vault

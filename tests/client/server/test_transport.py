@@ -16,7 +16,8 @@ import pytest
 from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, InvalidSignature, algorithms
 
 from holdfast.client.errors import AnswerRefused, Problem, ServerReadOnly, Unreachable
-from holdfast.client.server.transport import Api, Clock, Credential, check_server
+from holdfast.client.server.clock import Clock
+from holdfast.client.server.transport import Api, Credential, check_server
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 
 SERVER = "http://127.0.0.1:8123"

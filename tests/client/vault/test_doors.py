@@ -13,7 +13,7 @@ from holdfast.client.escrow import archive, escrow
 from holdfast.client.identity import device
 from holdfast.client.messages import letters
 from holdfast.client.profile.account import Account
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.client.vault import doors, vault
 from holdfast.core.base.encoding import b64u, decode, encode, unb64u
 from holdfast.core.base.secret import SecretBytes

@@ -26,7 +26,7 @@ from holdfast.client.messages import letters, messages
 from holdfast.client.messages.letters import LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
-from holdfast.client.server.transport import Clock
+from holdfast.client.server.clock import Clock
 from holdfast.client.vault import doors, pairing, share_requests, trusted, vault
 from holdfast.client.vault.vault_contents import HELD_SHARE
 from holdfast.core.base.encoding import b64u, decode, encode, unb64u

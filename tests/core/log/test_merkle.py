@@ -4,6 +4,8 @@
 import base64
 import hashlib
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -211,3 +213,86 @@ def test_tiles_changed_names_each_new_or_longer_tile() -> None:
 def test_tile_path_groups_the_index_by_thousands() -> None:
     assert tiles.tile_path(0, 1234067) == "tile/0/x001/x234/067"
     assert tiles.tile_path(1, 0, 17) == "tile/1/000.p/17"
+
+
+@pytest.mark.parametrize("size", [*range(1, 66), 255, 256, 257, 300, 511, 512])
+def test_proofs_of_all_leaves_and_of_a_tile_are_those_of_each(size: int) -> None:
+    each = [tuple(merkle.inclusion_proof(LEAVES[:size], index)) for index in range(size)]
+    assert merkle.inclusion_proofs(LEAVES[:size]) == each
+    stored = stored_tiles(size)
+
+    def read(level: int, index: int) -> bytes:
+        return stored[level, index]
+
+    nodes = tiles.tile_nodes(read)
+    of_tiles = [tiles.inclusion_proofs(read, nodes, index=at, size=size) for at in range(-(-size // 256))]
+    assert [proof for tile in of_tiles for proof in tile] == each
+
+
+def test_proofs_of_a_tile_that_is_too_short_or_none_are_refused() -> None:
+    short = {(0, 0): b"".join(LEAVES[:99]), (0, 1): b""}
+    for index, size, wrong in ((0, 100, Malformed), (1, 257, Malformed), (1, 256, ValueError)):
+
+        def read(level: int, at: int) -> bytes:
+            return short[level, at]
+
+        with pytest.raises(wrong):
+            tiles.inclusion_proofs(read, tiles.tile_nodes(read), index=index, size=size)
+
+
+# What a liar does to a proof, of leaf `index` among these hashes; each was a proof before.
+TAMPERED = {
+    "none": lambda proof, at: proof,
+    "another hash": lambda proof, at: [*proof[:at], LEAVES[500], *proof[at + 1 :]],
+    "one fewer": lambda proof, at: [*proof[:at], *proof[at + 1 :]],
+    "one more": lambda proof, at: [*proof[:at], LEAVES[500], *proof[at:]],
+    "one more at the end": lambda proof, at: [*proof, LEAVES[500]],
+    "turned round": lambda proof, at: proof[::-1],
+    "cut": lambda proof, at: proof[:at],
+    "none at all": lambda proof, at: [],
+    "a short hash": lambda proof, at: [*proof[:at], LEAVES[500][:31], *proof[at + 1 :]],
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 33, 70])
+def test_checker_of_many_proofs_believes_what_the_checker_of_one_does(size: int, how: str) -> None:
+    """Whatever it has seen before, and in whatever order: also a proof whose end alone was changed."""
+    proofs, root = merkle.inclusion_proofs(LEAVES[:size]), merkle.root(LEAVES[:size])
+
+    def verdict(check: Callable[[], None]) -> bool:
+        try:
+            check()
+        except Untrusted:
+            return False
+        return True
+
+    for step in (1, -1, 5):
+        checker = merkle.InclusionChecker(size=size, root=root)
+        for index in (at * step % size for at in range(size)):
+            for leaf, at in [(LEAVES[index], place) for place in range(len(proofs[index]) + 1)] + [(LEAVES[500], 0)]:
+                proof = tuple(TAMPERED[how](list(proofs[index]), at))
+                one = verdict(
+                    partial(merkle.verify_inclusion, leaf, index=index, size=size, proof=proof, expected_root=root)
+                )
+                assert verdict(partial(checker.check, leaf, index=index, proof=proof)) is one
+            checker.check(LEAVES[index], index=index, proof=proofs[index])
+    for index in (-1, size):
+        with pytest.raises(Untrusted):
+            checker.check(LEAVES[0], index=index, proof=proofs[0])
+
+
+def test_checker_hashes_each_node_of_a_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    proofs, root = merkle.inclusion_proofs(LEAVES), merkle.root(LEAVES)
+    checker, hashed = merkle.InclusionChecker(size=len(LEAVES), root=root), 0
+    node_hash = merkle.node_hash
+
+    def counting(left: bytes, right: bytes) -> bytes:
+        nonlocal hashed
+        hashed += 1
+        return node_hash(left, right)
+
+    monkeypatch.setattr(merkle, "node_hash", counting)
+    for index, proof in enumerate(proofs):
+        checker.check(LEAVES[index], index=index, proof=proof)
+    assert hashed <= 2 * len(LEAVES)

@@ -60,13 +60,14 @@ class Three:
 
 
 def three(world: World) -> Three:
-    """Open them, the third with its quorum and before its delay."""
+    """Open them, the third with its quorum and before its delay: its subject is being told."""
     deposit = world.deposit()
     made = Three(world, deposit, *[world.opened(deposit) for _ in range(3)])
     made.approve(made.one, "carol")
     made.approve(made.two, "carol")
     made.approve(made.two, "dan")
     made.put(made.two, CaseState.QUORATE)
+    notice(made, state="pending")
     return made
 
 
@@ -157,17 +158,14 @@ def add_a_deposit(made: Three) -> None:
 
 # What happens, and whether the third case moves by the count that follows; the second was approved by one of two.
 HAPPENS: dict[str, tuple[Sequence[Callable[[Three], object]], bool]] = {
-    "nothing": ([], True),
-    "its notice is pending": ([partial(notice, state="pending")], False),
+    "nothing": ([], False),
+    "its notice was handed over": ([partial(notice, state="handed-over")], True),
     "its notice failed": ([partial(notice, state="failed")], True),
-    "its notice is for later": ([partial(notice, state="pending"), put_notice_off], True),
+    "its notice is for later": ([put_notice_off], True),
     "it is with its officers": ([lambda made: made.put(made.two, CaseState.REQUESTED)], True),
     "an officer is suspended": ([lambda made: made.world.stand("dan", Standing.SUSPENDED, by="erin")], True),
     "an officer is away": ([lambda made: made.world.stand("dan", Standing.AWAY)], True),
-    "an officer who did nothing is away": (
-        [lambda made: made.world.stand("erin", Standing.AWAY), partial(notice, state="pending")],
-        False,
-    ),
+    "an officer who did nothing is away": ([lambda made: made.world.stand("erin", Standing.AWAY)], False),
     "an officer lost the role": ([partial(change_role, name="dan", role="member")], True),
     "an officer is suspended as a person": ([partial(suspend_person, name="dan")], True),
     "an officer's keys were lost": ([lambda made: as_officer(made, "dan").update(keys_lost_at=database_now())], True),
@@ -176,16 +174,13 @@ HAPPENS: dict[str, tuple[Sequence[Callable[[Three], object]], bool]] = {
         True,
     ),
     "an officer cooled off": (
-        [
-            lambda made: as_officer(made, "dan").update(counts_from=database_now() - timedelta(seconds=1)),
-            partial(notice, state="pending"),
-        ],
+        [lambda made: as_officer(made, "dan").update(counts_from=database_now() - timedelta(seconds=1))],
         False,
     ),
     "one more has to approve": ([raise_m], True),
     "another version leaves an officer out": ([leave_out_dan], True),
     "its subject vetoed for the third time": ([partial(veto_row, delays=False)], True),
-    "a suspended device objected": ([partial(veto_row, delays=True), partial(notice, state="pending")], False),
+    "a suspended device objected": ([partial(veto_row, delays=True)], False),
     "what was signed cannot be read": ([damage], True),
     "a deposit has no share": ([add_a_deposit], True),
 }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a device holds and a database that was put back has lost: each kind of it is there again after `maintain`.
 
-The server is real, its database is really put back, and officers accept that. Nobody does anything but `maintain`, unless
-the report says what.
+The server is real, its database is really put back, and officers accept that. Nobody does anything but `maintain`,
+unless the report says what.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Scene:
         self.others: list[Account] = []
         self.kept: dict[str, Any] = {}
         self.alice_id = world.cast.alice.pk
+        self.tablet = self.alice  # of alice's, which the account does not list yet, once there is one
 
     @cached_property
     def olivia(self) -> Account:
@@ -124,7 +125,7 @@ class Kind:
     name: str
     since: Callable[[Scene], None]
     is_there: Callable[[Scene], None]
-    before: Callable[[Scene], None] = field(default=lambda scene: None)
+    before: Callable[[Scene], object] = field(default=lambda scene: None)
     asks: str = ""
 
 
@@ -192,7 +193,8 @@ def _deposit(scene: Scene) -> None:
 
 def _deposited(scene: Scene) -> None:
     kept = scene.alice.state.generations[-1]
-    assert kept.deposit_id and escrow.status(scene.alice).missing_on_server == []
+    assert kept.deposit_id
+    assert escrow.status(scene.alice).missing_on_server == []
     assert escrow.status(scene.alice).consent == "given"
 
 
@@ -232,7 +234,8 @@ def _vault_key(scene: Scene) -> None:
 def _same_vault_key(scene: Scene) -> None:
     first, second = scene.alice.state.vault, scene.others[0].state.vault
     assert (first.epoch, first.key) == (second.epoch, second.key)
-    assert vault.load(scene.alice) is not None and vault.load(scene.others[0]) is not None
+    assert vault.load(scene.alice) is not None
+    assert vault.load(scene.others[0]) is not None
 
 
 def _chosen(scene: Scene) -> None:
@@ -257,14 +260,26 @@ def _became_officer(scene: Scene) -> None:
     joining.set_passphrase(scene.erin, OLD, cost=CHEAP)
     joining.set_phrase(scene.erin, phrase, {at: words[at - 1] for at in (1, 2, 3, 4)})
     joining.finish(scene.erin)
+    scene.kept["phrase"] = phrase
+
+
+def _doors_set_again(scene: Scene) -> None:
+    """With that the account states its keys again, by itself."""
+    section_doors.set_passphrase(scene.erin, NEW, cost=CHEAP)
+    section_doors.set_phrase(scene.erin, scene.kept["phrase"])
+    maintenance.maintain(scene.erin)
+    _pairs_there(scene)
 
 
 def _pairs_there(scene: Scene) -> None:
     contents = section.load(scene.erin)
     assert contents is not None
-    assert [section.public_halves(pair) for pair in contents.pairs] == scene.erin.state.officers_section.keys
+    kept = scene.erin.state.officers_section
+    assert kept is not None
+    assert [section.public_halves(pair) for pair in contents.pairs] == kept.keys
     stated = stated_keys.newest_own(scene.erin)
-    assert stated is not None and stated.keys == scene.erin.state.officers_section.keys[-1]
+    assert stated is not None
+    assert stated.keys == kept.keys[-1]
 
 
 def _another_passphrase(scene: Scene) -> None:
@@ -332,7 +347,8 @@ def _enrols_again(scene: Scene) -> None:
     """By the same code, which the backup has as unused."""
     done = device.enrol(scene.tablet, scene.kept["code"], name="tablet", is_development=True)
     device.approve(scene.alice, done.device, words=done.words)
-    assert chains.refresh(scene.tablet) is not None and scene.tablet.device.is_active
+    assert chains.refresh(scene.tablet) is not None
+    assert scene.tablet.device.is_active
 
 
 def _no(scene: Scene) -> None:
@@ -342,7 +358,8 @@ def _no(scene: Scene) -> None:
 def _still_no(scene: Scene) -> None:
     with tenant_scope(scene.world.tenant_id):
         newest = escrow_access.newest_consent(scene.alice_id)
-    assert newest is not None and not newest.agreed
+    assert newest is not None
+    assert not newest.agreed
 
 
 def _notice(scene: Scene) -> None:
@@ -378,8 +395,14 @@ PASSWORD_ELSEWHERE = Kind(
     asks="Set it again: holdfast backup password",
 )
 VAULT_KEY = Kind("the vault's key", _vault_key, _same_vault_key, before=_paired)
-CONTACTS = Kind("trusted contacts", _chosen, _contacts_open, before=lambda scene: scene.olivia and None)
-OFFICER = Kind("officer's keys", _became_officer, _pairs_there, before=lambda scene: scene.erin and None)
+CONTACTS = Kind("trusted contacts", _chosen, _contacts_open, before=lambda scene: scene.olivia)
+OFFICER = Kind(
+    "officer's keys",
+    _became_officer,
+    _doors_set_again,
+    before=lambda scene: scene.erin,
+    asks="Set one: holdfast officer set-door passphrase",
+)
 PASSPHRASE = Kind(
     "a passphrase of officer's keys",
     _another_passphrase,

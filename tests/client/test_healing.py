@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,12 @@ import pytest
 
 from holdfast.client import maintenance
 from holdfast.client.errors import TrustRefused
-from holdfast.client.escrow import escrow
 from holdfast.client.identity import restored
 from holdfast.client.messages import messages
-from holdfast.client.officers import joining, section, section_doors
+from holdfast.client.officers import joining, section
 from holdfast.client.profile.account import Account
 from holdfast.client.standing import Outcome
-from holdfast.client.vault import doors, pairing, trusted, vault
+from holdfast.client.vault import doors, trusted, vault
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Phrase
 from tests.cast.members import BOB, CHEAP, MALLORY, PASSWORD, Members
@@ -43,7 +43,12 @@ class Lie:
 
 def _server_rows(world: Members, *names: str) -> Callable[[], None]:
     kept = {name: copy.deepcopy(getattr(world.server, name)) for name in names}
-    return lambda: [setattr(world.server, name, copy.deepcopy(rows)) for name, rows in kept.items()] and None
+
+    def lose() -> None:
+        for name, rows in kept.items():
+            setattr(world.server, name, copy.deepcopy(rows))
+
+    return lose
 
 
 def _vault(world: Members, account: Account, *, is_first: bool = False) -> Callable[[], None]:
@@ -120,8 +125,6 @@ LIES = {
 
 
 def _sent(world: Members, what: str) -> int:
-    import re
-
     return sum(bool(re.fullmatch(what, f"{method} {path}")) for method, path, _ in world.server.log)
 
 
@@ -150,3 +153,13 @@ def test_what_a_server_lacks_is_given_back_once_and_only_as_officers_accepted_it
     if is_accepted:
         assert not [one for one in report if one.outcome is Outcome.FAILED]
         assert lie.refused is None or lie.refused(account)
+
+
+def test_server_that_goes_on_lying_is_given_each_thing_once(world: Members, tmp_path: Path) -> None:
+    account = world.depositor(tmp_path)
+    world.server.accept(world.now)
+    before = _sent(world, "POST escrow/deposits")
+    for _ in range(4):
+        world.server.deposits.clear()
+        maintenance.maintain(account)
+    assert _sent(world, "POST escrow/deposits") == before + 1

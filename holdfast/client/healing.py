@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server that was put back from a backup has lost of this account, given back once for each acceptance.
 
-Implements docs/formats/profile.md "After a restored backup" on a device. Only while m officers' acceptance of the backup
-heals (`identity.restored`), and nothing but what this account gave the server before: whoever shows an older state
-without such an acceptance is refused as ever, and with one gains what was theirs already.
+Implements docs/formats/profile.md "After a restored backup" on a device. Only while m officers' acceptance of the
+backup heals (`identity.restored`), and nothing but what this account gave the server before: whoever shows an older
+state without such an acceptance is refused as ever, and with one gains what was theirs already. Entries of chains are
+given back where chains are read (`identity.given_back`).
 """
 
 from __future__ import annotations
