@@ -280,7 +280,7 @@ ATTEMPTS: Final[dict[str, tuple[Attempt, tuple[int, str]]]] = {
     "with a gap": (lambda lost, proof: lost.give(lost.bob, proof, entries=lost.entries[-1:]), (409, "chain-stale")),
     "by another tenant": (
         lambda lost, proof: lost.give(lost.directory.phone("mallory"), proof),
-        (409, "nothing-restored"),
+        (404, "not-found"),
     ),
     "of another tenant's device, by itself": (
         lambda lost, proof: lost.come_back(lost.directory.phone("mallory"), proof),
