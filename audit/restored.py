@@ -66,7 +66,7 @@ def show_head(note: str, *, actor: Actor) -> None:
     """
     log, head = _opened(note)
     with transaction.atomic():
-        if _leads_to(log, head) or any(one.leaves_behind(head) for one in access.accepted_in(log)):
+        if leads_to(log, head) or any(one.leaves_behind(head) for one in access.accepted_in(log)):
             return
         mark(by="client")
         _, is_new = ShownHead.objects.get_or_create(log=log, defaults={"size": head.size, "note": note})
@@ -114,8 +114,8 @@ def _opened(note: str) -> tuple[str, Checkpoint]:
     raise HeadRefused(field="note")
 
 
-def _leads_to(log: str, head: Checkpoint) -> bool:
-    """Tell whether the stored log, as far as it is numbered, has this root at this size."""
+def leads_to(log: str, head: Checkpoint) -> bool:
+    """Tell whether the stored log, as far as it is numbered, has this root at this size. Raises LogBroken."""
     if head.size > access.numbered(log):
         return False
     try:

@@ -44,6 +44,7 @@ from keys import restored, services
 from keys.models import ChainEntry, ChainFork, ChainHead, Device
 from tenants import services as tenants
 from tenants.models import Credential, Person
+from tenants.roles import Role
 from tests.cast.hsm import hsm_config  # noqa: F401
 from tests.cast.phones import DAY, Account, Directory, Phone, enrolled, new_phone, now, successor
 from tests.cast.put_back import copied_database
@@ -280,7 +281,7 @@ ATTEMPTS: Final[dict[str, tuple[Attempt, tuple[int, str]]]] = {
     "with a gap": (lambda lost, proof: lost.give(lost.bob, proof, entries=lost.entries[-1:]), (409, "chain-stale")),
     "by another tenant": (
         lambda lost, proof: lost.give(lost.directory.phone("mallory"), proof),
-        (404, "not-found"),
+        (409, "nothing-restored"),
     ),
     "of another tenant's device, by itself": (
         lambda lost, proof: lost.come_back(lost.directory.phone("mallory"), proof),
@@ -503,6 +504,24 @@ def test_a_device_that_the_server_lost_hears_what_is_waited_for_and_a_stranger_h
     assert codes(lost.come_back(new, proof)) == (503, "log-restored")
     assert codes(lost.come_back(new, proof | {"proof": [b64u(bytes(32))]})) == (409, "nothing-restored")
     assert lost.has() == lost.had
+
+
+def test_an_officers_device_comes_back_before_the_backup_is_accepted_since_they_have_to_accept_it(lost: Lost) -> None:
+    lost.back_up()
+    stored, had = lost.remember(), lost.entries
+    new = lost.alice.add_phone()
+    proof = lost.remember()
+    Person.unscoped.filter(pk=lost.alice.person.pk).update(role=Role.OFFICER)
+    lost.put_back(accepted=None)
+    Person.unscoped.filter(pk=lost.alice.person.pk).update(role=Role.OFFICER)
+    with tenant_scope(lost.tenant_id):
+        audit_restored.mark(by="sequencer")
+    assert codes(lost.come_back(new, proof | {"proof": [b64u(bytes(32))]})) == (409, "nothing-restored")
+    assert codes(lost.come_back(lost.phone, stored, entries=had)) == (409, "nothing-restored"), "that is no loss"
+    assert lost.come_back(new, proof).json()["state"] == "active"
+    assert new.send("GET", f"{lost.alice.path}/chain").json()["entries"] == lost.entries
+    # And then they wait as everybody does.
+    assert codes(lost.alice.append(new, [lost.alice.generation(new)])) == (503, "log-restored")
 
 
 def test_a_device_that_the_server_lost_tells_it_that_it_was_put_back(lost: Lost) -> None:
