@@ -173,7 +173,8 @@ def test_backup_is_put_back_and_what_it_lost_keeps_the_tenant_as_it_is_until_off
     wait_until(f'{READY} | grep -q \'"restored": *"[^o]\'', installed)
     assert "put back from a backup" in installed.log("sequencer")
     doctor = installed.run(f"{opening()}manage.py doctor --files /etc/holdfast || true")
-    assert "acme" in next(line for line in doctor.splitlines() if "accept-restored" in line or "acme" in line)
+    (found,) = [line for line in doctor.splitlines() if line.split()[:2] == ["wrong", "restored"]]
+    assert "is read-only since" in found
     assert entries(installed) == saved
     (step,) = [block for block in blocks() if "accept-restored acme" in block.text]
     early = installed.run(f"{opening()}{GO_ON}{ceremony_of(step)} || true")
