@@ -16,11 +16,11 @@ def main() -> None:
     require_settings()
     from django.core.management import execute_from_command_line
 
-    from config.sentences import FAULTS, of_database
+    from config.sentences import OF_DATABASE, of_database
 
     try:
         execute_from_command_line(sys.argv)
-    except FAULTS as error:
+    except OF_DATABASE as error:
         said = of_database(error)
         if not said:
             raise

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tenant whose database was put back from a backup: the mark that keeps everything as it is, and what ends it.
 
-Implements ESCROW "A restored backup". The mark is set by whoever finds out, and deleted by the ceremony alone, which
-owns the table. It says nothing about what was lost: heads outside the database do.
+Implements ESCROW "What it believes of the log" for a restored backup. The mark is set by whoever finds out, and deleted
+by the ceremony alone, which owns the table. It says nothing about what was lost: heads outside the database do.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def show_head(note: str, *, actor: Actor) -> None:
     """
     log, head = _opened(note)
     with transaction.atomic():
-        if _leads_to(log, head) or any(one.leaves_behind(head) for one in access.accepted_in(log)):
+        if leads_to(log, head) or any(one.leaves_behind(head) for one in access.accepted_in(log)):
             return
         mark(by="client")
         _, is_new = ShownHead.objects.get_or_create(log=log, defaults={"size": head.size, "note": note})
@@ -114,8 +114,8 @@ def _opened(note: str) -> tuple[str, Checkpoint]:
     raise HeadRefused(field="note")
 
 
-def _leads_to(log: str, head: Checkpoint) -> bool:
-    """Tell whether the stored log, as far as it is numbered, has this root at this size."""
+def leads_to(log: str, head: Checkpoint) -> bool:
+    """Tell whether the stored log, as far as it is numbered, has this root at this size. Raises LogBroken."""
     if head.size > access.numbered(log):
         return False
     try:

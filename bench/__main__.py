@@ -33,6 +33,7 @@ PARTS = (
     ("exports", "none"),
     ("policies", "none"),
     ("founding", "none"),
+    ("start", "none"),
 )
 
 

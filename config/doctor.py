@@ -38,6 +38,7 @@ from hsm.config import TOKENS
 from hsm.errors import HsmError
 from kernel import heartbeats
 from kernel.clock import database_now
+from tenants.models import Tenant
 
 # A database is a step away, and a mail server a few: what takes longer is away to those who wait for it.
 _PATIENCE: Final = 5.0  # seconds
@@ -156,15 +157,19 @@ def _restored() -> Iterator[Finding]:
         yield Finding("restored", "unseen", "whether a backup waits for a tenant's officers")
         return
     marked = restored_marks()
+    # Services see less of a tenant than the ceremony's account does.
+    rows = Tenant.objects.filter(pk__in=[mark.tenant_id for mark in marked[:_MOST_NAMED]])
+    names = dict(rows.values_list("pk", "slug")) if schema.may_read(Tenant._meta.db_table) else {}
     for mark in marked[:_MOST_NAMED]:
+        slug = names.get(mark.tenant_id)
         yield Finding(
             "restored",
             "wrong",
-            f"tenant {mark.tenant_id} is read-only since {mark.since:%Y-%m-%d %H:%M} UTC: its database was put back "
-            "from a backup",
+            f"tenant {slug or mark.tenant_id} is read-only since {mark.since:%Y-%m-%d %H:%M} UTC: its database was put "
+            "back from a backup",
             "Tell its officers what was put back and why; m of them run: holdfast officer resolve accept-log. Then "
-            "hold manage.py ceremony accept-restored. If nobody put a backup back, stop everything: somebody rewrites "
-            "rows.",
+            f"hold manage.py ceremony accept-restored {slug or 'SLUG'}. If nobody put a backup back, stop everything: "
+            "somebody rewrites rows.",
         )
     if len(marked) > _MOST_NAMED:
         yield Finding("restored", "wrong", f"and {len(marked) - _MOST_NAMED} more tenants", "The same.")

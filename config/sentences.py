@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from config import schema
 
-FAULTS: Final = (DatabaseError, InterfaceError)
+OF_DATABASE: Final = (DatabaseError, InterfaceError)
 _ADDRESS: Final = "HOLDFAST_DATABASE_URL names it, and HOLDFAST_DATABASE_PASSWORD_FILE its password"
 
 
@@ -26,7 +26,7 @@ def of_database(error: Exception) -> str:
         connection.close()
         connection.ensure_connection()
         missing, unknown = schema.differing() if schema.is_visible() else ([], [])
-    except FAULTS as away:
+    except OF_DATABASE as away:
         return f"The database does not answer: {_line(away)}. {_ADDRESS}; manage.py doctor looks at the rest."
     if missing:
         return f"The database lacks {len(missing)} migrations of this version: as the owner, run manage.py migrate."

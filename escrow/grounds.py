@@ -36,8 +36,9 @@ class Ground:
     _strictest: dict[frozenset[bytes], tuple[int, core_policy.Terms]] = field(default_factory=dict)
     _eligible: dict[bytes, frozenset[UUID]] = field(default_factory=dict)
 
+    @cached_property
     def in_force(self) -> Policy:
-        """Return the version in force. Raises EscrowOff when there is none."""
+        """The version in force. Raises EscrowOff when there is none."""
         standing = [row for row in self.policies if row.withdrawn_at is None and row.in_force_from <= self.now]
         if not standing:
             raise EscrowOff
@@ -52,7 +53,7 @@ class Ground:
 
     def strictest(self, policy_hashes: Iterable[bytes]) -> tuple[int, core_policy.Terms]:
         """Return the highest m and the strictest terms of some versions and of the one in force."""
-        hashes = frozenset({*policy_hashes, bytes(self.in_force().hash)})
+        hashes = frozenset({*policy_hashes, bytes(self.in_force.hash)})
         if hashes not in self._strictest:
             self._strictest[hashes] = core_policy.strictest([self._reading(one) for one in sorted(hashes)])
         return self._strictest[hashes]
@@ -65,7 +66,7 @@ class Ground:
     def eligible(self, policy_hash: bytes) -> frozenset[UUID]:
         """Return the persons of a version who may decide, as `eligible` has them, with nobody excluded."""
         if policy_hash not in self._eligible:
-            roster, in_force = self.rosters[self.named(policy_hash).pk], self.rosters[self.in_force().pk]
+            roster, in_force = self.rosters[self.named(policy_hash).pk], self.rosters[self.in_force.pk]
             found = access.deciding_of(roster, in_force=in_force, active=self.active, now=self.now)
             self._eligible[policy_hash] = frozenset(officer.person_id for officer in found)
         return self._eligible[policy_hash]

@@ -49,6 +49,7 @@ from keys.errors import ChainFork, ChainRefused, NothingRestored
 from keys.models import Device
 from keys.states import DeviceState
 from tenants import access as tenants
+from tenants.roles import Role
 from tenants.states import PersonState
 
 # How long a lost entry is taken again: whoever was on leave when it happened is back by then. After that the account
@@ -84,21 +85,24 @@ def give_back(
     proof: InclusionProof | None,
     statements: Sequence[bytes],
     actor: Actor,
+    is_waiting: bool = False,
 ) -> GivenBack:
     """Take entries of a user's chain again, all of them or none. The caller's transaction is the act's.
 
     entries: a run that follows the stored chain; those that it has are passed over. proof: of the last of them, in a
     head of the key log that was left behind; without it, the actor's own chain only. statements: of devices that these
-    entries add. Raises NothingRestored, NotFound, ChainStale for a gap, LostFork, ChainRefused, LimitReached, and what
-    the verification raises. Idempotent.
+    entries add. is_waiting: before the officers have accepted the log; then with a proof alone, in a head that the
+    stored log does not lead to. Raises NothingRestored, NotFound, ChainStale for a gap, LostFork, ChainRefused,
+    LimitReached, and what the verification raises. Idempotent.
     """
-    accepted = _accepted_at()
+    accepted = None if is_waiting else _accepted_at()
     parsed = _run(entries)
     person = tenants.person(user_id)
     prepared = [prepare_device(tenant_id=current_tenant(), statement=one) for one in statements]
     # The proof first: it costs one signature, and a chain may cost thousands.
     if proof is not None:
-        _require_left_behind(_proven(user_id, parsed, proof))
+        lost = _proven(user_id, parsed, proof)
+        _require_lost(lost) if is_waiting else _require_left_behind(lost)
     elif actor.person_id != user_id:
         raise ChainRefused("Somebody else's entries are given back with the proof that the key log had them.")
     device = appending_device(actor) if proof is None else None
@@ -111,6 +115,7 @@ def give_back(
         if fresh[0].seq != (before.seq + 1 if before else 0):
             raise stale(**head_of(head))
         if proof is None:
+            assert accepted is not None
             _require_on_own_word(user_id, before, fresh, accepted=accepted, now=now)
         elif fresh[-1].seq >= MAX_CHAIN:
             raise LimitReached("This account chain is as long as it may be.", limit="chain-entries", most=MAX_CHAIN)
@@ -121,7 +126,7 @@ def give_back(
     assert after is not None
     is_here = person.state in _HERE
     back = _bring_back(user_id, before, after, fresh, is_here=is_here, actor=actor)
-    if proof is not None and is_here:
+    if proof is not None:
         back += _register_again(after, given_back.added(parsed), prepared, actor)
     return GivenBack(ChainView(user_id, after), len(fresh), back)
 
@@ -130,13 +135,20 @@ def come_back(*, prepared: PreparedDevice, entries: Sequence[bytes], proof: Incl
     """Take a device back whose row a restored database lost, with the chain that lists it. For who has no credential.
 
     Raises NothingRestored alike for whatever does not hold, so that a stranger learns of no tenant, person or device;
-    LogRestored, to whom the proof holds, until officers have accepted the backup.
+    LogRestored, to whom the proof holds, until officers have accepted the backup; but for a device of an officer, who
+    may be one of those that have to accept it.
     """
     device_id, user_id = UUID(bytes=prepared.device.header.device), UUID(bytes=prepared.device.header.user)
     try:
-        _require_at_work(user_id, entries, proof)
         with transaction.atomic():
-            give_back(user_id=user_id, entries=entries, proof=proof, statements=[prepared.statement], actor=actor)
+            give_back(
+                user_id=user_id,
+                entries=entries,
+                proof=proof,
+                statements=[prepared.statement],
+                actor=actor,
+                is_waiting=_is_waited_for(user_id, entries, proof),
+            )
             row = access.device(device_id)
     except LogRestored:
         raise
@@ -158,11 +170,17 @@ def tell(*, user_id: UUID, entries: Sequence[bytes], proof: InclusionProof, acto
         audit_restored.show_head(proof.checkpoint, actor=actor)
 
 
-def _require_at_work(user_id: UUID, entries: Sequence[bytes], proof: InclusionProof) -> None:
-    """Raise LogRestored while a backup waits for the officers; what else is wrong is said first."""
-    if audit_access.is_restored():
-        _proven(user_id, _run(entries), proof)
+def _is_waited_for(user_id: UUID, entries: Sequence[bytes], proof: InclusionProof) -> bool:
+    """Tell whether a backup waits for this user, an officer, and others. LogRestored for whom it does not wait.
+
+    What is wrong with the proof is said first.
+    """
+    if not audit_access.is_restored():
+        return False
+    _proven(user_id, _run(entries), proof)
+    if tenants.person(user_id).role != Role.OFFICER:
         raise LogRestored
+    return True
 
 
 def _run(entries: Sequence[bytes]) -> list[Entry]:
@@ -194,6 +212,12 @@ def _require_left_behind(head: Checkpoint) -> None:
     """Refuse a head that officers did not leave behind: what a log that goes on has would be in this chain."""
     if not any(accepted.leaves_behind(head) for accepted in audit_access.accepted_in(KEY_LOG)):
         raise ChainRefused("The proof is of no log that was given up when a backup was put back.", field="proof")
+
+
+def _require_lost(head: Checkpoint) -> None:
+    """Refuse a head that the stored log leads to: nothing was lost that it could prove."""
+    if audit_restored.leads_to(KEY_LOG, head):
+        raise ChainRefused("The proof is of the log that is stored.", field="proof")
 
 
 def _fresh(before: ChainState | None, pairs: list[tuple[bytes, Entry]]) -> list[tuple[bytes, Entry]]:

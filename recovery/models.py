@@ -289,4 +289,8 @@ class ContactAnswer(TenantModel):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["request", "contact_id"], name="contact_answer_once"),
         ]
-        indexes: ClassVar = [models.Index(fields=["tenant_id", "contact_id"], name="contact_answer_of")]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "contact_id"], name="contact_answer_of"),
+            # Leads to the shares that are kept, however many requests have ended.
+            models.Index(fields=["request"], condition=Q(sealed__isnull=False), name="contact_answer_sealed"),
+        ]

@@ -393,23 +393,45 @@ class RestoredLog(AcceptedLog):
 
 def restored_steps(tenant: Tenant, root: RootSigner, *, resolution: Path | None = None) -> Iterator[Step]:
     """Give what is missing until a restored log is gone on from: first the policies, by which officers accept it."""
+    directory = release_directory(tenant.pk)
     with tenant_scope(tenant.pk):
-        lost = release_directory(tenant.pk).seen_policies()[len(escrow_access.policies()) :]
-    if not lost:
+        lost = directory.seen_policies()[len(escrow_access.policies()) :]
+        keys = directory.seen_escrow_keys()[len(escrow_access.escrow_keys()) :]
+    if not lost and not keys:
         yield from RestoredLog(tenant, root, resolution=resolution).steps()
         return
     # Officers of an older roster would accept it otherwise. Each statement is verified by its own signatures.
-    yield Step(
-        f"publish the {len(lost)} newest policy versions again, which the database lost; what cools off begins anew",
-        lambda: _publish_again(tenant, lost),
-    )
+    if lost:
+        yield Step(
+            f"publish the {len(lost)} newest policy versions again, which the database lost; what cools off begins "
+            "anew",
+            lambda: _publish_again(tenant, lost),
+        )
+    if keys:
+        # Clients that have accepted one refuse every older one, and deposit nothing.
+        yield Step(
+            f"publish the {len(keys)} newest versions of the escrow key again, which the database lost",
+            lambda: _publish_keys_again(tenant, keys),
+        )
+
+
+_ACCEPT_NOW: Final = (
+    "Now have the officers accept the log, and hold this ceremony again: holdfast officer resolve accept-log"
+)
 
 
 def _publish_again(tenant: Tenant, lost: list[bytes]) -> list[str]:
     with tenant_scope(tenant.pk):
         for statement in lost:
             escrow.publish_policy(statement=statement, actor=system_actor(tenant.pk, "ceremony"))
-    return ["Now have the officers accept the log, and hold this ceremony again: holdfast officer resolve accept-log"]
+    return [_ACCEPT_NOW]
+
+
+def _publish_keys_again(tenant: Tenant, lost: list[tuple[bytes, bytes]]) -> list[str]:
+    with tenant_scope(tenant.pk):
+        for statement, cka_id in lost:
+            escrow.publish_escrow_key(statement=statement, cka_id=cka_id, actor=system_actor(tenant.pk, "ceremony"))
+    return [_ACCEPT_NOW]
 
 
 def _uuid(text: str) -> UUID | None:

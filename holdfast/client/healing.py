@@ -4,7 +4,7 @@
 Implements docs/formats/profile.md "After a restored backup" on a device. Only while m officers' acceptance of the
 backup heals (`identity.restored`), and nothing but what this account gave the server before: whoever shows an older
 state without such an acceptance is refused as ever, and with one gains what was theirs already. Entries of chains are
-given back where chains are read (`identity.given_back`).
+given back where chains are read (`identity.lost_chains`).
 """
 
 from __future__ import annotations

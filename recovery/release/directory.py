@@ -197,6 +197,25 @@ class Directory:
         make_directory(path.parent)
         write_durably(path, statement)
 
+    def seen_escrow_keys(self) -> list[tuple[bytes, bytes]]:
+        """Return every escrow key that was ever seen, oldest first: its statement, and the CKA_ID of its private half.
+
+        For the ceremony that goes on from a backup without them: clients that know one believe no older one.
+        """
+        found = sorted((self.path / "escrow-keys").glob("[0-9]*"), key=lambda path: int(path.name))
+        rows = [Fields.of_row(decode(path.read_bytes(), max_size=MAX_BLOB), "seen escrow key", 2) for path in found]
+        return [(row.octets(0), row.octets(1, 16)) for row in rows]
+
+    def count_escrow_keys(self) -> int:
+        """Count the versions of the escrow key that were ever seen, without reading them."""
+        return sum(1 for _ in (self.path / "escrow-keys").glob("[0-9]*"))
+
+    def see_escrow_key(self, version: int, statement: bytes, cka_id: bytes) -> None:
+        """Remember a version of the escrow key, which root and officers have signed, for ever."""
+        path = self.path / "escrow-keys" / str(version)
+        make_directory(path.parent)
+        write_durably(path, encode([statement, cka_id]))
+
     def heads(self) -> list[SeenHead]:
         """Return every head that grew the log, oldest first. A part of a row that a crash left is dropped."""
         try:

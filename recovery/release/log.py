@@ -104,7 +104,7 @@ class ReleaseLog:
             for head in heads:
                 some = list(islice(leaves, max(0, head.size - log.follower.size)))
                 log._take_in(some, Checkpoint(LOG, head.size, head.root), head.moment, roles, accepted)
-            log._remember_policies()
+            log._remember_versions()
         return log
 
     @property
@@ -139,7 +139,7 @@ class ReleaseLog:
         # If what follows fails, the caller opens this log anew: what is believed is never more than what is kept.
         self.is_whole = False
         narrowing = self._take_in(leaves, checkpoint, now.moment, self.roles, self.directory.first_reading())
-        self._remember_policies()
+        self._remember_versions()
         self._keep(narrowing)
         self.directory.keep_head(SeenHead(checkpoint.size, checkpoint.root, now.moment))
         self.is_whole = True
@@ -206,12 +206,17 @@ class ReleaseLog:
         old = pinned.size - self.follower.size
         return self.follower.advance(leaves[:old], pinned).advance(leaves[old:], checkpoint)
 
-    def _remember_policies(self) -> None:
+    def _remember_versions(self) -> None:
         # The highest version is what officers decide under when the database has lost it.
         for logged in self.facts.policies[self.directory.count_policies() :]:
             statement = escrow.policy_statement(logged.signed.hash)
             if statement is not None:
                 self.directory.see_policy(logged.signed.policy.version, statement)
+        for key in list(self.facts.escrow_keys.values())[self.directory.count_escrow_keys() :]:
+            statement = escrow.escrow_key_statement(key.hash)
+            if statement is not None:
+                cka_id = bytes(escrow.escrow_key_named(key.hash).cka_id)
+                self.directory.see_escrow_key(key.statement.version, statement, cka_id)
 
 
 def _statement_of(entry: LogEntry, named: bytes) -> bytes | None:

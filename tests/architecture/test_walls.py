@@ -290,6 +290,7 @@ CHANGES_FILES = {
     "hsm/refused.py": "a mark, which counts when a full disk leaves it empty as well; the lock",
     "hsm/directories.py": "whole directories, and SoftHSM's configuration in one of its own",
     "recovery/release/directory.py": "rows added to what is there; the lock",
+    "config/ceremonies/pin.py": "what the helper wrote takes the old one's place, once the token has taken it",
     "config/ceremonies/transcript.py": "lines added to what is there",
     "tenants/exporting.py": "a member of a zip that is sent as it is made",
     "config/management/commands/up.py": "whole directories of a development installation",

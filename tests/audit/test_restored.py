@@ -132,8 +132,10 @@ def test_head_that_the_stored_log_lost_makes_the_tenant_read_only(log: str, what
     assert [(row.log, row.size, row.note) for row in ShownHead.unscoped.all()] == [(log, head.size, note)]
     logs.append(1)
     for name in ("audit", "keys"):
+        size = logs.size(name)
         with pytest.raises(LogRestored):
             sequencer.sequence(logs.tenant_id, name)
+        assert logs.size(name) == size, "nothing is numbered either"
     shown = logs.alice.send(Client(), "GET", f"{HEAD}?log={log}").json()
     assert shown["read_only"]
 

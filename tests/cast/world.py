@@ -158,12 +158,14 @@ class World:
         self.policies.append(SignedPolicy(policy, signed[0].payload_hash))
 
     def publish_key(self) -> None:
+        """Publish the next version of the escrow key, of the one key that the token has."""
+        before: SignedTenantKey[EscrowKey] | None = getattr(self, "escrow_key", None)
         statement = EscrowKey(
             header=self.tenant_header(),
             key=PublicKey(KeyKind.RSA_3072, self.public.spki),
-            version=1,
+            version=before.statement.version + 1 if before else 1,
             algorithm=self.public.ref.algorithm,
-            predecessor=b"",
+            predecessor=before.hash if before else b"",
             policy_hash=self.policies[0].hash,
         )
         payload = unread(statement)

@@ -11,6 +11,7 @@ from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import Model
 
 from config import checks
 from config.database_roles import PROCESSES, RIGHTS_OF_THE_USER, columns, differing, grants, role_name, statements
@@ -18,9 +19,9 @@ from config.env import ENV
 from tests.cast.database_roles import acting_as, database_users
 
 # Beside the models, Django's list of the migrations that are made, by which a process knows the version of its tables.
-MODELS = {
-    model._meta.db_table: model for model in (*apps.get_models(include_auto_created=True), MigrationRecorder.Migration)
-}
+MODELS: dict[str, type[Model]] = {
+    model._meta.db_table: model for model in apps.get_models(include_auto_created=True)
+} | {MigrationRecorder.Migration._meta.db_table: MigrationRecorder.Migration}
 RUNNING = ("web", "worker", "release")
 
 

@@ -24,6 +24,7 @@ from hsm.errors import HsmUnavailable
 from kernel import heartbeats
 from kernel.models import Heartbeat
 from kernel.scope import tenant_scope
+from tenants.models import Tenant
 
 LANES = ("worker/schedule", "worker/jobs", "worker/mail", "sequencer", "release", "heads")
 
@@ -94,7 +95,8 @@ def test_readyz_names_each_part_that_is_away_or_late(root: Root) -> None:
 def test_readyz_and_doctor_say_of_how_many_tenants_a_backup_waits_for_officers() -> None:
     assert ask()[1]["parts"]["restored"] == "ok"
     assert [one.state for one in doctor.look() if one.part == "restored"] == ["ok"]
-    marked = [UUID(int=number) for number in range(30)]
+    acme = Tenant.objects.create(slug="acme", name="Acme", id=UUID(int=0))
+    marked = [acme.pk, *(UUID(int=number) for number in range(1, 30))]
     for tenant_id in marked:
         with tenant_scope(tenant_id):
             restored.mark(by="sequencer")
@@ -103,8 +105,9 @@ def test_readyz_and_doctor_say_of_how_many_tenants_a_backup_waits_for_officers()
     assert said["restored_tenants"] == 30
     found = [one for one in doctor.look() if one.part == "restored"]
     assert [one.state for one in found] == ["wrong"] * 21
-    assert found[0].said.startswith(f"tenant {marked[0]} is read-only since ")
-    assert "accept-restored" in found[0].way_out
+    assert found[0].said.startswith("tenant acme is read-only since ")
+    assert "accept-restored acme" in found[0].way_out
+    assert found[1].said.startswith(f"tenant {marked[1]} is read-only since ")
     assert "10 more tenants" in found[-1].said
 
 

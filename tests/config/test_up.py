@@ -72,6 +72,13 @@ def test_up_says_where_it_is_and_who_can_sign_in(running: Installation) -> None:
         assert f"{name}@acme.test" in said
 
 
+def test_what_waits_has_neither_django_nor_the_settings(running: Installation) -> None:
+    assert running.process is not None
+    mapped = Path(f"/proc/{running.process.pid}/maps").read_text()
+    assert [name for name in ("_pydantic_core", "cryptography", "_sqlite3") if name in mapped] == []
+    assert "_sqlite3" in Path(f"/proc/{running.pid_of('worker')}/maps").read_text()
+
+
 def test_up_refuses_an_address_that_is_taken(running: Installation) -> None:
     second = running.manage("up", check=False)
     assert second.returncode != 0

@@ -44,6 +44,7 @@ from keys import restored, services
 from keys.models import ChainEntry, ChainFork, ChainHead, Device
 from tenants import services as tenants
 from tenants.models import Credential, Person
+from tenants.roles import Role
 from tests.cast.hsm import hsm_config  # noqa: F401
 from tests.cast.phones import DAY, Account, Directory, Phone, enrolled, new_phone, now, successor
 from tests.cast.put_back import copied_database
@@ -70,8 +71,9 @@ class Lost:
         found_roles(self.tenant_id)
         name_log_key(self.tenant_id, registry.log().public_key)
         with self.long_ago(40):
-            self.bob, self.phone = self.directory.phone("bob"), self.directory.phone("alice")
-        self.alice = self.directory.account("alice")
+            self.bob: Phone = self.directory.phone("bob")
+            self.phone: Phone = self.directory.phone("alice")
+        self.alice: Account = self.directory.account("alice")
 
     def back_up(self) -> None:
         self.sequence()
@@ -504,6 +506,24 @@ def test_a_device_that_the_server_lost_hears_what_is_waited_for_and_a_stranger_h
     assert lost.has() == lost.had
 
 
+def test_an_officers_device_comes_back_before_the_backup_is_accepted_since_they_have_to_accept_it(lost: Lost) -> None:
+    lost.back_up()
+    stored, had = lost.remember(), lost.entries
+    new = lost.alice.add_phone()
+    proof = lost.remember()
+    Person.unscoped.filter(pk=lost.alice.person.pk).update(role=Role.OFFICER)
+    lost.put_back(accepted=None)
+    Person.unscoped.filter(pk=lost.alice.person.pk).update(role=Role.OFFICER)
+    with tenant_scope(lost.tenant_id):
+        audit_restored.mark(by="sequencer")
+    assert codes(lost.come_back(new, proof | {"proof": [b64u(bytes(32))]})) == (409, "nothing-restored")
+    assert codes(lost.come_back(lost.phone, stored, entries=had)) == (409, "nothing-restored"), "that is no loss"
+    assert lost.come_back(new, proof).json()["state"] == "active"
+    assert new.send("GET", f"{lost.alice.path}/chain").json()["entries"] == lost.entries
+    # And then they wait as everybody does.
+    assert codes(lost.alice.append(new, [lost.alice.generation(new)])) == (503, "log-restored")
+
+
 def test_a_device_that_the_server_lost_tells_it_that_it_was_put_back(lost: Lost) -> None:
     """Everything was put back together, and whoever has seen more has no credential there any more."""
     lost.back_up()
@@ -562,7 +582,9 @@ def test_what_the_log_says_has_ended_does_not_come_back_with_the_chain(lost: Los
     proof = lost.remember()
     owner = lost.alice.person.pk
     with lost.directory.acme(), transaction.atomic():
-        body = {"user": str(owner), "reason": int(Reason.DEVICE_LOST)} if tag == "keys:device:revoke" else {}
+        body: dict[str, Any] = (
+            {"user": str(owner), "reason": int(Reason.DEVICE_LOST)} if tag == "keys:device:revoke" else {}
+        )
         leaf = bytes(audit.append(tag=tag, actor=new.actor(), subject=str(new.id), body=body).leaf)
     lost.put_back()
     with lost.directory.acme(), transaction.atomic():
@@ -599,7 +621,7 @@ def test_a_statement_in_anothers_name_makes_nobody_elses_device(lost: Lost) -> N
     lost.back_up()
     lost.put_back()
     entry = bob.adding(other, by=lost.bob)
-    document = {"entries": [b64u(entry.encode())]}
+    document: dict[str, Any] = {"entries": [b64u(entry.encode())]}
     assert lost.bob.send("POST", f"{bob.path}/chain/restored", document).json()["taken"] == 1
     lost.sequence()
     proof = lost.proof(bob)

@@ -65,7 +65,7 @@ PROMISES: dict[str, Callable[[World], None]] = {
 def wait_until_due() -> timedelta:
     """Let the time go by until the mail that waits is tried again, and return how much that was."""
     job = Job.unscoped.get(queue=queue.MAIL, state=JobState.READY)
-    waits = max(job.run_at - timezone.now(), timedelta())
+    waits: timedelta = max(job.run_at - timezone.now(), timedelta())
     Job.unscoped.filter(pk=job.pk).update(run_at=timezone.now() - timedelta(seconds=1))
     return waits
 

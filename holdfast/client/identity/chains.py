@@ -13,9 +13,9 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import AnswerRefused, ClientError, Problem, RaceLost, TrustRefused
-from holdfast.client.identity import evidence, given_back, key_log, restored
+from holdfast.client.identity import evidence, key_log, lost_chains, restored
 from holdfast.client.identity.evidence import Contradiction
-from holdfast.client.identity.given_back import ChainBehind
+from holdfast.client.identity.lost_chains import ChainBehind
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.client.waiting import retry, stale_problem
@@ -192,7 +192,7 @@ def give_back(account: Account, user: bytes, known: Sequence[bytes], has: int) -
     on. Raises ChainBehind where no officers have accepted a backup, and as `follow` does.
     """
     with contextlib.suppress(Problem):
-        if not given_back.offer(account, user, known, has) and not restored.is_healing(account):
+        if not lost_chains.offer(account, user, known, has) and not restored.is_healing(account):
             raise ChainBehind(has)
     try:
         return follow(account, user, known)
@@ -228,11 +228,11 @@ def refresh(account: Account) -> ChainState | None:
     try:
         followed = follow(account, account.user, known)
     except ChainBehind as behind:
-        if not given_back.offer(account, account.user, known, behind.has):
+        if not lost_chains.offer(account, account.user, known, behind.has):
             raise
         followed = follow(account, account.user, known)
     except Problem as problem:
-        if problem.code != UNKNOWN or not given_back.come_back(account):
+        if problem.code != UNKNOWN or not lost_chains.come_back(account):
             raise
         followed = follow(account, account.user, known)
     if followed is None:

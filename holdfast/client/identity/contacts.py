@@ -14,8 +14,8 @@ from uuid import UUID
 
 from holdfast.client.errors import NotPossible, PeerChanged, WrongWords
 from holdfast.client.identity import chains, key_log
-from holdfast.client.identity.given_back import ChainBehind
 from holdfast.client.identity.key_log import Anchor
+from holdfast.client.identity.lost_chains import ChainBehind
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Contact
 from holdfast.client.sessions import sessions

@@ -10,6 +10,7 @@ __all__ = [
     "officer",
     "officer_keys",
     "proposals",
+    "section",
     "section_doors",
     "whole_policy",
 ]

@@ -16,16 +16,17 @@ from holdfast.client.errors import PeerChanged, ServerRestored, TrustRefused
 from holdfast.client.escrow import archive
 from holdfast.client.identity import chains, contacts, evidence, key_log, tenant
 from holdfast.client.identity.chains import ForkSeen
-from holdfast.client.identity.given_back import ChainBehind
+from holdfast.client.identity.lost_chains import ChainBehind
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.entries import Entry
+from holdfast.core.signed.cose import parse_many
 from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import LyingServer, Tenant, text
 from tests.cast.members import ALICE, BOB, MALLORY, Members
 from tests.cast.officers import Founder
-from tests.client.identity.test_chains import _payload_hash, begun_again
+from tests.client.identity.test_chains import begun_again
 
 HOUR: Final = 3_600
 DAY: Final = 86_400
@@ -170,6 +171,10 @@ def delayed() -> PutBack:
     return PutBack(Members(LyingServer(Tenant(terms={"delay_seconds": DELAY}))))
 
 
+def hash_of(policy: bytes) -> bytes:
+    return parse_many(policy)[0].payload_hash
+
+
 def begin_again(lost: PutBack, officers: list[Founder], policy: bytes, *, now: list[Founder] | None = None) -> None:
     """Alice's account was begun again an hour before the backup was put back, and that is given back now.
 
@@ -177,7 +182,7 @@ def begin_again(lost: PutBack, officers: list[Founder], policy: bytes, *, now: l
     """
     at = lost.world.now - HOUR
     entry = begun_again(
-        lost.alice, SigningKey.generate(), policy_hash=_payload_hash(policy), officers=officers, at=at, waited=DELAY
+        lost.alice, SigningKey.generate(), policy_hash=hash_of(policy), officers=officers, at=at, waited=DELAY
     )
     lost.accept(now)
     chains.refresh(lost.alice)
@@ -209,7 +214,7 @@ def test_nobody_begins_an_account_again_in_the_past(delayed: PutBack, why: str) 
     first, fresh = house.policies[0], None
     if why == "they have left":
         fresh = [Founder(UUID(int=one).bytes) for one in (1, 2, 3)]
-        predecessor = _payload_hash(first)
+        predecessor = hash_of(first)
         house.policies.append(house.sign_policy(fresh, version=2, predecessor=predecessor, signers=house.officers[:2]))
         tenant.refresh(newcomer)
     begin_again(delayed, house.officers, first, now=fresh)

@@ -295,6 +295,24 @@ def test_lost_policy_is_published_again_before_officers_accept_the_log(world: Wo
     assert (len(facts.policies), facts.wrong) == (2, {})
 
 
+def test_lost_escrow_key_is_published_again_before_officers_accept_the_log(world: World) -> None:
+    """Clients that have accepted it refuse every older one."""
+    restore = backup(world)
+    world.publish_key()
+    world.tick()
+    keys = [one.hash for one in world.followed().facts.escrow_keys.values()]
+    restore()
+    assert [step.says for step in missing(world)] == [
+        "publish the 1 newest versions of the escrow key again, which the database lost"
+    ]
+    ceremony(world)
+    accept(world, "carol", "dan")
+    ceremony(world)
+    world.tick()
+    facts = world.followed().facts
+    assert ([one.hash for one in facts.escrow_keys.values()], facts.wrong) == (keys, {})
+
+
 def test_nothing_is_accepted_without_the_officers(world: World, tmp_path: Path) -> None:
     restore = backup(world)
     world.approved("carol")

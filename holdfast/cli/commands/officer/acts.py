@@ -246,7 +246,9 @@ def acknowledge_leaf(
     examples=[("holdfast officer resolve accept-log", "After a restored backup, once the operator has told you why.")],
 )
 def accept_log(context: typer.Context, yes: Yes = False) -> None:
-    """Propose to accept the organisation's two logs as they are now: the audit log and the log of keys.
+    """Propose to accept both logs as they are now.
+
+    That is the audit log and the log of keys.
 
     For logs that were restored from a backup, or are read for the first time. Says loudly when this profile has seen a
     longer log, or another one. After a restored backup nothing is changed on the server until m officers have accepted
