@@ -253,7 +253,12 @@ def test_tenants_at_rest_cost_nothing_however_many_there_are(monkeypatch: pytest
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SET enable_seqscan = off")  # a table of a test is read faster than its index
-        for look, index in zip(looks, ("entry_waiting", "head_unsigned"), strict=True):
+        indices = (
+            "audit_restored",
+            "entry_waiting",
+            "head_unsigned",
+        )  # the first table has rows after a restored backup alone
+        for look, index in zip(looks, indices, strict=True):
             cursor.execute(f"{'EXPLAIN' if connection.vendor == 'postgresql' else 'EXPLAIN QUERY PLAN'} {look}")
             assert index in str(cursor.fetchall())
         if connection.vendor == "postgresql":
