@@ -14,6 +14,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from audit.errors import LogRestored
 from holdfast.core.base.encoding import MAX_STATEMENT, b64u
 from kernel import paging
 from kernel.api import ApiView
@@ -172,6 +173,8 @@ class ContactRequestView(ApiView):
         opened = services.open_shares(row)
         if opened is None:
             return Response(_document(row))
+        if self.actor.is_restored:
+            raise LogRestored  # handing out shares changes something, however it is asked for
         collected = services.collect(request_id=request_id, opened=opened, actor=self.actor)
         document = _document(collected.row)
         if collected.shares is not None:

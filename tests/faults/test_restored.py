@@ -32,7 +32,7 @@ pytestmark = pytest.mark.postgres
 # What goes on: officers accept the backup, and devices show what they hold.
 GOES_ON = {("audit-head", "POST"), ("escrow-resolutions", "POST")}
 # What is handed out by being read, and counts as taken from then on.
-CHANGES = {("case-release", "GET")}
+CHANGES = {("case-release", "GET"), ("contact-request", "GET")}
 SIGNING_IN = {
     "console-invitation",
     "console-password-reset",
