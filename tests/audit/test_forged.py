@@ -26,7 +26,7 @@ from django.utils import timezone
 
 from audit import journal, tasks
 from audit.errors import LogBroken, LogRestored
-from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile
+from audit.models import Checkpoint, Entry, LogHead, Restored, RolesStatement, Tile
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.log.log_entry import KeyLogEntry, LogEntry, log_origin
@@ -369,7 +369,9 @@ def test_first_sequencer_refuses_what_was_erased_with_the_head_that_covered_it(
     with pytest.raises(LogRestored):
         sequence()
     assert Checkpoint.unscoped.latest("size").size == 4
-    # Also when somebody whose journal is empty has signed more in the place of it.
+    # Also when somebody whose journal is empty has signed more in the place of it, and the mark was erased as well.
+    with as_database_administrator():
+        Restored.unscoped.all().delete()
     first = settings.HOLDFAST_SEQUENCER_DIR
     settings.HOLDFAST_SEQUENCER_DIR = tmp_path / "second"
     journal.pin_root(TENANT, ROOT.public)
