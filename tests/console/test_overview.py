@@ -17,6 +17,7 @@ from kernel.actors import system_actor
 from kernel.models import Job
 from kernel.scope import tenant_scope
 from keys import notices
+from recovery.models import Notice
 from tenants import mails
 from tenants.models import Person
 from tests.cast.browsers import signed_in, text_of
@@ -91,8 +92,8 @@ def test_notice_that_could_not_be_delivered_is_an_alarm_for_a_day(
 ) -> None:
     case = world.opened(world.deposit())
     assert seen(world) == (True, f"{_owed(world)} not taken by the mail server")
-    for _ in range(5):
-        try_again()
+    Notice.unscoped.update(attempts=mails.MAX_ATTEMPTS - 1)
+    try_again()
     assert seen(world) == (True, f"{_owed(world)} given up in the last day")
     assert f"the notice opened of case {case.id} could not be delivered" in caplog.text
 
@@ -109,8 +110,8 @@ def test_subject_of_a_case_that_is_kept_from_them_sees_no_alarm_of_its_notices(
     world.opened(deposit, phone=world.directory.phone("alice"), purpose="legal", notice_at=later)
     assert seen(world, "carol") == (False, "taken")
     assert seen(world, "dan")[0] is True
-    for _ in range(5):
-        Job.unscoped.filter(kind="recovery.notice", last_error__gt="").update(run_at=timezone.now())
-        queue.run_due(queue.MAIL)
+    Notice.unscoped.update(attempts=mails.MAX_ATTEMPTS - 1)
+    Job.unscoped.filter(kind="recovery.notice", last_error__gt="").update(run_at=timezone.now())
+    queue.run_due(queue.MAIL)
     assert seen(world, "carol") == (False, "taken")
     assert "given up in the last day" in seen(world, "dan")[1]

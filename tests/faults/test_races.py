@@ -25,7 +25,7 @@ LAST = [("act-words", "POST"), ("act", "POST"),
         ("case-cancel", "POST"), ("case-deny", "POST"), ("case-veto", "POST"), ("contact-request-cancel", "POST"),
         ("contact-request-veto", "POST"), ("contact-requests", "POST"), ("contacts", "PUT"), ("user-chain", "POST"),
         ("device-successor", "POST"), ("escrow-officer-states", "POST"), ("user-chain-restored", "POST"),
-        ("device-restored", "POST")]  # fmt: skip
+        ("device-restored", "POST"), ("audit-head", "POST")]  # fmt: skip
 # Whether these can be made still depends on which of the others came first.
 ENDING = {
     ("case-deny", "POST"),
