@@ -250,7 +250,7 @@ def is_done(report: list[Done]) -> bool:
     return any(one.outcome is Outcome.DONE for one in report)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with kept_installation("journey_of_a_backup") as server:
         house = House(server)
@@ -308,6 +308,8 @@ def test_database_alone_is_put_back_and_everybody_goes_on(scene: Scene, tmp_path
     whole(scene, Backup(scene.server, tmp_path / "backup"), notices=lambda: None)
 
 
+# Five minutes of another backup's acceptance excuse what was signed in them: a scene of its own, and the longer storms'.
+@pytest.mark.soak("restore")
 def test_everything_is_put_back_together_and_a_clients_newer_head_tells(scene: Scene, tmp_path: Path) -> None:
     def notices() -> None:
         assert not scene.is_read_only(), "nothing on the server can tell"
