@@ -308,7 +308,7 @@ def test_database_alone_is_put_back_and_everybody_goes_on(scene: Scene, tmp_path
     whole(scene, Backup(scene.server, tmp_path / "backup"), notices=lambda: None)
 
 
-# Five minutes of another backup's acceptance excuse what was signed in them: a scene of its own, and the longer storms'.
+# What was signed within five minutes of another backup's acceptance is excused by it: hence a scene of its own.
 @pytest.mark.soak("restore")
 def test_everything_is_put_back_together_and_a_clients_newer_head_tells(scene: Scene, tmp_path: Path) -> None:
     def notices() -> None:
