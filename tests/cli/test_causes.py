@@ -492,7 +492,7 @@ CAUSES: dict[str, tuple[Callable[[Place], object], str, Exit, str]] = {
         (profile_that_another_command_changed, "RaceLost", Exit.AGAIN, "again"),
         (identity_key_that_another_device_replaced, "RaceLost", Exit.AGAIN, "holdfast maintain"),
         (record_that_was_changed, "TrustRefused", UNTRUSTED, "another copy"),
-        (chain_that_was_cut, "TrustRefused", UNTRUSTED, "officers"),
+        (chain_that_was_cut, "ChainBehind", UNTRUSTED, "officers"),
         (contact_without_an_account, "NotPossible", Exit.FAILED, "enrol a device"),
     ]
 }

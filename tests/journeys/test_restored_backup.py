@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backup is put back under people who have gone on, and everybody writes to everybody again.
 
-ESCROW "A restored backup". With real processes, on SQLite and on PostgreSQL. The backup is made while everybody works.
+ESCROW "What it believes of the log". With real processes, on SQLite and on PostgreSQL. The backup is made while everybody works.
 Then a device is lost and another comes by a door, keys are replaced, one is deposited, somebody is new, and messages
 are under way. The database alone is put back, which sequencer and release process notice; and everything is together,
 which only a client's newer head can tell. People are devices in memory over the network, officers have their profiles
