@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client.errors import (
+from holdfast.client.errors import ClientError, (
     AnswerRefused,
     NotPossible,
     NotYet,
@@ -272,7 +272,7 @@ def test_device_is_free_to_ask_anew_however_its_request_ended(world: Members, en
     asked = share_requests.open_request(tablet)
     if ended == "unknown to the server":
         world.server.instead[f".*/requests/{asked.request_id}.*"] = lambda _body: refused(404, "not-found")
-        with pytest.raises(Problem):
+        with pytest.raises(ClientError, match="does not know"):
             share_requests.gather(tablet)
         assert tablet.store.get("share-request", b"") is not None, "it may be put back"
     else:
