@@ -10,8 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client.errors import ClientError, (
+from holdfast.client.errors import (
     AnswerRefused,
+    ClientError,
     NotPossible,
     NotYet,
     PeerChanged,
