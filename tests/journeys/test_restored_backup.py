@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backup is put back under people who have gone on, and everybody writes to everybody again.
 
-ESCROW "What it believes of the log". With real processes, on SQLite and on PostgreSQL. The backup is made while everybody works.
-Then a device is lost and another comes by a door, keys are replaced, one is deposited, somebody is new, and messages
-are under way. The database alone is put back, which sequencer and release process notice; and everything is together,
-which only a client's newer head can tell. People are devices in memory over the network, officers have their profiles
-on the disk, and the ceremony is the operator's command.
+ESCROW "What it believes of the log". With real processes, on SQLite and on PostgreSQL. The backup is made while
+everybody works. Then a device is lost and another comes by a door, keys are replaced, one is deposited, somebody is
+new, and messages are under way. The database alone is put back, which sequencer and release process notice; and
+everything is together, which only a client's newer head can tell. People are devices in memory over the network,
+officers have their profiles on the disk, and the ceremony is the operator's command.
 """
 
 from __future__ import annotations
