@@ -138,7 +138,7 @@ def test_pin_is_not_tried_where_its_refusal_could_not_be_remembered(
 
 
 def test_mark_that_a_full_disk_left_empty_counts(interposed: HsmConfig, interposer: Interposer) -> None:
-    interposed.refused_pins.directory.mkdir()
+    interposed.refused_pins.directory.mkdir(exist_ok=True)
     interposed.refused_pins.mark("root").touch()
     with pytest.raises(HsmPinRejected, match="was refused before"):
         open_tokens(interposed, ["root"])
