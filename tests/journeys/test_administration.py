@@ -34,7 +34,10 @@ class Owner:
     def code(self) -> Path:
         """Write the present code into a file, unspent: as if half a minute had gone by since the one before."""
         with closing(sqlite3.connect(self.server.state_dir / "holdfast.sqlite3", isolation_level=None)) as database:
-            database.execute("UPDATE tenants_authenticator SET last_t = -1")
+            database.execute(
+                "UPDATE tenants_authenticator SET last_t = -1, throttling_failure_count = 0,"
+                " throttling_failure_timestamp = NULL"
+            )
             database.execute("DELETE FROM tenants_ratewindow WHERE key LIKE 'totp:%'")
         path = self.who.profile / "code"
         write_private(path, totp_code(self.key, at=time.time()), replaces=True)
