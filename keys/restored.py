@@ -98,13 +98,13 @@ def give_back(
     accepted = None if is_waiting else _accepted_at()
     parsed = _run(entries)
     person = tenants.person(user_id)
-    prepared = [prepare_device(tenant_id=current_tenant(), statement=one) for one in statements]
-    # The proof first: it costs one signature, and a chain may cost thousands.
+    # The proof first: it costs one signature, and a chain and its devices may cost thousands.
     if proof is not None:
-        lost = _proven(user_id, parsed, proof)
-        _require_lost(lost) if is_waiting else _require_left_behind(lost)
+        require = _require_lost if is_waiting else _require_left_behind
+        require(_proven(user_id, parsed, proof))
     elif actor.person_id != user_id:
         raise ChainRefused("Somebody else's entries are given back with the proof that the key log had them.")
+    prepared = [prepare_device(tenant_id=current_tenant(), statement=one) for one in statements]
     device = appending_device(actor) if proof is None else None
     head = access.chain_head_for_update(user_id)
     before = chains.chain_state(user_id).state if head else None

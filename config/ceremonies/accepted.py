@@ -117,8 +117,9 @@ class AcceptedLog:
         return Accepted(audit_head, keys, given[0])
 
     def _policy(self) -> SignedPolicy:
-        """Return the highest policy version that the release process ever saw; at a first reading, the stored one."""
-        # A restored database may know fewer versions: officers who left since would decide by its word.
+        """Return the version in force of all that the release process ever saw; at a first reading, of the stored."""
+        # A restored database may know fewer versions: officers who left since would decide by its word. One that still
+        # cools off has nobody in office: the officers sign under the one before, and clients hold them to that.
         seen = self.directory.seen_policies()
         history = seen or [bytes(row.statement) for row in escrow_access.policies()]
         trust = self.directory.trust()
@@ -129,7 +130,7 @@ class AcceptedLog:
                 root_key=trust.root_key,
                 pin=trust.pin,
                 is_development=trust.is_development,
-            ).newest
+            ).in_force(self.clock.now().wall)
         except HoldfastError as error:
             raise CeremonyRefused(f"The policies do not lead from the pin: {error}.") from error
 
@@ -276,7 +277,8 @@ class RestoredLog(AcceptedLog):
         ):
             raise CeremonyRefused(
                 "The officers decided before this backup was found to be put back, or before the newest head that it "
-                "lost was signed. Have m of them accept the log anew: holdfast officer resolve accept-log."
+                "lost was signed, or by a clock that is over five minutes behind. Set it, and have m of them accept "
+                "the log anew: holdfast officer resolve accept-log."
             )
 
     def _goes_beyond(self, heads: list[SeenHead]) -> bool:

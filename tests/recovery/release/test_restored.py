@@ -39,7 +39,7 @@ from recovery.release.directory import only_process
 from recovery.release.process import open_process
 from tenants import services as tenants
 from tenants.models import Credential, Person, Tenant
-from tests.cast.phones import now
+from tests.cast.phones import DAY, now
 from tests.cast.put_back import copied_database
 from tests.cast.roles import ROOT
 from tests.cast.world import OpenCase, World, as_superuser
@@ -293,6 +293,22 @@ def test_lost_policy_is_published_again_before_officers_accept_the_log(world: Wo
     world.tick()
     facts = world.followed().facts
     assert (len(facts.policies), facts.wrong) == (2, {})
+
+
+def test_officers_in_office_accept_the_log_while_a_newer_policy_cools_off(world: World) -> None:
+    """It has nobody in office yet: nobody could accept anything until its days are over."""
+    world.publish(world.policy(m=2, max_notice_delay_seconds=DAY), signers=world.founders.values())
+    with tenant_scope(world.tenant_id):
+        assert escrow.policies()[-1].in_force_from > timezone.now(), "it lowers a guard"
+    world.tick()
+    restore = backup(world)
+    veto(world, world.approved("carol")[0])
+    world.tick()
+    restore()
+    accept(world, "carol", "dan", policy_hash=world.in_force())
+    assert ceremony(world) >= 3
+    world.tick()
+    assert not world.followed().facts.wrong
 
 
 def test_lost_escrow_key_is_published_again_before_officers_accept_the_log(world: World) -> None:
