@@ -14,13 +14,13 @@ from uuid import UUID
 from django.db.models import Q
 
 from audit import access
-from audit.models import Checkpoint, Entry
+from audit.models import Checkpoint, Entry, Numbered
 from holdfast.core.log.log_entry import log_origin
 from holdfast.core.log.log_export import Header, checkpoint_line, readable
 from kernel.scope import tenant_scope
 
 
-def document(entry: Entry) -> dict[str, Any]:
+def document(entry: Entry | Numbered) -> dict[str, Any]:
     """Return an entry as people read it: what its leaf says, whatever the columns beside it say."""
     return {"index": entry.leaf_index, **readable(bytes(entry.leaf))}
 

@@ -40,6 +40,9 @@ BOUNDED = {
     "the log, and what is proven by it: kept for ever, an entry for each act": (
         "audit_checkpoint audit_entry audit_loghead audit_rolesstatement audit_tile audit_transcript"
     ),
+    "what the log still has no index for, and both together: moved within seconds, or refused for ever": (
+        "audit_waiting audit_entries"
+    ),
     "one for each time that a backup was put back, and what is known meanwhile": (
         "audit_acceptedlog audit_restored audit_shownhead"
     ),
