@@ -157,8 +157,7 @@ def test_storm_of_messages_fills_a_mailbox_to_its_limit_and_never_past_it(
     codes: list[int] = []
 
     def write(number: int) -> None:
-        for _ in range(4):
-            codes.append(post(senders[number], alice, document(alice, b"m" * 10)).status_code)
+        codes.extend(post(senders[number], alice, document(alice, b"m" * 10)).status_code for _ in range(4))
 
     storm(len(senders), write)
     assert (codes.count(201), codes.count(409)) == (7, 9)
