@@ -76,6 +76,7 @@ keys_chainhead                  riu   ru     .         r
 keys_claim                      ri    rd     .         .
 keys_claimbudget                riu   rd     .         .
 keys_device                     riu   ru     .         r
+keys_mailboxsize                riud  riud   .         .
 keys_message                    riud  riud   .         .
 keys_messagecontent             rid   rd     .         .
 keys_onetimeprekey              riud  rd     .         .
@@ -157,7 +158,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
         "web": "by_id digest good bad roles state confirmed_at expires_at",
         "worker": "state done created ended_at",
     },
-    ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},
+    ("keys_chainhead", "u"): {"web": "seq head state state_mac updated_at", "worker": "updated_at"},
     ("keys_device", "u"): {"web": "state activated_at revoked_at", "worker": "state revoked_at"},
     ("keys_message", "u"): {"web": "device_id", "worker": "received_at"},
     ("keys_onetimeprekey", "u"): {"web": "proof"},

@@ -72,7 +72,7 @@ BOUNDED = {
 # Swept, as the tests of their own apps see.
 SWEPT_ELSEWHERE = (
     "audit_tally axes_accessattempt axes_accessattemptexpiration kernel_job kernel_replayableanswer keys_claim "
-    "keys_claimbudget keys_message keys_messagecontent keys_onetimeprekey keys_prekeybatch keys_signedprekey "
+    "keys_claimbudget keys_mailboxsize keys_message keys_messagecontent keys_onetimeprekey keys_prekeybatch keys_signedprekey "
     "tenants_nonce tenants_ratewindow tenants_tokenbucket"
 )
 
