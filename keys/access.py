@@ -19,7 +19,7 @@ from holdfast.core.identity.entries import ArchiveGeneration
 from holdfast.core.vault.blob import Section
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from kernel.paging import PAGE, flag, page, page_of_octets
+from kernel.paging import PAGE, page_in_parts, page_of_octets
 from kernel.scope import in_their_tenants
 from keys.models import (
     ChainEntry,
@@ -77,8 +77,8 @@ def devices_of(user_id: UUID, *, after: UUID | None = None, limit: int = PAGE) -
 
     Those that are not revoked stand first, each part oldest first. Raises NotFound for an `after` that is not theirs.
     """
-    rows = Device.objects.filter(user_id=user_id).annotate(over=flag(Q(state=DeviceState.REVOKED)))
-    return page(rows, ("over", "created_at", "id"), after=after, limit=limit)
+    rows, is_revoked = Device.objects.filter(user_id=user_id), Q(state=DeviceState.REVOKED)
+    return page_in_parts(rows, (~is_revoked, is_revoked), ("created_at", "id"), after=after, limit=limit)
 
 
 def active_devices(user_id: UUID) -> list[Device]:
