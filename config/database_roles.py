@@ -38,6 +38,8 @@ kernel_replayableanswer         rid   rd     .         .
 audit_acceptedlog               r     .      .         .
 audit_checkpoint                r    r      riu       r
 audit_entry                     ri    ri     riu       ri
+audit_logexport                 riu   rud    .         .
+audit_logexportpiece            r     rid    .         .
 audit_loghead                   r     .      riu       r
 audit_restored                  ri    r      ri        ri
 audit_rolesstatement            r     r      r         r
@@ -120,6 +122,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
         PROCESSES, "id tenant_id log leaf leaf_index refused tag actor person_id subject time body"
     ),
     ("audit_entry", "u"): {"sequencer": "leaf_index refused"},
+    ("audit_logexport", "u"): {"web": "expires_at", "worker": "done pieces octets ready_at"},
     ("audit_loghead", "u"): {"sequencer": "size edge signed_size"},
     ("audit_tile", "u"): {"sequencer": "hashes"},
     ("audit_checkpoint", "u"): {"sequencer": "note vkey signed_at"},
