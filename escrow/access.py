@@ -659,7 +659,7 @@ def agreed_since(user_id: UUID, policy_hash: bytes) -> datetime:
 
 def newest_consent(user_id: UUID) -> Consent | None:
     """Return the user's last word on escrow, if they gave one."""
-    return Consent.objects.filter(user_id=user_id).order_by("-given_at", "-pk").first()
+    return Consent.objects.filter(user_id=user_id).order_by("-given_at", "agreed").first()
 
 
 def consents_of(user_id: UUID) -> list[Consent]:

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Final, cast
 from uuid import UUID
 
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError
 from django.db.models import Count
 from django.utils.cache import patch_vary_headers
 from rest_framework.request import Request
@@ -24,9 +24,10 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
+from kernel import acts
 from kernel.actors import Actor
 from kernel.clock import database_now
-from kernel.errors import Conflict, Invalid, MalformedRequest
+from kernel.errors import Conflict, DomainError, Invalid, MalformedRequest
 from kernel.models import ReplayableAnswer
 from kernel.strict_json import MAX_BODY, dumps
 from kernel.sweeps import delete_in_batches
@@ -94,6 +95,8 @@ class ApiView(APIView):
     `restored_methods` are those that change something even while the tenant's database is a backup that was put back
     and that nobody has accepted; every other but looking is refused.
     `log_token_methods` are those that a log token may use in the place of a signature.
+    `spends_in_act` are those whose requests are spent in the transaction of their act (`kernel.acts`). Before it such a
+    method changes nothing, and costs no more than its validation: a replay is found out only there.
     """
 
     permission_names: ClassVar[Mapping[str, str]] = {}
@@ -102,6 +105,7 @@ class ApiView(APIView):
     taking_methods: ClassVar[frozenset[str]] = frozenset()
     restored_methods: ClassVar[frozenset[str]] = frozenset()
     log_token_methods: ClassVar[frozenset[str]] = frozenset()
+    spends_in_act: ClassVar[frozenset[str]] = frozenset()
     max_body: ClassVar[int] = MAX_BODY
     idempotency_required: ClassVar[bool] = False
     # A view whose own rows answer a repeated key (the claims' do) spares the general look-up.
@@ -129,7 +133,7 @@ class ApiView(APIView):
         reply = Reply()
         key = self._idempotency_key(request)
         try:
-            with transaction.atomic():
+            with acts.act():
                 yield reply
                 if key is not None:
                     ReplayableAnswer.objects.create(
@@ -162,6 +166,9 @@ class ApiView(APIView):
         return key
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        spent = self._settle()
+        if spent is not None:
+            response = self.handle_exception(spent)
         answer = super().finalize_response(request, response, *args, **kwargs)
         if not self.is_cacheable or answer.status_code != 200:
             answer["cache-control"] = "no-store"
@@ -169,7 +176,16 @@ class ApiView(APIView):
         patch_vary_headers(answer, ("Authorization", "Signature-Input", "Signature"))
         return answer
 
+    def _settle(self) -> Exception | None:
+        """Spend what is left to spend: whatever was to be answered, it is not to whoever sent a replay."""
+        try:
+            acts.settle()
+        except (DomainError, DatabaseError, InterfaceError) as error:
+            return error
+        return None
+
     def handle_exception(self, exc: Exception) -> Response:
+        exc = self._settle() or exc
         if isinstance(exc, _Replayed):
             return exc.response
         return super().handle_exception(exc)

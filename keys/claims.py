@@ -16,11 +16,12 @@ from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from audit import services as audit
 from holdfast.core.base.encoding import b64u
+from kernel import acts
 from kernel.actors import Actor
 from kernel.api import IdempotencyKeyReused
 from kernel.errors import NotFound
@@ -121,7 +122,7 @@ def _claim(target: Target, target_id: UUID, key: str, actor: Actor) -> tuple[lis
     is_postgres = connection.vendor == "postgresql"
     take = _take_postgres if is_postgres else _take_sqlite
     try:
-        with nullcontext() if is_postgres else _sqlite_turn, transaction.atomic():
+        with nullcontext() if is_postgres else _sqlite_turn, acts.act():
             rows, spent = take(target, target_id, key, actor.id)
             _require_budget(spent)
             if rows:
