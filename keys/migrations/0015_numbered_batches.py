@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An hour's claims are counted from their rows; batches have numbers, and their keys cost no check of them."""
+"""Batches have numbers, and keys cost no check of their batch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,9 @@ UPDATE keys_prekeybatch SET number = numbered.place
 
 
 class Migration(migrations.Migration):
-    dependencies = [("keys", "0011_revoked_devices")]
+    dependencies = [("keys", "0014_lean_indexes")]
 
     operations = [
-        migrations.AddIndex(
-            "claim",
-            models.Index(fields=["tenant_id", "requester_id", "claimed_at"], name="claim_rate_of_requester"),
-        ),
         migrations.AlterField(
             "onetimeprekey",
             "batch",
