@@ -6,9 +6,8 @@ PROTOCOL section 8. Nothing beyond the newest signed head is proven or served as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -33,13 +32,10 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.identity.acts import Resolution, accepted_log
 from holdfast.core.log import accepted, merkle, tiles
-from holdfast.core.log.log_export import ExportedEntry, WithheldEntry
 from holdfast.core.signed.cose import parse_many
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import in_their_tenants
-
-BATCH = 512
 
 # What an app above knows and this one cannot: which audit entries a reader may not see yet. Each rule returns their
 # condition, or None for a reader from whom it withholds nothing.
@@ -268,45 +264,27 @@ def leaves(log: str, start: int, stop: int) -> list[bytes]:
     return [leaf for _, leaf in found]
 
 
-def count_withheld(withheld: Q | None, *, size: int) -> int:
-    """Count the entries of the audit log that a condition withholds, below an index."""
-    if withheld is None:
-        return 0
-    return Numbered.objects.filter(withheld, log="audit", leaf_index__lt=size).count()
+def places_withheld(withheld: Q | None, *, size: int, start: int = 0) -> list[int]:
+    """List the places of the audit entries that a condition withholds, from one index and below another, in order.
 
-
-def proven_entries(
-    log: str, start: int, stop: int, *, size: int, withheld: Q | None
-) -> list[ExportedEntry | WithheldEntry]:
-    """Return what is stored at indices start … stop−1, each with the proof of what ought to be there.
-
-    withheld: the condition of what this reader sees as a hash only.
-
-    A row that is missing is left out and a damaged tile gives an empty proof: an export shows the log as it is,
-    and the auditor's verifier says where it is wrong.
+    They are few: what is withheld are the entries about open cases of which one person is not to learn yet.
     """
-    read = tile_reader(log)
-    nodes = cache(tiles.tile_nodes(read))
+    if withheld is None:
+        return []
+    rows = Numbered.objects.filter(withheld, log="audit", leaf_index__gte=start, leaf_index__lt=size)
+    return list(rows.order_by("leaf_index").values_list("leaf_index", flat=True))
 
-    @cache
-    def of_tile(index: int) -> list[tuple[bytes, ...]]:
-        try:
-            return tiles.inclusion_proofs(read, nodes, index=index, size=size)
-        except Malformed:
-            return [()] * tiles.WIDTH
 
-    def proof(index: int) -> tuple[bytes, ...]:
-        return of_tile(index // tiles.WIDTH)[index % tiles.WIDTH]
+def lowest_tiles(log: str, start: int, stop: int) -> dict[int, bytes]:
+    """Return the lowest tiles start … stop−1 by their index, those that there are. One query."""
+    rows = Tile.objects.filter(log=log, level=0, index__gte=start, index__lt=stop)
+    return {index: bytes(hashes) for index, hashes in rows.values_list("index", "hashes")}
 
-    rows = _between(log, start, stop)
-    hidden = set() if withheld is None else set(rows.filter(withheld).values_list("leaf_index", flat=True))
-    entries: list[ExportedEntry | WithheldEntry] = []
-    for index, leaf in rows.values_list("leaf_index", "leaf"):
-        if index in hidden:
-            entries.append(WithheldEntry(index, merkle.leaf_hash(bytes(leaf)), proof(index)))
-        else:
-            entries.append(ExportedEntry(index, bytes(leaf), proof(index)))
-    return entries
+
+def leaves_there(log: str, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Give the leaves with indices start … stop−1 that there are, each with its index. One query."""
+    for index, leaf in _between(log, start, stop).values_list("leaf_index", "leaf"):
+        yield index, bytes(leaf)
 
 
 def key_leaf(*, type: int, user: UUID, seq: int) -> Entry | None:  # noqa: A002

@@ -207,6 +207,45 @@ class AcceptedLog(TenantModel):
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "hash"], name="accepted_log_once")]
 
 
+class LogExport(TenantModel):
+    """An export of one log for whoever asked for it, as long as they may have it. done: how far the worker has come.
+
+    owner: a person, or another actor, whose alone it is. note, vkey, roles, withheld: of the log as it was asked for:
+    all pieces are of one file. octets: of the pieces, as they are stored.
+    """
+
+    owner = models.CharField(max_length=80)
+    log = models.CharField(max_length=8, choices=Log.choices)
+    size = models.BigIntegerField()
+    vkey = models.CharField(max_length=400)
+    note = models.TextField()
+    roles = models.BinaryField(default=b"")
+    withheld: models.JSONField[Any, Any] = models.JSONField(default=list)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    ready_at = models.DateTimeField(null=True)
+    done = models.BigIntegerField(default=0)
+    pieces = models.PositiveIntegerField(default=0)
+    octets = models.BigIntegerField(default=0)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "owner"], name="log_export_owner")]
+
+
+class LogExportPiece(TenantModel):
+    """Some thousand lines of an export, packed: a member of its gzip file. size: of `octets`, which are seldom read."""
+
+    export = models.ForeignKey(LogExport, on_delete=models.PROTECT, related_name="+", db_index=False)
+    number = models.PositiveIntegerField()
+    octets = models.BinaryField()
+    size = models.PositiveIntegerField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["export", "number"], name="log_export_piece_once")]
+
+
 class LogHead(TenantModel):
     """How far a log is sequenced, and its compact range; the row is the sequencer's lock."""
 

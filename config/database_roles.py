@@ -39,6 +39,8 @@ audit_acceptedlog               r     .      .         .
 audit_checkpoint                r    r      riu       r
 audit_entries                   r     r      r         r
 audit_entry                     r     .      ri        r
+audit_logexport                 riu   rud    .         .
+audit_logexportpiece            r     rid    .         .
 audit_loghead                   r     .      riu       r
 audit_restored                  ri    r      ri        ri
 audit_rolesstatement            r     r      r         r
@@ -76,6 +78,7 @@ keys_chainhead                  riu   ru     .         r
 keys_claim                      ri    rd     .         .
 keys_claimbudget                riu   rd     .         .
 keys_device                     riu   ru     .         r
+keys_mailboxsize                riud  riud   .         .
 keys_message                    riud  riud   .         .
 keys_messagecontent             rid   rd     .         .
 keys_onetimeprekey              riud  rd     .         .
@@ -121,6 +124,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_waiting", "i"): dict.fromkeys(PROCESSES, "id tenant_id log leaf tag actor person_id subject time body"),
     # What waits goes by a trigger only, once it is numbered.
     ("audit_waiting", "u"): {"sequencer": "refused"},
+    ("audit_logexport", "u"): {"web": "expires_at", "worker": "done pieces octets ready_at"},
     ("audit_loghead", "u"): {"sequencer": "size edge signed_size"},
     ("audit_tile", "u"): {"sequencer": "hashes"},
     ("audit_checkpoint", "u"): {"sequencer": "note vkey signed_at"},
@@ -157,7 +161,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
         "web": "by_id digest good bad roles state confirmed_at expires_at",
         "worker": "state done created ended_at",
     },
-    ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},
+    ("keys_chainhead", "u"): {"web": "seq head state state_mac updated_at", "worker": "updated_at"},
     ("keys_device", "u"): {"web": "state activated_at revoked_at", "worker": "state revoked_at"},
     ("keys_message", "u"): {"web": "device_id", "worker": "received_at"},
     ("keys_onetimeprekey", "u"): {"web": "proof"},

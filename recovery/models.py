@@ -68,6 +68,14 @@ class Case(ChosenId, TenantModel):
             # Lead the worker, over all tenants, to the few that are not over, however many are.
             models.Index(fields=["state", "expiry"], name="case_in_state"),
             models.Index(fields=["collected_at"], condition=Q(renewed_at=None), name="case_unrenewed"),
+            # The list of cases in its order, those not over and those over: no page of it sorts or passes over others.
+            models.Index(
+                fields=["tenant_id", "opened_at", "id"], condition=Q(ended_at__isnull=True), name="case_open_by_date"
+            ),
+            models.Index(
+                fields=["tenant_id", "opened_at", "id"], condition=Q(ended_at__isnull=False), name="case_over_by_date"
+            ),
+            models.Index(fields=["tenant_id", "recipient_person_id"], name="case_by_recipient"),
         ]
 
 

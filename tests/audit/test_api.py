@@ -20,6 +20,7 @@ from holdfast.core.base.encoding import unb64u
 from holdfast.core.identity.roles import RoleKey, Roles, root_verifier, verify_roles
 from holdfast.core.log import checkpoint as notes
 from holdfast.core.log import merkle
+from holdfast.core.log.log_export import Header
 from holdfast.core.log.writers import Role as LogRole
 from holdfast.core.signed.cose import Sign1
 from hsm import registry
@@ -268,14 +269,17 @@ def test_export_is_verified_from_the_root_down(world: Cast, otto: Signer, tmp_pa
         assert (report.verdict, report.writers) == (Verdict.VERIFIED, writers), report
 
 
-def test_export_before_the_root_has_spoken_has_the_form_of_old(world: Cast, otto: Signer, tmp_path: Path) -> None:
+def test_export_before_the_root_has_spoken_says_that_nobody_names_its_writers(
+    world: Cast, otto: Signer, tmp_path: Path
+) -> None:
     with as_database_administrator():
         RolesStatement.unscoped.filter(tenant_id=world.acme.pk).delete()
     path = tmp_path / "log.jsonl"
     path.write_bytes(b"".join(get(otto, "audit/export").streaming_content))
-    assert path.read_bytes().startswith(b'{"format":"holdfast-log-export/1"')
+    assert Header.from_line(path.read_bytes().splitlines(keepends=True)[0]).roles == b""
     report = verify_export(path, Checkpoint.unscoped.filter(tenant_id=world.acme.pk).latest("size").vkey)
     assert (report.verdict, report.writers) == (Verdict.VERIFIED, Writers.UNKNOWN)
+    assert "names no keys that write this log" in report.reason
 
 
 def test_export_shows_a_row_that_an_administrator_edited_and_names_it(

@@ -29,7 +29,7 @@ GONE = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("recovery", "0016_shares_that_are_kept")]
+    dependencies = [("recovery", "0017_cases_in_pages")]
     operations = [
         migrations.SeparateDatabaseAndState(
             [

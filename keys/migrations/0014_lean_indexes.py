@@ -24,7 +24,7 @@ GONE = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("keys", "0011_revoked_devices")]
+    dependencies = [("keys", "0013_kept_beside")]
     operations = [
         migrations.SeparateDatabaseAndState(
             [
