@@ -207,7 +207,11 @@ class Claim(TenantModel):
 
     class Meta(TenantModel.Meta):
         abstract = False
-        indexes: ClassVar = [models.Index(fields=["tenant_id", "device_id", "claimed_at"], name="claim_rate")]
+        # An hour's limits are counted from these.
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "device_id", "claimed_at"], name="claim_rate"),
+            models.Index(fields=["tenant_id", "requester_id", "claimed_at"], name="claim_rate_of_requester"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "requester_id", "key", "ordinal"], name="claim_once_per_key"),
             # The database's own word that no key leaves twice, whatever the code above it does.

@@ -22,7 +22,7 @@ GROUP BY tenant_id, device_id, sort{grouped}
 
 
 class Migration(migrations.Migration):
-    dependencies = [("keys", "0011_revoked_devices")]
+    dependencies = [("keys", "0012_claims_counted")]
 
     operations = [
         migrations.AddField("chainhead", "state", models.BinaryField(null=True)),
