@@ -27,6 +27,7 @@ PARTS = (
     ("people_files", "postgresql"),
     ("people_files", "sqlite"),
     ("releases", "sqlite"),
+    ("followed", "sqlite"),
     ("console", "postgresql"),
     ("sessions", "none"),
     ("entries", "none"),
