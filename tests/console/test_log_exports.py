@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,17 +32,17 @@ def test_auditor_asks_downloads_and_goes_on_with_a_download(
     assert otto.get(f"{PAGE}{row.pk}/").status_code == 404
     world.work()
     assert f'href="{PAGE}{row.pk}/"' in otto.get(PAGE).content.decode()
-    whole = otto.get(f"{PAGE}{row.pk}/")
+    whole: Any = otto.get(f"{PAGE}{row.pk}/")
     octets = b"".join(whole.streaming_content)
     assert (whole.status_code, whole["content-length"]) == (200, str(len(octets)))
     assert whole["content-disposition"] == f'attachment; filename="acme-audit-{row.size}.jsonl.gz"'
     for start in (1, len(octets) // 2, len(octets) - 1):
-        rest = otto.get(f"{PAGE}{row.pk}/", headers={"Range": f"bytes={start}-", "If-Range": whole["etag"]})
+        rest: Any = otto.get(f"{PAGE}{row.pk}/", headers={"Range": f"bytes={start}-", "If-Range": whole["etag"]})
         assert (rest.status_code, b"".join(rest.streaming_content)) == (206, octets[start:])
         assert rest["content-range"] == f"bytes {start}-{len(octets) - 1}/{len(octets)}"
     # Of another file, and as several parts, the whole is what may be given.
     for asked in ({"Range": "bytes=5-", "If-Range": '"another"'}, {"Range": "bytes=1-2,4-5"}, {"Range": "bytes=-5"}):
-        answer = otto.get(f"{PAGE}{row.pk}/", headers=asked)
+        answer: Any = otto.get(f"{PAGE}{row.pk}/", headers=asked)
         assert (answer.status_code, b"".join(answer.streaming_content)) == (200, octets)
     beyond = otto.get(f"{PAGE}{row.pk}/", headers={"Range": f"bytes={len(octets)}-"})
     assert (beyond.status_code, beyond["content-range"]) == (416, f"bytes */{len(octets)}")
