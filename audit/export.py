@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from audit import access
-from audit.models import Checkpoint, Entry
+from audit.models import Checkpoint, Entry, Numbered
 from holdfast.core.base.errors import Malformed
 from holdfast.core.log import merkle, tiles
 from holdfast.core.log.log_entry import log_origin
@@ -37,7 +37,7 @@ class Head(Protocol):
     vkey: str
 
 
-def document(entry: Entry) -> dict[str, Any]:
+def document(entry: Entry | Numbered) -> dict[str, Any]:
     """Return an entry as people read it: what its leaf says, whatever the columns beside it say."""
     return {"index": entry.leaf_index, **readable(bytes(entry.leaf))}
 

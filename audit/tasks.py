@@ -14,7 +14,7 @@ from django.db.models import F
 
 from audit import access, exporting, journal, sequencer, services
 from audit.errors import LogBroken, RolesMissing
-from audit.models import Entry, LogHead
+from audit.models import LogHead, Waiting
 from holdfast.core.base.errors import HoldfastError
 from hsm.errors import HsmUnavailable
 from kernel.models import Job
@@ -36,7 +36,7 @@ def sequence_all() -> bool:
     entries of tenants that no ceremony handed to this process, which cost nothing more however many they are. Raises
     HsmUnavailable at once, as no other head could be signed either, and DatabaseError when the database is away.
     """
-    fresh = Entry.unscoped.filter(leaf_index=None, refused="").order_by().values_list("tenant_id", flat=True).distinct()
+    fresh = Waiting.unscoped.filter(refused="").order_by().values_list("tenant_id", flat=True).distinct()
     unsigned = LogHead.unscoped.filter(size__gt=F("signed_size")).values_list("tenant_id", flat=True)
     # Nothing of theirs is numbered or signed before their officers have accepted it: the alarm came with the mark.
     asleep = resting()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every release process here keeps its facts at each head, so that the next one goes on from them."""
+"""Every release process here keeps its facts at each head: the next one goes on from them, and not from the log."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audit', '0007_search'),
+        ('audit', '0009_lean_indexes'),
     ]
 
     operations = [
@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             name='LogExport',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('tenant_id', models.UUIDField(db_index=True, editable=False)),
+                ('tenant_id', models.UUIDField(editable=False)),
                 ('owner', models.CharField(max_length=80)),
                 ('log', models.CharField(choices=[('audit', 'Audit'), ('keys', 'Keys')], max_length=8)),
                 ('size', models.BigIntegerField()),
@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
             name='LogExportPiece',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('tenant_id', models.UUIDField(db_index=True, editable=False)),
+                ('tenant_id', models.UUIDField(editable=False)),
                 ('number', models.PositiveIntegerField()),
                 ('octets', models.BinaryField()),
                 ('size', models.PositiveIntegerField()),
