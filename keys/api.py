@@ -648,6 +648,7 @@ class ClaimView(ApiView):
     permission_names: ClassVar = {"POST": PermissionName.PREKEY_CLAIM}
     idempotency_required = True
     replays_by_itself = True
+    spends_in_act: ClassVar = frozenset({"POST"})
 
     @extend_schema(
         summary="Claim a bundle of one device, with one one-time pre-key",
@@ -667,6 +668,7 @@ class UserClaimView(ApiView):
     permission_names: ClassVar = {"POST": PermissionName.PREKEY_CLAIM}
     idempotency_required = True
     replays_by_itself = True
+    spends_in_act: ClassVar = frozenset({"POST"})
 
     @extend_schema(
         summary="Claim a bundle of every device of a user",

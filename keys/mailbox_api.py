@@ -101,7 +101,7 @@ class AcknowledgeOut(StrictSerializer):
     deleted = serializers.IntegerField(help_text="How many of them were still there.")
 
 
-def _delivered(row: Message) -> dict[str, str]:
+def _delivered(row: mailbox.Delivered) -> dict[str, str]:
     return {"message_id": str(row.id), "device_id": str(row.device_id)}
 
 
@@ -109,6 +109,8 @@ class UserMessagesView(ApiView):
     """Messages to a user: to all of their devices at once, or to none."""
 
     permission_names: ClassVar = {"POST": PermissionName.MESSAGE_SEND}
+    spends_in_act: ClassVar = frozenset({"POST"})
+    replays_late = True
     idempotency_required = True
     max_body = MAX_BODY
 
@@ -139,6 +141,8 @@ class DeviceMessagesView(ApiView):
     """Letters to one device, and the messages that are for it alone."""
 
     permission_names: ClassVar = {"POST": PermissionName.LETTER_SEND}
+    spends_in_act: ClassVar = frozenset({"POST"})
+    replays_late = True
     idempotency_required = True
     max_body = MAX_BODY
 
@@ -195,6 +199,7 @@ class ContentView(ApiView):
 
 class AcknowledgeView(ApiView):
     permission_names: ClassVar = {"POST": PermissionName.MESSAGE_READ}
+    spends_in_act: ClassVar = frozenset({"POST"})
 
     @extend_schema(
         summary="Delete messages that this device has",
