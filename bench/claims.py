@@ -120,7 +120,7 @@ def _bare(bob: Any, alice: Any, clients: int, number: int) -> float:
 
 def _audit_insert(place: str) -> tuple[str, list[Any]]:
     columns = "id, tenant_id, log, leaf, tag, actor, subject, time, body"
-    return f"INSERT INTO audit_entry ({columns}) VALUES ({', '.join([place] * 9)})", []
+    return f"INSERT INTO audit_waiting ({columns}) VALUES ({', '.join([place] * 9)})", []
 
 
 def _bare_postgres(bob: Any, alice: Any, number: int) -> None:

@@ -112,6 +112,9 @@ class ApiView(APIView):
     idempotency_required: ClassVar[bool] = False
     # A view whose own rows answer a repeated key (the claims' do) spares the general look-up.
     replays_by_itself: ClassVar[bool] = False
+    # A view whose act undoes itself when it is refused spares the look-up before it: the answer that was stored under a
+    # repeated key is looked for when the act was refused, or finds that answer in the place of its own.
+    replays_late: ClassVar[bool] = False
     # What is the same for everybody who may have it, for ever. Any other answer is one caller's, of one moment.
     is_cacheable: ClassVar[bool] = False
 
@@ -132,10 +135,11 @@ class ApiView(APIView):
 
         The act, its audit entry and the stored answer commit together or not at all (FAULTS D3).
         """
-        reply = Reply()
+        reply, is_begun = Reply(), False
         key = self._idempotency_key(request)
         try:
             with acts.act():
+                is_begun = True
                 yield reply
                 if key is not None:
                     ReplayableAnswer.objects.create(
@@ -145,8 +149,13 @@ class ApiView(APIView):
                         status=reply.status,
                         body=reply.body,
                     )
-        except IntegrityError as error:
-            if "answer_once_per_key" in str(error) or "kernel_replayableanswer" in str(error):
+        except (DomainError, IntegrityError) as error:
+            # What was not begun is a replay of the signature itself, or comes too often: that is the answer to it.
+            if is_begun and key is not None and self.replays_late:
+                self._replay(request, key)
+            if isinstance(error, IntegrityError) and (
+                "answer_once_per_key" in str(error) or "kernel_replayableanswer" in str(error)
+            ):
                 raise Conflict("The same request is being answered right now. Retry in a moment.") from error
             raise
         if key is not None and random.randrange(TRIM_ONE_IN) == 0:  # noqa: S311 — spreads load
@@ -161,7 +170,7 @@ class ApiView(APIView):
         if self.idempotency_required and request.method == "POST":
             self.idempotency_key(request)
         key = self._idempotency_key(request)
-        if key is not None and not self.replays_by_itself:
+        if key is not None and not (self.replays_by_itself or self.replays_late):
             self._replay(request, key)
 
     def idempotency_key(self, request: Request) -> str:

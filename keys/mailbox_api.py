@@ -102,7 +102,7 @@ class AcknowledgeOut(StrictSerializer):
     deleted = serializers.IntegerField(help_text="How many of them were still there.")
 
 
-def _delivered(row: Message) -> dict[str, str]:
+def _delivered(row: mailbox.Delivered) -> dict[str, str]:
     return {"message_id": str(row.id), "device_id": str(row.device_id)}
 
 
@@ -110,6 +110,8 @@ class UserMessagesView(LeanView):
     """Messages to a user: to all of their devices at once, or to none."""
 
     permission_names: ClassVar = {"POST": PermissionName.MESSAGE_SEND}
+    spends_in_act: ClassVar = frozenset({"POST"})
+    replays_late = True
     idempotency_required = True
     spends_in_act: ClassVar = frozenset({"POST"})
     max_body = MAX_BODY
@@ -141,6 +143,8 @@ class DeviceMessagesView(LeanView):
     """Letters to one device, and the messages that are for it alone."""
 
     permission_names: ClassVar = {"POST": PermissionName.LETTER_SEND}
+    spends_in_act: ClassVar = frozenset({"POST"})
+    replays_late = True
     idempotency_required = True
     spends_in_act: ClassVar = frozenset({"POST"})
     max_body = MAX_BODY

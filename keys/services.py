@@ -196,7 +196,7 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
         # Said before the entries take effect: to the devices that they may be about to revoke, as well.
         notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-joined", device_id=str(device.id))
     _follow(user_id, before, after, parsed, actor)
-    return ChainView(user_id, after)
+    return ChainView.of(user_id, after)
 
 
 def _require_dated_now(parsed: Sequence[Entry], before: ChainState | None, at: datetime) -> None:

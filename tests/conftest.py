@@ -43,7 +43,7 @@ def _emptying_the_log_between_tests() -> Iterator[None]:
 
     frozen = [
         importlib.import_module(f"audit.migrations.{name}")
-        for name in ("0004_signed_by_role", "0005_transcript", "0006_restored")
+        for name in ("0008_waiting", "0005_transcript", "0006_restored")
     ]
     empty = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
 

@@ -427,18 +427,19 @@ def audit_away() -> Iterator[None]:
                 "$$ BEGIN RAISE EXCEPTION 'audit is away'; END $$"
             )
             cursor.execute(
-                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_entry FOR EACH ROW EXECUTE FUNCTION audit_away()"
+                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_waiting FOR EACH ROW EXECUTE FUNCTION audit_away()"
             )
         else:
             cursor.execute(
-                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'audit is away'); END"
+                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_waiting"
+                " BEGIN SELECT RAISE(ABORT, 'audit is away'); END"
             )
     try:
         yield
     finally:
         with connection.cursor() as cursor:
             if connection.vendor == "postgresql":
-                cursor.execute("DROP TRIGGER audit_away ON audit_entry")
+                cursor.execute("DROP TRIGGER audit_away ON audit_waiting")
                 cursor.execute("DROP FUNCTION audit_away()")
             else:
                 cursor.execute("DROP TRIGGER audit_away")
