@@ -337,14 +337,17 @@ def newest_notes(log: str) -> dict[UUID, str]:
     return {tenant_id: note for tenant_id, note in rows.values_list("tenant_id", "note") if note is not None}
 
 
+LEAVES_AT_ONCE = 512  # that a follower holds
+
+
 def entries_between(tenant_id: UUID, log: str, start: int, stop: int) -> Iterator[bytes]:
     """Give the leaves with indices start … stop−1 in order, for a follower; one batch is held at a time.
 
     Raises LogBroken at the first index that has no row: a follower is never handed a log with a hole closed.
     """
-    for low in range(start, stop, access.BATCH):
+    for low in range(start, stop, LEAVES_AT_ONCE):
         with tenant_scope(tenant_id):
-            batch = access.leaves(log, low, min(low + access.BATCH, stop))
+            batch = access.leaves(log, low, min(low + LEAVES_AT_ONCE, stop))
         yield from batch
 
 

@@ -19,6 +19,7 @@ from audit import services as audit
 from audit.errors import AuditUnavailable
 from holdfast.core.messages.bundle import VerifiedBatch
 from holdfast.core.signed.cose import Sign1
+from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import LimitReached, NotFound
 from kernel.scope import current_tenant
@@ -173,9 +174,7 @@ def _store_postgres(row: _Row) -> _Found:
     values = audit.parameters(audit.prepared(**row.entry))
     parameters |= {f"entry_{name}": value for name, value in zip(audit.ENTRY_COLUMNS, values, strict=True)}
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(_POSTGRES, parameters)
-            ((is_active, known, has_ids, unissued, was_stored),) = cursor.fetchall()
+        ((is_active, known, has_ids, unissued, was_stored),) = statements.run(_POSTGRES, parameters)
     except OperationalError:
         raise
     except DatabaseError as error:
@@ -183,7 +182,7 @@ def _store_postgres(row: _Row) -> _Found:
         if connection.in_atomic_block:
             transaction.set_rollback(True)
         raise AuditUnavailable from error
-    return _Found(is_active, bytes(known) if known is not None else None, has_ids, unissued, was_stored)
+    return _Found(is_active, None if known is None else bytes(known), has_ids, unissued, was_stored)
 
 
 def _cut(one: str, all_of_them: str, parts: Sequence[bytes]) -> dict[str, Any]:
