@@ -11,12 +11,12 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Exists, OuterRef
+from django.db.models import Count, Exists, Field, OuterRef
 from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
@@ -304,7 +304,7 @@ def _put(rows: Sequence[Message], owner_id: UUID | None, actor: Actor, now: int)
     held = [sizes.Held(*(getattr(row, name) for name in sizes.FIELDS)) for row in rows]
     sizes_sql, sizes_values = sizes.statement(sizes.changes(held))
     # A count of nobody else's: whoever waits for it holds no other sender's.
-    budget = [uuid4(), current_tenant(), "sender", actor.person_id, now // HOUR, len(rows)]
+    budget: list[Any] = [uuid4(), current_tenant(), "sender", actor.person_id, now // HOUR, len(rows)]
     insert_sql = _INSERT + ", ".join([f"({', '.join(['%s'] * len(_COLUMNS))})"] * len(rows))
     insert_values = [_column(row, name) for row in rows for name in _COLUMNS]
     to_reach = [current_tenant(), owner_id]
@@ -334,7 +334,8 @@ def _put(rows: Sequence[Message], owner_id: UUID | None, actor: Actor, now: int)
 
 
 def _column(row: Message, name: str) -> Any:
-    return Message._meta.get_field(name).get_db_prep_value(getattr(row, name), connection)
+    field = cast("Field[Any, Any]", Message._meta.get_field(name))
+    return field.get_db_prep_value(getattr(row, name), connection)
 
 
 def _require_all(reachable: Mapping[UUID, int], envelopes: Sequence[Envelope], actor: Actor) -> None:
