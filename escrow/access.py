@@ -36,7 +36,9 @@ from holdfast.core.escrow.deposit import DepositHeader
 from holdfast.core.identity import policy as core_policy
 from holdfast.core.identity import trust
 from holdfast.core.identity.acts import Act
-from holdfast.core.signed import cose, statements
+from holdfast.core.signed import cose
+from holdfast.core.signed import statements as signed_statements
+from kernel import statements
 from kernel.actors import Actor
 from kernel.clock import SKEW, database_now
 from kernel.errors import NotFound
@@ -233,7 +235,7 @@ def endings(policy: Policy, key: EscrowKey | None, now: datetime) -> list[trust.
     headers = {"escrow policy": reading(policy).header}
     if key is not None:
         signed = cose.parse_many(bytes(key.statement), max_size=MAX_BLOB)
-        headers["escrow key"] = statements.EscrowKey.from_payload(signed[0].payload).header
+        headers["escrow key"] = signed_statements.EscrowKey.from_payload(signed[0].payload).header
     found = (trust.find_ending(what, header, _seconds(now)) for what, header in headers.items())
     return [ending for ending in found if ending]
 
@@ -660,11 +662,10 @@ _GROUND: Final = (
 def deposit_ground(user_id: UUID, consent_hash: bytes) -> DepositGround:
     """Return what a deposit that names this consent of its owner is held against. One query. Raises EscrowOff."""
     tenant, user = keys.parameter(current_tenant()), keys.parameter(user_id)
-    with connection.cursor() as cursor:
-        cursor.execute(_GROUND, [tenant, tenant, tenant, user, consent_hash, tenant, user])
-        row = cursor.fetchone()
-    if row is None or row[4] is None:
+    found = statements.run(_GROUND, [tenant, tenant, tenant, user, consent_hash, tenant, user])
+    if not found or found[0][4] is None:
         raise EscrowOff
+    row = found[0]
     policy = Policy(hash=row[0], statement=row[1], m=row[2], n=row[3])
     key = EscrowKey(hash=row[4], statement=row[5], spki=row[6])
     named = None if row[7] is None else (bool(row[7]), bytes(row[8]))
@@ -729,12 +730,10 @@ def deposit_room(head: DepositHeader, half_hash: bytes, now: datetime) -> Deposi
         head.escrow_key_hash,
         tenant,
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(_ROOM, values)
-        row = cursor.fetchone()
-    if row is None:
+    found = statements.run(_ROOM, values)
+    if not found:
         return None
-    policy_hash, officers, is_known, state, is_exposed, alike = row
+    policy_hash, officers, is_known, state, is_exposed, alike = found[0]
     return DepositRoom(bytes(policy_hash), officers, bool(is_known), state, bool(is_exposed), alike)
 
 

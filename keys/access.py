@@ -18,6 +18,7 @@ from django.db.models import Count, Exists, Q, QuerySet, Subquery, Sum
 
 from holdfast.core.identity.entries import ArchiveGeneration
 from holdfast.core.vault.blob import Section
+from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import PAGE, page_in_parts, page_of_octets
@@ -30,7 +31,6 @@ from keys.models import (
     MessageContent,
     MessageKind,
     OneTimePreKey,
-    PreKeyBatch,
     SignedPreKey,
     TenantMasterKey,
     Vault,
@@ -206,9 +206,8 @@ def reachable_devices(user_id: UUID) -> dict[UUID, int]:
     They are listed in the user's chain and have a signed pre-key published: the same that a claim answers with. A
     device that was just added and has published nothing keeps nobody waiting.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(REACHABLE, [parameter(current_tenant()), parameter(user_id)])
-        return {as_uuid(device_id): expires_at for device_id, expires_at in cursor.fetchall()}
+    found = statements.run(REACHABLE, [parameter(current_tenant()), parameter(user_id)])
+    return {as_uuid(device_id): expires_at for device_id, expires_at in found}
 
 
 def own_device_for_reading(actor: Actor, device_id: UUID) -> Device:
@@ -305,11 +304,10 @@ _OF: Final = {(model, to_read): _of(model, to_read=to_read) for model in _NAMED_
 def _own(actor: Actor, sql: str, named: tuple[str, ...], model: type[Vault] | type[VaultDoor] | None = None) -> Own:
     if actor.kind != "device" or actor.person_id is None or actor.id is None:
         raise NotFound
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [*named, parameter(current_tenant()), parameter(actor.id)])
-        row = cursor.fetchone()
-    if row is None:
+    found = statements.run(sql, [*named, parameter(current_tenant()), parameter(actor.id)])
+    if not found:
         raise NotFound
+    row = found[0]
     user_id, statement = as_uuid(row[0]), bytes(row[1])
     chain = KeptHead.of_row(row[2:7]) if row[2] is not None else None
     names = ("version", "wrapped", "key_check_value", "master_version", "mac")
@@ -522,17 +520,6 @@ def current_signed_pre_key(device_id: UUID) -> SignedPreKey | None:
 def signed_pre_key(device_id: UUID, key_id: int) -> SignedPreKey | None:
     """Return the signed pre-key that this id was used for, current or not."""
     return cast("SignedPreKey | None", SignedPreKey.objects.filter(device_id=device_id, key_id=key_id).first())
-
-
-def batch(device_id: UUID, batch_id: bytes) -> PreKeyBatch | None:
-    """Return a batch by the id that its statement gives it; it stays when all its keys are gone."""
-    return cast("PreKeyBatch | None", PreKeyBatch.objects.filter(device_id=device_id, batch_id=batch_id).first())
-
-
-def has_key_ids_within(device_id: UUID, first: int, last: int) -> bool:
-    """Tell whether a batch of the device, used up or voided ones included, covers an id of this range."""
-    overlapping = PreKeyBatch.objects.filter(device_id=device_id, first_key_id__lte=last, last_key_id__gte=first)
-    return bool(overlapping.exists())
 
 
 def unissued(device: Device) -> QuerySet[OneTimePreKey]:

@@ -11,15 +11,16 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Exists, Field, OuterRef
+from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
+from kernel import statements
 from kernel.actors import Actor
 from kernel.clock import SKEW, database_now
 from kernel.errors import NotFound
@@ -311,9 +312,7 @@ def _put(rows: Sequence[Message], owner_id: UUID | None, actor: Actor, now: int)
     if connection.vendor == "postgresql":
         reachable_sql = _REACHABLE if owner_id else ""
         sql = _TOGETHER.format(sizes=sizes_sql, budget=_SPEND, insert=insert_sql, reachable=reachable_sql)
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [*sizes_values, *budget, *insert_values, *(to_reach if owner_id else ())])
-            found = cursor.fetchall()
+        found = statements.run(sql, [*sizes_values, *budget, *insert_values, *(to_reach if owner_id else ())])
         # Of a size all four are there; of the budget the third; of a device the first and the last.
         return _Put(
             {row[0]: row[3] for row in found if row[2] is None} if owner_id else None,
@@ -321,21 +320,18 @@ def _put(rows: Sequence[Message], owner_id: UUID | None, actor: Actor, now: int)
             next(row[2] for row in found if row[0] is None),
         )
     reachable = access.reachable_devices(owner_id) if owner_id else None
-    with connection.cursor() as cursor:
-        cursor.execute(sizes_sql, sizes_values)
-        after = {
-            (access.as_uuid(device), access.as_uuid(sender)): sizes.Size(messages, octets)
-            for _, device, sender, messages, octets in cursor.fetchall()
-        }
-        cursor.execute(_SPEND, list(map(access.parameter, budget)))
-        taken = cursor.fetchone()[0]
-        cursor.execute(insert_sql, insert_values)
+    after = {
+        (access.as_uuid(device), access.as_uuid(sender)): sizes.Size(messages, octets)
+        for _, device, sender, messages, octets in statements.run(sizes_sql, sizes_values)
+    }
+    ((taken,),) = statements.run(_SPEND, list(map(access.parameter, budget)))
+    statements.run(insert_sql, insert_values)
     return _Put(reachable, after, taken)
 
 
 def _column(row: Message, name: str) -> Any:
-    field = cast("Field[Any, Any]", Message._meta.get_field(name))
-    return field.get_db_prep_value(getattr(row, name), connection)
+    value = getattr(row, name)
+    return connection.ops.adapt_datetimefield_value(value) if name == "received_at" else access.parameter(value)
 
 
 def _require_all(reachable: Mapping[UUID, int], envelopes: Sequence[Envelope], actor: Actor) -> None:
