@@ -44,13 +44,11 @@ _PASTE: Final = """\
 use = egg:Paste#urlmap
 /v1: api
 [pipeline:api]
-pipeline = request_id unauthenticated-context microversion apiapp
+pipeline = context microversion apiapp
 [app:apiapp]
 paste.app_factory = barbican.api.app:create_main_app
-[filter:unauthenticated-context]
-paste.filter_factory = barbican.api.middleware.context:UnauthenticatedContextMiddleware.factory
-[filter:request_id]
-paste.filter_factory = oslo_middleware.request_id:RequestId.factory
+[filter:context]
+paste.filter_factory = barbican.api.middleware.context:ContextMiddleware.factory
 [filter:microversion]
 paste.filter_factory = barbican.api.middleware.microversion:MicroversionMiddleware.factory
 """
@@ -61,7 +59,11 @@ from barbican.common import config
 config.parse_args(config.CONF, args=[], default_config_files=["{home}/barbican.conf"])
 application = deploy.loadapp("config:{home}/paste.ini")
 """
-_HEAD: Final = "host: 127.0.0.1\r\nx-project-id: bench\r\nx-roles: admin,creator\r\n"
+# What Keystone's middleware would have put there.
+_HEAD: Final = (
+    "host: 127.0.0.1\r\nx-identity-status: Confirmed\r\nx-project-id: bench\r\nx-user-id: bench\r\n"
+    "x-roles: admin,creator,member\r\n"
+)
 
 
 class Barbican:
