@@ -6,9 +6,8 @@ PROTOCOL section 8. Nothing beyond the newest signed head is proven or served as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,23 +20,24 @@ from audit.models import (
     Checkpoint,
     Entry,
     LogHead,
+    Numbered,
     Restored,
     RolesStatement,
     ShownHead,
     Tile,
     Transcript,
+    Waiting,
 )
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.identity.acts import Resolution, accepted_log
 from holdfast.core.log import accepted, merkle, tiles
-from holdfast.core.log.log_export import ExportedEntry, WithheldEntry
 from holdfast.core.signed.cose import parse_many
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import in_their_tenants
 
-BATCH = 512
+BATCH = 512  # of leaves that a follower's reader holds at a time
 
 # What an app above knows and this one cannot: which audit entries a reader may not see yet. Each rule returns their
 # condition, or None for a reader from whom it withholds nothing.
@@ -194,7 +194,7 @@ _WAITS_SECONDS = 120
 def has_waited(log: str) -> bool:
     """Tell whether an entry has waited for its index for over two minutes, by the database's own clock."""
     since = Now() - timedelta(seconds=_WAITS_SECONDS)
-    return bool(Entry.objects.filter(log=log, leaf_index=None, refused="", time__lt=since).exists())
+    return bool(Waiting.objects.filter(log=log, refused="", time__lt=since).exists())
 
 
 def numbered(log: str) -> int:
@@ -207,16 +207,14 @@ def pending(log: str) -> int:
     """Count the entries that no signed head covers yet."""
     newest = Checkpoint.objects.filter(log=log).order_by("-size").first()
     unsigned = numbered(log) - (newest.size if newest else 0)
-    return unsigned + Entry.objects.filter(log=log, leaf_index=None, refused="").count()
+    return unsigned + Waiting.objects.filter(log=log, refused="").count()
 
 
-def refused(*, limit: int) -> list[Entry]:
+def refused(*, limit: int) -> list[Waiting]:
     """List rows of the audit log that never get an index, in no order: nobody entitled wrote them, and nothing that
     they say is to be believed or shown.
     """
-    # Rows without an index are few, and the index on it finds them: what is numbered is not looked through. An order
-    # would invite a database to walk the whole log backwards in search of rows that are not there.
-    return list(Entry.objects.filter(log="audit", leaf_index__isnull=True).exclude(refused="")[:limit])
+    return list(Waiting.objects.filter(log="audit").exclude(refused="")[:limit])
 
 
 def tile_reader(log: str) -> tiles.TileReader:
@@ -268,45 +266,27 @@ def leaves(log: str, start: int, stop: int) -> list[bytes]:
     return [leaf for _, leaf in found]
 
 
-def count_withheld(withheld: Q | None, *, size: int) -> int:
-    """Count the entries of the audit log that a condition withholds, below an index."""
-    if withheld is None:
-        return 0
-    return Entry.objects.filter(withheld, log="audit", leaf_index__lt=size).count()
+def places_withheld(withheld: Q | None, *, size: int, start: int = 0) -> list[int]:
+    """List the places of the audit entries that a condition withholds, from one index and below another, in order.
 
-
-def proven_entries(
-    log: str, start: int, stop: int, *, size: int, withheld: Q | None
-) -> list[ExportedEntry | WithheldEntry]:
-    """Return what is stored at indices start … stop−1, each with the proof of what ought to be there.
-
-    withheld: the condition of what this reader sees as a hash only.
-
-    A row that is missing is left out and a damaged tile gives an empty proof: an export shows the log as it is,
-    and the auditor's verifier says where it is wrong.
+    They are few: what is withheld are the entries about open cases of which one person is not to learn yet.
     """
-    read = tile_reader(log)
-    nodes = cache(tiles.tile_nodes(read))
+    if withheld is None:
+        return []
+    rows = Numbered.objects.filter(withheld, log="audit", leaf_index__gte=start, leaf_index__lt=size)
+    return list(rows.order_by("leaf_index").values_list("leaf_index", flat=True))
 
-    @cache
-    def of_tile(index: int) -> list[tuple[bytes, ...]]:
-        try:
-            return tiles.inclusion_proofs(read, nodes, index=index, size=size)
-        except Malformed:
-            return [()] * tiles.WIDTH
 
-    def proof(index: int) -> tuple[bytes, ...]:
-        return of_tile(index // tiles.WIDTH)[index % tiles.WIDTH]
+def lowest_tiles(log: str, start: int, stop: int) -> dict[int, bytes]:
+    """Return the lowest tiles start … stop−1 by their index, those that there are. One query."""
+    rows = Tile.objects.filter(log=log, level=0, index__gte=start, index__lt=stop)
+    return {index: bytes(hashes) for index, hashes in rows.values_list("index", "hashes")}
 
-    rows = _between(log, start, stop)
-    hidden = set() if withheld is None else set(rows.filter(withheld).values_list("leaf_index", flat=True))
-    entries: list[ExportedEntry | WithheldEntry] = []
-    for index, leaf in rows.values_list("leaf_index", "leaf"):
-        if index in hidden:
-            entries.append(WithheldEntry(index, merkle.leaf_hash(bytes(leaf)), proof(index)))
-        else:
-            entries.append(ExportedEntry(index, bytes(leaf), proof(index)))
-    return entries
+
+def leaves_there(log: str, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Give the leaves with indices start … stop−1 that there are, each with its index. One query."""
+    for index, leaf in _between(log, start, stop).values_list("leaf_index", "leaf"):
+        yield index, bytes(leaf)
 
 
 def key_leaf(*, type: int, user: UUID, seq: int) -> Entry | None:  # noqa: A002
@@ -317,13 +297,12 @@ def key_leaf(*, type: int, user: UUID, seq: int) -> Entry | None:  # noqa: A002
 
 
 def _between(log: str, start: int, stop: int) -> QuerySet[Any]:
-    return Entry.objects.filter(log=log, leaf_index__gte=start, leaf_index__lt=stop).order_by("leaf_index")
+    return Numbered.objects.filter(log=log, leaf_index__gte=start, leaf_index__lt=stop).order_by("leaf_index")
 
 
-def about(subject: str, *, limit: int) -> list[Entry]:
+def about(subject: str, *, limit: int) -> list[Numbered]:
     """List the newest audit entries about one thing, newest first, for an app whose reader may see that thing."""
-    rows = Entry.objects.filter(log="audit", leaf_index__isnull=False, subject=subject)
-    return list(rows.order_by("-leaf_index")[:limit])
+    return list(Numbered.objects.filter(log="audit", subject=subject).order_by("-leaf_index")[:limit])
 
 
 def was_logged_after(subject: str, *, tag: str, act: tuple[str, str]) -> bool:
@@ -392,7 +371,7 @@ def search(
     after: int | None = None,
     is_oldest_first: bool = False,
     limit: int = 50,
-) -> list[Entry]:
+) -> list[Numbered]:
     """List the audit entries that the reader may see, newest first unless told otherwise.
 
     before, after: the cursor, an index. One query.
@@ -412,25 +391,25 @@ def search(
         if value not in ("", None)
     }
     order = "leaf_index" if is_oldest_first else "-leaf_index"
-    found = _readable(reader).filter(leaf_index__isnull=False, **wanted).order_by(order).values("leaf_index")[:limit]
+    found = _readable(Numbered, reader).filter(**wanted).order_by(order).values("leaf_index")[:limit]
     # Of the many entries of a long time only these are read: a date alone is answered by its index.
-    return list(Entry.objects.filter(log="audit", leaf_index__in=found).order_by(order))
+    return list(Numbered.objects.filter(log="audit", leaf_index__in=found).order_by(order))
 
 
 def count_entries(*tags: str, reader: Actor, since: datetime) -> int:
     """Count the audit entries of these tags that the reader may see, numbered or not, since a time. One query."""
-    return _readable(reader).filter(tag__in=tags, refused="", time__gte=since).count()
+    return _readable(Entry, reader).filter(tag__in=tags, refused="", time__gte=since).count()
 
 
-def entry_at(index: int, *, reader: Actor) -> Entry:
+def entry_at(index: int, *, reader: Actor) -> Numbered:
     """Return the audit entry at an index. Raises NotFound, also for one that the reader may not see yet."""
-    found: Entry | None = _readable(reader).filter(leaf_index=index).first()
+    found: Numbered | None = _readable(Numbered, reader).filter(leaf_index=index).first()
     if found is None:
         raise NotFound
     return found
 
 
-def _readable(reader: Actor) -> QuerySet[Entry]:
-    rows: QuerySet[Entry] = Entry.objects.filter(log="audit")
+def _readable(model: type[Entry | Numbered], reader: Actor) -> QuerySet[Any]:
+    rows: QuerySet[Any] = model.objects.filter(log="audit")
     withheld = withheld_from(reader)
     return rows if withheld is None else rows.exclude(withheld)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+from uuid import UUID
 
 from django.db import transaction
 from django.http import HttpResponse, StreamingHttpResponse
@@ -13,8 +14,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audit import access, export, restored, services
-from audit.errors import NoCheckpoint
+from audit import access, export, exporting, restored, services
+from audit.errors import LogTooLong, NoCheckpoint
 from holdfast.core.base.encoding import b64u
 from holdfast.core.log.checkpoint import MAX_NOTE
 from holdfast.core.log.merkle import MAX_SIZE
@@ -23,6 +24,8 @@ from kernel.errors import MalformedRequest, NotFound
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField
 
 LOGS = ("audit", "keys")
+# Of entries that one answer exports: a web thread is at it for some seconds.
+MOST_AT_ONCE: Final = 50_000
 MOST_ACCEPTED = 20  # a client that missed more restored backups than this has other troubles
 LOG = OpenApiParameter("log", str, enum=LOGS, description="Which of the tenant's two logs; `audit` unless said.")
 
@@ -249,36 +252,121 @@ class ExportView(ApiView):
     log_token_methods: ClassVar = frozenset({"GET"})
 
     @extend_schema(
-        summary="Export the whole log as JSON lines, for `holdfast audit verify`",
+        summary="Export a log that is not long as JSON lines, for `holdfast audit verify`",
         parameters=[LOG],
         responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY},
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Every entry up to the newest signed head, with leaf and proof, and the head. The export is an entry.
+        """Every entry up to the newest signed head, and the head; 409 `log-too-long` of more than 50,000 entries.
 
-        An entry that you may not read yet stands as its hash, and the first line says how many do. It also has the
-        tenant root's newest word on whose keys write the log, against which the verifier checks each entry.
+        The export is an entry. An entry that you may not read yet stands as its hash, and the first line says how many
+        do. It also has the tenant root's newest word on whose keys write the log, against which the verifier checks
+        each entry.
         """
         log = _log(request)
         # Read after the head: whose keys wrote what it covers had been said by then.
         head, newest = access.latest_checkpoint(log), access.newest_roles()
+        if head.size > MOST_AT_ONCE:
+            raise LogTooLong
         roles = bytes(newest.statement) if newest else b""
-        withheld = access.withheld_from(self.actor) if log == "audit" else None
-        count = access.count_withheld(withheld, size=head.size)
+        hidden = access.places_withheld(access.withheld_from(self.actor) if log == "audit" else None, size=head.size)
         with transaction.atomic():
             services.append_first(
                 tag="audit:entries:exported",
                 actor=self.actor,
                 apart=log,
-                body={"log": log, "size": head.size, "withheld": count},
+                body={"log": log, "size": head.size, "withheld": len(hidden)},
             )
         assert self.actor.tenant_id is not None
         answer = StreamingHttpResponse(
-            export.lines(self.actor.tenant_id, log, head, roles=roles, withheld=withheld, count=count),
+            export.lines(self.actor.tenant_id, log, head, roles=roles, hidden=hidden),
             content_type="application/x-ndjson",
         )
         answer["content-disposition"] = f'attachment; filename="holdfast-{log}-{head.size}.jsonl"'
         return answer
+
+
+class ExportIn(StrictSerializer):
+    log = serializers.ChoiceField(choices=LOGS, default="audit")
+
+
+class ExportOut(StrictSerializer):
+    id = serializers.UUIDField()
+    log = serializers.CharField()
+    size = serializers.IntegerField(help_text="Entries in the export.")
+    done = serializers.IntegerField(help_text="Entries of them that its pieces have so far.")
+    ready = serializers.BooleanField()
+    withheld = serializers.IntegerField(help_text="Entries of which you may see the hash only.")
+    ends = serializers.ListField(
+        child=serializers.IntegerField(), help_text="Where each piece that is made ends in the file, in octets."
+    )
+    expires_at = UtcField()
+
+
+class ExportsOut(StrictSerializer):
+    exports = ExportOut(many=True)
+
+
+def _export_document(row: Any) -> dict[str, Any]:
+    return dict(
+        ExportOut(
+            {
+                "id": row.pk,
+                "log": row.log,
+                "size": row.size,
+                "done": row.done,
+                "ready": row.ready_at is not None,
+                "withheld": len(row.withheld),
+                "ends": exporting.ends_of(row),
+                "expires_at": row.expires_at,
+            }
+        ).data
+    )
+
+
+class ExportsView(ApiView):
+    """Exports of long logs, made in the background for whoever asks."""
+
+    permission_names: ClassVar = {"GET": "audit:read", "POST": "audit:read"}
+
+    @extend_schema(operation_id="list_log_exports", summary="List your own exports of the logs", responses=ExportsOut)
+    def get(self, request: Request) -> Response:
+        return Response({"exports": [_export_document(row) for row in exporting.exports_of(self.actor)]})
+
+    @extend_schema(
+        operation_id="ask_log_export",
+        summary="Ask for an export of a log",
+        request=ExportIn,
+        responses={202: ExportOut},
+    )
+    def post(self, request: Request) -> Response:
+        """It is made in the background, and deleted after a day. The same that is there already is given again."""
+        given = self.valid(ExportIn, request)
+        with self.writing(request) as reply:
+            row = exporting.ask(log=given["log"], actor=self.actor)
+            reply.send(_export_document(row), 202)
+        return reply.response
+
+
+class OneExportView(ApiView):
+    permission_names: ClassVar = {"GET": "audit:read"}
+
+    @extend_schema(operation_id="read_log_export", summary="How far an export of yours is", responses=ExportOut)
+    def get(self, request: Request, export_id: UUID) -> Response:
+        return Response(_export_document(exporting.one(self.actor, export_id)))
+
+
+class ExportPieceView(ApiView):
+    permission_names: ClassVar = {"GET": "audit:read"}
+
+    @extend_schema(
+        operation_id="read_log_export_piece",
+        summary="One piece of an export of yours",
+        responses={(200, "application/gzip"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, export_id: UUID, number: int) -> HttpResponse:
+        """Some thousand lines as a member of gzip, from 0: in their order they are one file. Each hour is an entry."""
+        return HttpResponse(exporting.piece(self.actor, export_id, number), content_type="application/gzip")
 
 
 class TileView(ApiView):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kernel.errors import Invalid, Unavailable
+from kernel.errors import Conflict, Invalid, Unavailable
 
 
 class NoCheckpoint(Unavailable):
@@ -63,6 +63,15 @@ class TranscriptRefused(Invalid):
     """A transcript is too long to be kept, or its signatures do not hold for its text."""
 
     code = "transcript-refused"
+
+
+class LogTooLong(Conflict):
+    """The log is too long for one answer: its export is made in the background."""
+
+    code = "log-too-long"
+    default_detail = (
+        "The log is too long for one answer. Ask for its export (POST audit/exports), then fetch its pieces."
+    )
 
 
 class RolesRefused(Invalid):

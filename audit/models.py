@@ -2,13 +2,13 @@
 """Rows of the two Merkle logs of each tenant: entries, tiles, heads, checkpoints, roles; what is only counted; and
 what is known of a backup that was put back.
 
-PLATFORM "Audit". All but the counts are append-only by trigger: an entry's index is set once, a tile and a head only
-grow, a checkpoint's root stands for ever. Whoever switches triggers off is found by the proofs, not by the database.
+PLATFORM "Audit". All but the counts are append-only by trigger: an entry moves once, unchanged, from those that wait to
+its index, a tile and a head only grow, a checkpoint's root stands for ever. Whoever switches triggers off is found by
+the proofs, not by the database.
 """
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, ClassVar
 
 from django.db import models
@@ -21,17 +21,12 @@ class Log(models.TextChoices):
     KEYS = "keys"
 
 
-class Entry(models.Model):
-    """One leaf, inserted in the transaction of the act it records; the sequencer gives it its index later."""
+class _Columns(models.Model):
+    """What the database holds of one leaf of a log."""
 
-    seq = models.BigAutoField(primary_key=True)
-    id = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
     tenant_id = models.UUIDField(editable=False)
     log = models.CharField(max_length=8, choices=Log.choices)
     leaf = models.BinaryField()
-    leaf_index = models.BigIntegerField(null=True)
-    # Why it never gets one: a fixed word, of an entry that nobody entitled wrote. It stands outside the log for ever.
-    refused = models.CharField(max_length=16, default="")
     # What follows repeats the leaf for searching and reading; the leaf is what is proven.
     tag = models.CharField(max_length=80)
     actor = models.CharField(max_length=80)
@@ -44,18 +39,49 @@ class Entry(models.Model):
     objects: ClassVar[ScopedManager] = ScopedManager()
 
     class Meta:
+        abstract = True
         default_manager_name = "unscoped"
         base_manager_name = "unscoped"
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__} {self.pk}"
+
+
+class Waiting(_Columns):
+    """One leaf without an index: inserted in the transaction of its act, there until the sequencer numbers it.
+
+    So an act writes three short indexes, whose pages are always at hand, and no row of a long table is ever rewritten.
+    The database lets a row go only where the very same one stands among the numbered.
+    """
+
+    seq = models.BigAutoField(primary_key=True)  # by which the sequencer takes them in turn; never given twice
+    id = models.UUIDField(unique=True, editable=False)
+    # Why it never gets an index: a fixed word, of an entry that nobody entitled wrote. It stays here, outside the log,
+    # for ever.
+    refused = models.CharField(max_length=16, default="", db_default="")
+
+    class Meta(_Columns.Meta):
+        abstract = False
+        indexes: ClassVar = [
+            # What the sequencer still has to number is a short list, however many of one tenant wait or are refused.
+            models.Index(fields=["tenant_id", "log", "seq"], condition=models.Q(refused=""), name="entry_waiting")
+        ]
+
+
+class Numbered(_Columns):
+    """One leaf at its index. The sequencer inserts it, as it waited, and nothing of it ever changes."""
+
+    seq = models.BigIntegerField(primary_key=True)
+    id = models.UUIDField(unique=True, editable=False)
+    leaf_index = models.BigIntegerField()
+
+    class Meta(_Columns.Meta):
+        abstract = False
+        db_table = "audit_entry"
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "log", "leaf_index"], name="entry_index_once")
         ]
         indexes: ClassVar = [
-            # What the sequencer still has to number is a short list, however long the log.
-            models.Index(
-                fields=["tenant_id", "log", "seq"],
-                condition=models.Q(leaf_index=None, refused=""),
-                name="entry_waiting",
-            ),
             models.Index(fields=["tenant_id", "tag"], name="entry_tag"),
             models.Index(fields=["tenant_id", "actor"], name="entry_actor"),
             models.Index(fields=["tenant_id", "subject"], name="entry_subject"),
@@ -68,8 +94,19 @@ class Entry(models.Model):
             models.Index(fields=["tenant_id", "log", "time", "leaf_index"], name="entry_time"),
         ]
 
-    def __str__(self) -> str:
-        return f"Entry {self.id}"
+
+class Entry(_Columns):
+    """Every leaf, numbered or not, for reading: a view over both tables."""
+
+    seq = models.BigIntegerField(primary_key=True)
+    id = models.UUIDField(editable=False)
+    leaf_index = models.BigIntegerField(null=True)
+    refused = models.CharField(max_length=16)
+
+    class Meta(_Columns.Meta):
+        abstract = False
+        managed = False
+        db_table = "audit_entries"
 
 
 class Tally(TenantModel):
@@ -168,6 +205,45 @@ class AcceptedLog(TenantModel):
     class Meta(TenantModel.Meta):
         abstract = False
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "hash"], name="accepted_log_once")]
+
+
+class LogExport(TenantModel):
+    """An export of one log for whoever asked for it, as long as they may have it. done: how far the worker has come.
+
+    owner: a person, or another actor, whose alone it is. note, vkey, roles, withheld: of the log as it was asked for:
+    all pieces are of one file. octets: of the pieces, as they are stored.
+    """
+
+    owner = models.CharField(max_length=80)
+    log = models.CharField(max_length=8, choices=Log.choices)
+    size = models.BigIntegerField()
+    vkey = models.CharField(max_length=400)
+    note = models.TextField()
+    roles = models.BinaryField(default=b"")
+    withheld: models.JSONField[Any, Any] = models.JSONField(default=list)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    ready_at = models.DateTimeField(null=True)
+    done = models.BigIntegerField(default=0)
+    pieces = models.PositiveIntegerField(default=0)
+    octets = models.BigIntegerField(default=0)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "owner"], name="log_export_owner")]
+
+
+class LogExportPiece(TenantModel):
+    """Some thousand lines of an export, packed: a member of its gzip file. size: of `octets`, which are seldom read."""
+
+    export = models.ForeignKey(LogExport, on_delete=models.PROTECT, related_name="+", db_index=False)
+    number = models.PositiveIntegerField()
+    octets = models.BinaryField()
+    size = models.PositiveIntegerField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["export", "number"], name="log_export_piece_once")]
 
 
 class LogHead(TenantModel):

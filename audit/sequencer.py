@@ -9,10 +9,12 @@ entry that nobody entitled wrote gets no index, and stops no other.
 from __future__ import annotations
 
 import hmac
+import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -22,7 +24,7 @@ from django.utils import timezone
 from audit import access, journal, restored, services, signing
 from audit.access import tile_reader
 from audit.errors import AuditUnavailable, LogBroken, LogRestored
-from audit.models import Checkpoint, Entry, Log, LogHead, Tile
+from audit.models import Checkpoint, Log, LogHead, Numbered, Tile, Waiting
 from holdfast.core.base.errors import Forked, Malformed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf
@@ -45,6 +47,11 @@ RENEW_AFTER = timedelta(seconds=30)
 LISTED_REFUSALS = 20  # entries an hour about rows without an index; the rest is one count, as a forger has no end
 _END = "\n\n"  # of a note's text; its signatures follow (signed-note, "Format")
 ASKED_AT_ONCE = 5000  # tenants in one query; a statement takes 32,766 values (SQLite) or 65,535 (PostgreSQL)
+_MOVED = "seq, id, tenant_id, log, leaf, tag, actor, person_id, subject, time, body"
+_NUMBER = (
+    f"INSERT INTO {Numbered._meta.db_table} ({_MOVED}, leaf_index)"  # noqa: S608 — our own names
+    f" SELECT {_MOVED}, %s + row_number() OVER (ORDER BY seq) - 1 FROM {Waiting._meta.db_table} WHERE "
+)
 COUNT_SECONDS = 0.5  # for another sequencer at the same count; a batch waits once
 
 
@@ -99,7 +106,9 @@ def number_unsigned(tenant_id: UUID) -> journal.Head:
             raise RuntimeError("roles are published: nothing unsigned is numbered any more")
         _require_whole(tenant_id, Log.AUDIT)
         with transaction.atomic():
-            _append(_locked_head(Log.AUDIT), list(_older_than_signatures()))
+            rows = list(_older_than_signatures())
+            numbered = _numbered_ids(rows)
+            _append(_locked_head(Log.AUDIT), [row for row in rows if row.id not in numbered])
         _sign(tenant_id, Log.AUDIT)
         head = _head(Log.AUDIT)
         assert head is not None
@@ -131,7 +140,7 @@ def verifier(tenant_id: UUID, log: str, key: SigningPublicKey) -> notes.NoteVeri
 
 
 def _has_pending(log: str) -> bool:
-    return Entry.objects.filter(log=log, leaf_index=None, refused="").exists()
+    return Waiting.objects.filter(log=log, refused="").exists()
 
 
 def _head(log: str) -> LogHead | None:
@@ -206,7 +215,7 @@ def _check(tenant_id: UUID, log: str) -> None:
             raise LogBroken
         if head is not None and size:
             # Entries with an index are counted at the end only; the proofs look at the rest.
-            tail = Entry.objects.filter(log=log, leaf_index__gte=size - 1).values_list("leaf_index", flat=True)
+            tail = Numbered.objects.filter(log=log, leaf_index__gte=size - 1).values_list("leaf_index", flat=True)
             if list(tail[:2]) != [size - 1] or not hmac.compare_digest(_root(log, size), _grown(head).root()):
                 raise LogBroken
         if newest is not None and not hmac.compare_digest(_root(log, newest.size), bytes(newest.root)):
@@ -254,7 +263,7 @@ def _number(log: str) -> int:
 
 
 def _waiting(log: str, most: int | None = None) -> list[_Row]:
-    rows = Entry.objects.filter(log=log, leaf_index=None, refused="").order_by("seq")
+    rows = Waiting.objects.filter(log=log, refused="").order_by("seq")
     found = rows.values_list("seq", "id", "leaf", "tag", "actor", "subject")
     return [_Row(seq, id_, bytes(leaf), *rest) for seq, id_, leaf, *rest in found[:most]]
 
@@ -264,7 +273,7 @@ def _append(head: LogHead, rows: Sequence[_Row]) -> None:
     if not rows:
         return
     hashes = [leaf_hash(row.leaf) for row in rows]
-    _give_indices([row.seq for row in rows], head.size)
+    _move([row.seq for row in rows], head.size)
     _grow_tiles(head.log, head.size, hashes)
     grown = _grown(head)
     for digest in hashes:
@@ -277,9 +286,10 @@ def _told_apart(log: str, rows: Sequence[_Row], size: int) -> tuple[list[_Row], 
     roles = signing.stored_roles(current_tenant()).roles if rows and log == Log.AUDIT else None
     sound: list[_Row] = []
     wrong: list[tuple[_Row, str]] = []
+    numbered = _numbered_ids(rows)
     for row in rows:
         try:
-            _require_sound(row, size + len(sound), roles)
+            _require_sound(row, size + len(sound), roles, numbered)
         except WrongLeaf as error:
             wrong.append((row, error.why))
         else:
@@ -287,7 +297,19 @@ def _told_apart(log: str, rows: Sequence[_Row], size: int) -> tuple[list[_Row], 
     return sound, wrong
 
 
-def _require_sound(row: _Row, index: int, roles: Roles | None) -> None:
+def _numbered_ids(rows: Sequence[_Row]) -> set[UUID]:
+    """Return those ids that stand at an index already. Of rows that wait no two have one id, by constraint."""
+    found: set[UUID] = set()
+    for start in range(0, len(rows), BATCH):
+        # In every tenant: an id that is taken in another's log must not stop this one.
+        ids = [row.id for row in rows[start : start + BATCH]]
+        found.update(Numbered.unscoped.filter(id__in=ids).values_list("id", flat=True))
+    return found
+
+
+def _require_sound(row: _Row, index: int, roles: Roles | None, numbered: Collection[UUID]) -> None:
+    if row.id in numbered:
+        raise WrongLeaf("again")
     if roles is None:
         # The key log's leaves bear no signature: whoever relies on one holds the statement that it names.
         try:
@@ -309,7 +331,7 @@ def _refuse(wrong: Sequence[tuple[_Row, str]]) -> None:
     """Keep rows out of the log for ever, and raise the alarm; nothing that they say is repeated."""
     tenant_id = current_tenant()
     for row, why in wrong:
-        Entry.objects.filter(pk=row.seq).update(refused=why)
+        Waiting.objects.filter(pk=row.seq).update(refused=why)
         alarm.critical("tenant %s: entry %s gets no index: %s", tenant_id, row.id, why)
     try:
         # Each process may count, and so hold a count for as long as it likes: what is sound must not wait for it.
@@ -344,12 +366,18 @@ def _locked_head(log: str) -> LogHead:
     return head
 
 
-def _give_indices(pending: list[int], start: int) -> None:
+def _move(waiting: list[int], start: int) -> None:
+    """Move rows from those that wait to the indices from `start` on, in their order."""
+    # Inserted once with its index and never written again: a change would be a new version of the row in each index.
+    on_sqlite = connection.vendor == "sqlite"
+    these = "seq IN (SELECT value FROM json_each(%s))" if on_sqlite else "seq = ANY(%s)"
+    named: Any = json.dumps(waiting) if on_sqlite else waiting
     with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {Entry._meta.db_table} SET leaf_index = %s WHERE seq = %s",  # noqa: S608 — our own table's name
-            [(start + offset, seq) for offset, seq in enumerate(pending)],
-        )
+        cursor.execute(_NUMBER + these, [start, named])
+        moved = cursor.rowcount
+        cursor.execute(f"DELETE FROM {Waiting._meta.db_table} WHERE {these}", [named])  # noqa: S608 — our own names
+    if moved != len(waiting):
+        raise LogBroken  # what was read under the head's lock is not there any more
 
 
 def _grow_tiles(log: str, old_size: int, hashes: list[bytes]) -> None:

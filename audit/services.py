@@ -7,10 +7,12 @@ The sequencer, which numbers and signs, is in `sequencer`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import DatabaseError, connection, transaction
@@ -19,7 +21,7 @@ from django.utils import timezone
 
 from audit import access, signing
 from audit.errors import AuditUnavailable, RolesMissing, RolesRefused, TranscriptRefused
-from audit.models import Checkpoint, Entry, Log, LogHead, RolesStatement, Tally, Transcript
+from audit.models import Checkpoint, Entry, Log, LogHead, RolesStatement, Tally, Transcript, Waiting
 from audit.tags import TAGS
 from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.base.errors import HoldfastError
@@ -34,6 +36,9 @@ from kernel.queue import apart
 from kernel.scope import ForeignRow, at_work, current_tenant, tenant_scope
 from kernel.sweeps import BATCH
 
+# Plain text: a member of an enumeration is asked for its value at each use.
+_AUDIT, _KEYS = Log.AUDIT.value, Log.KEYS.value
+
 _COUNT: Final = f"""
 INSERT INTO {Tally._meta.db_table} (id, tenant_id, hour, digest, tag, actor, subject, listed, count)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 1)
@@ -41,7 +46,31 @@ ON CONFLICT (tenant_id, hour, digest) DO UPDATE SET count = {Tally._meta.db_tabl
 """  # noqa: S608 — our own table's name
 
 
-def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, BodyValue] | None = None) -> Entry:
+class Appended(NamedTuple):
+    """What was appended: the columns of its row, which waits for its index. leaf: the bytes that are proven."""
+
+    id: UUID
+    tenant_id: UUID
+    log: str
+    leaf: bytes
+    tag: str
+    actor: str
+    person_id: UUID | None
+    subject: str
+    time: datetime
+    body: Mapping[str, Any]
+
+
+# One statement, always the same: it is prepared once, and nothing of the model layer is run for an entry.
+ENTRY_TABLE: Final = Waiting._meta.db_table
+ENTRY_COLUMNS: Final = Appended._fields
+_INSERT: Final = f"""
+INSERT INTO {ENTRY_TABLE} ({", ".join(ENTRY_COLUMNS)})
+VALUES ({", ".join(["%s"] * len(ENTRY_COLUMNS))})
+"""  # noqa: S608 — our own table's name
+
+
+def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, BodyValue] | None = None) -> Appended:
     """Record an act or a refusal, in the transaction that is open.
 
     subject: whose or what, as a UUID's text. body: ids, hashes and counts by the names `tags` lists, text of at
@@ -50,7 +79,22 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
     AuditUnavailable when the database does not take the entry, or this process may not sign it, and rolls the act back
     with it (FAULTS L1).
     """
-    tenant = _tenant_of_the_act()
+    _tenant_of_the_act()
+    try:
+        row = prepared(tag=tag, actor=actor, subject=subject, body=body)
+    except AuditUnavailable:
+        transaction.set_rollback(True)  # also a caller that swallows this error cannot commit the act
+        raise
+    return _insert(row)
+
+
+def prepared(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, BodyValue] | None = None) -> Appended:
+    """Sign an entry and return its row, for an act that inserts it in a statement of its own; nothing is recorded.
+
+    Whoever calls this inserts `parameters` of it as ENTRY_COLUMNS of ENTRY_TABLE, in the transaction of the act or in
+    the very statement of it. Raises as `append` does, but for no transaction.
+    """
+    tenant = current_tenant()
     if actor.tenant_id not in (None, tenant):
         raise ForeignRow("an entry names the tenant's own actor")
     fields = dict(body or {})
@@ -66,24 +110,15 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
         time=int(now.timestamp()),
         body=fields,
     )
-    try:
-        key = signing.key_for(tag)
-    except AuditUnavailable:
-        transaction.set_rollback(True)  # also a caller that swallows this error cannot commit the act
-        raise
-    leaf = entry.to_signed_leaf(origin=log_origin(str(tenant), Log.AUDIT), key=key)
-    return _insert(
-        id=entry_id,
-        tenant_id=tenant,
-        log=Log.AUDIT,
-        leaf=leaf,
-        tag=tag,
-        actor=actor.label,
-        person_id=actor.person_id,
-        subject=column(subject),
-        time=now,
-        body={name: column(value) for name, value in fields.items()},
-    )
+    leaf = entry.to_signed_leaf(origin=_origin(tenant), key=signing.key_for(tag))
+    return _audit_row(entry, entry_id, leaf, now, tenant)
+
+
+def parameters(row: Appended) -> list[Any]:
+    """Return a row's values in the order of ENTRY_COLUMNS, as the database takes them."""
+    values: list[Any] = list(row)
+    values[-1] = json.dumps(row.body)
+    return [_parameter(value) for value in values] if connection.vendor == "sqlite" else values
 
 
 def append_first(
@@ -95,7 +130,7 @@ def append_first(
     apart: str = "",
     most: int = 1,
     all_subjects: bool = False,
-) -> Entry | None:
+) -> Appended | None:
     """Record what may come without end: the first `most` times within an hour as `append` does, the rest as one count.
 
     Alike are entries of one tag, actor and subject, or of all subjects together, unless `apart` tells them apart; it
@@ -154,7 +189,7 @@ def append_key_leaf(
     seq: int,
     statement_hash: bytes,
     user: UUID | None = None,
-) -> Entry:
+) -> Appended:
     """Record a statement in the verifiable directory: the `keys` log (PROTOCOL section 8).
 
     type: 1 chain, 2 escrow key, 3 policy, 4 officer, 5 offline key, 6 client build. user: None for a tenant's
@@ -165,14 +200,18 @@ def append_key_leaf(
     of = key_log_subject(tenant.bytes, user.bytes if user else b"")
     leaf = KeyLogEntry(type=type, subject_hash=of, seq=seq, statement_hash=statement_hash, time=now).to_leaf()
     return _insert(
-        tenant_id=tenant,
-        log=Log.KEYS,
-        leaf=leaf,
-        tag=f"keys-log:{type}",
-        actor="",
-        subject=str(user or ""),
-        time=datetime.fromtimestamp(now, tz=UTC),
-        body={"seq": seq, "statement_hash": b64u(statement_hash)},
+        Appended(
+            id=uuid4(),
+            tenant_id=tenant,
+            log=_KEYS,
+            leaf=leaf,
+            tag=f"keys-log:{type}",
+            actor="",
+            person_id=None,
+            subject=str(user or ""),
+            time=datetime.fromtimestamp(now, tz=UTC),
+            body={"seq": seq, "statement_hash": b64u(statement_hash)},
+        )
     )
 
 
@@ -281,18 +320,8 @@ def append_again(leaf: bytes) -> None:
     In the transaction that is open. The sequencer checks it like any other, and an id counts once. Raises Malformed.
     """
     entry = LogEntry.from_leaf(leaf)
-    _insert(
-        id=UUID(bytes=entry.entry_id),
-        tenant_id=_tenant_of_the_act(),
-        log=Log.AUDIT,
-        leaf=leaf,
-        tag=entry.tag,
-        actor=entry.actor,
-        person_id=UUID(bytes=entry.person) if entry.person else None,
-        subject=column(entry.subject),
-        time=datetime.fromtimestamp(entry.time, tz=UTC),
-        body={name: column(value) for name, value in entry.body.items()},
-    )
+    time = datetime.fromtimestamp(entry.time, tz=UTC)
+    _insert(_audit_row(entry, UUID(bytes=entry.entry_id), leaf, time, _tenant_of_the_act()))
 
 
 def latest_checkpoint(tenant_id: UUID, log: str) -> str:
@@ -308,14 +337,17 @@ def newest_notes(log: str) -> dict[UUID, str]:
     return {tenant_id: note for tenant_id, note in rows.values_list("tenant_id", "note") if note is not None}
 
 
+LEAVES_AT_ONCE = 512  # that a follower holds
+
+
 def entries_between(tenant_id: UUID, log: str, start: int, stop: int) -> Iterator[bytes]:
     """Give the leaves with indices start … stop−1 in order, for a follower; one batch is held at a time.
 
     Raises LogBroken at the first index that has no row: a follower is never handed a log with a hole closed.
     """
-    for low in range(start, stop, access.BATCH):
+    for low in range(start, stop, LEAVES_AT_ONCE):
         with tenant_scope(tenant_id):
-            batch = access.leaves(log, low, min(low + access.BATCH, stop))
+            batch = access.leaves(log, low, min(low + LEAVES_AT_ONCE, stop))
         yield from batch
 
 
@@ -333,15 +365,37 @@ def column(value: BodyValue) -> Any:
 
 
 def _parameter(value: Any) -> Any:
-    return value.hex if isinstance(value, UUID) and not connection.features.has_native_uuid_field else value
+    """Return a value as the database takes it: SQLite has no type for an id or a time."""
+    if isinstance(value, UUID):
+        return value if connection.features.has_native_uuid_field else value.hex
+    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
 
 
-def _insert(**fields: Any) -> Entry:
-    entry = Entry(**fields)
+def _audit_row(entry: LogEntry, entry_id: UUID, leaf: bytes, time: datetime, tenant: UUID) -> Appended:
+    return Appended(
+        id=entry_id,
+        tenant_id=tenant,
+        log=_AUDIT,
+        leaf=leaf,
+        tag=entry.tag,
+        actor=entry.actor,
+        person_id=UUID(bytes=entry.person) if entry.person else None,
+        subject=column(entry.subject),
+        time=time,
+        body={name: column(value) for name, value in entry.body.items()},
+    )
+
+
+@lru_cache(maxsize=1024)  # tenants; a name is two hundred bytes
+def _origin(tenant: UUID) -> str:
+    return log_origin(str(tenant), _AUDIT)
+
+
+def _insert(row: Appended) -> Appended:
     try:
-        # The tenant is set from the open scope above; asking the scoped manager for it again costs a quarter.
-        entry.save(force_insert=True)
+        with connection.cursor() as cursor:
+            cursor.execute(_INSERT, parameters(row))
     except DatabaseError as error:
-        # `save` has marked the transaction: also a caller that swallows this error cannot commit the act.
+        transaction.set_rollback(True)  # also a caller that swallows this error cannot commit the act
         raise AuditUnavailable from error
-    return entry
+    return row

@@ -13,7 +13,9 @@ from uuid import UUID
 
 from audit import access, journal
 from audit.errors import AuditUnavailable, RolesMissing
+from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import PublicKey, SigningKey
+from holdfast.core.crypto.wrapping import hkdf
 from holdfast.core.identity.roles import SignedRoles, verify_roles
 from holdfast.core.log.writers import WRITERS, Role
 from holdfast.core.signed.cose import Sign1
@@ -35,13 +37,27 @@ def key_for(tag: str) -> SigningKey:
 
     Raises AuditUnavailable for a role that may not write it, and where the keys are missing: nothing is done then.
     """
-    global _keys  # noqa: PLW0603 — as above
+    keys = _opened()
+    for role in WRITERS.get(tag, ()):
+        if role in keys:
+            return keys[role]
+    raise AuditUnavailable(f"No key of this process's role may write {tag}.")
+
+
+def derived_key(role: Role, info: bytes) -> SecretBytes | None:
+    """Return 32 bytes that only processes of a role have, for what info names; None in a process of another role.
+
+    HKDF-SHA256 of the role's private key, RFC 5869: it says nothing about that key.
+    """
+    key = _opened().get(role)
+    return hkdf(salt=b"", ikm=key.seed(), info=info, length=32) if key is not None else None
+
+
+def _opened() -> Mapping[Role, SigningKey]:
+    global _keys  # noqa: PLW0603 — opened once, when first asked for
     if _keys is None:
         _keys = _opener()
-    for role in WRITERS.get(tag, ()):
-        if role in _keys:
-            return _keys[role]
-    raise AuditUnavailable(f"No key of this process's role may write {tag}.")
+    return _keys
 
 
 def stored_roles(tenant_id: UUID) -> SignedRoles:

@@ -15,6 +15,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "audit:entries:exported": "log size withheld",
         "audit:entries:read": "filter count",
         "audit:entry:refuse": "why",
+        "audit:export:ask": "export log size withheld",
         "audit:log:accept": "hash size root keys keys_root",
         "audit:log:newer": "log size root",
         "audit:roles:publish": "hash version",

@@ -12,12 +12,13 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import F
 
-from audit import access, journal, sequencer, services
+from audit import access, exporting, journal, sequencer, services
 from audit.errors import LogBroken, RolesMissing
-from audit.models import Entry, LogHead
+from audit.models import LogHead, Waiting
 from holdfast.core.base.errors import HoldfastError
 from hsm.errors import HsmUnavailable
-from kernel.queue import every
+from kernel.models import Job
+from kernel.queue import every, handles
 from kernel.retries import Retries, named
 from kernel.scope import resting
 
@@ -35,7 +36,7 @@ def sequence_all() -> bool:
     entries of tenants that no ceremony handed to this process, which cost nothing more however many they are. Raises
     HsmUnavailable at once, as no other head could be signed either, and DatabaseError when the database is away.
     """
-    fresh = Entry.unscoped.filter(leaf_index=None, refused="").order_by().values_list("tenant_id", flat=True).distinct()
+    fresh = Waiting.unscoped.filter(refused="").order_by().values_list("tenant_id", flat=True).distinct()
     unsigned = LogHead.unscoped.filter(size__gt=F("signed_size")).values_list("tenant_id", flat=True)
     # Nothing of theirs is numbered or signed before their officers have accepted it: the alarm came with the mark.
     asleep = resting()
@@ -81,3 +82,15 @@ def _is_pinned(tenant_id: UUID) -> bool:
 def conclude_hours() -> None:
     """Append what was only counted in hours that are over."""
     services.conclude_hours()
+
+
+@handles(exporting.EXPORT_JOB)
+def make_export(job: Job) -> None:
+    """Go on with an export of a log."""
+    exporting.work(job)
+
+
+@every(3600, by_age=True)
+def sweep_exports() -> None:
+    """Delete, once an hour, exports of more than a day ago."""
+    exporting.sweep()

@@ -32,6 +32,7 @@ PARTS: Final = {
     "background": BOTH,
     "people_files": BOTH,
     "releases": ("sqlite",),
+    "followed": ("sqlite",),
     "console": ("postgresql",),
     "sessions": ("sqlite",),
     "entries": ("sqlite",),

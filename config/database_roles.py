@@ -3,7 +3,7 @@
 
 Implements PLATFORM "Running it". Each process that runs has a database user of its own, which is granted what that
 process does today and nothing else; the owner of the tables migrates and holds ceremonies. A model without a row here
-fails a test. It asks no database: `manage.py database_roles` does.
+fails a test; a view is read with its owner's rights. It asks no database: `manage.py database_roles` does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
 audit_acceptedlog               r     .      .         .
 audit_checkpoint                r    r      riu       r
-audit_entry                     ri    ri     riu       ri
+audit_entries                   r     r      r         r
+audit_entry                     r     .      ri        r
+audit_logexport                 riu   rud    .         .
+audit_logexportpiece            r     rid    .         .
 audit_loghead                   r     .      riu       r
 audit_restored                  ri    r      ri        ri
 audit_rolesstatement            r     r      r         r
@@ -45,6 +48,7 @@ audit_shownhead                 riu   .      .         .
 audit_tally                     riu   riud   riu       riu
 audit_tile                      r     r      riu       r
 audit_transcript                r     .      .         .
+audit_waiting                   ri    i      riud      ri
 tenants_authenticator           riud  ru     .         .
 tenants_consolesession          riud  rd     .         .
 tenants_credential              riu   ru     .         .
@@ -74,6 +78,7 @@ keys_chainhead                  riu   ru     .         r
 keys_claim                      ri    rd     .         .
 keys_claimbudget                riu   rd     .         .
 keys_device                     riu   ru     .         r
+keys_mailboxsize                riud  riud   .         .
 keys_message                    riud  riud   .         .
 keys_messagecontent             rid   rd     .         .
 keys_onetimeprekey              riud  rd     .         .
@@ -116,10 +121,10 @@ operators_operatorsession       rid   rd     .         .
 _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     # All but `seq`, by which the sequencer takes entries in turn: a row cannot put itself before others, nor stand
     # where the next one would.
-    ("audit_entry", "i"): dict.fromkeys(
-        PROCESSES, "id tenant_id log leaf leaf_index refused tag actor person_id subject time body"
-    ),
-    ("audit_entry", "u"): {"sequencer": "leaf_index refused"},
+    ("audit_waiting", "i"): dict.fromkeys(PROCESSES, "id tenant_id log leaf tag actor person_id subject time body"),
+    # What waits goes by a trigger only, once it is numbered.
+    ("audit_waiting", "u"): {"sequencer": "refused"},
+    ("audit_logexport", "u"): {"web": "expires_at", "worker": "done pieces octets ready_at"},
     ("audit_loghead", "u"): {"sequencer": "size edge signed_size"},
     ("audit_tile", "u"): {"sequencer": "hashes"},
     ("audit_checkpoint", "u"): {"sequencer": "note vkey signed_at"},
@@ -156,7 +161,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
         "web": "by_id digest good bad roles state confirmed_at expires_at",
         "worker": "state done created ended_at",
     },
-    ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},
+    ("keys_chainhead", "u"): {"web": "seq head state state_mac updated_at", "worker": "updated_at"},
     ("keys_device", "u"): {"web": "state activated_at revoked_at", "worker": "state revoked_at"},
     ("keys_message", "u"): {"web": "device_id", "worker": "received_at"},
     ("keys_onetimeprekey", "u"): {"web": "proof"},
@@ -243,7 +248,7 @@ SELECT c.relname, a.attname,
        has_column_privilege(c.oid, a.attnum, 'SELECT'), has_column_privilege(c.oid, a.attnum, 'INSERT'),
        has_column_privilege(c.oid, a.attnum, 'UPDATE'), has_table_privilege(c.oid, 'DELETE, TRUNCATE')
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
- WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 """
 
 

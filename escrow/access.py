@@ -38,7 +38,7 @@ from holdfast.core.signed import cose, statements
 from kernel.actors import Actor
 from kernel.clock import SKEW, database_now
 from kernel.errors import NotFound
-from kernel.paging import flag, page, page_of_octets
+from kernel.paging import page, page_in_parts, page_of_octets
 from keys import access as keys
 from tenants import access as tenants
 
@@ -490,9 +490,8 @@ def resolution_page(
     Raises NotFound for an `after` that is not among them.
     """
     is_open = Q(passed_at=None, ends_at__gt=now, policy_hash=bytes(in_force.hash))
-    return page(
-        Resolution.objects.annotate(over=flag(~is_open)), ("over", "-proposed_at", "-id"), after=after, limit=limit
-    )
+    order = ("-proposed_at", "-id")
+    return page_in_parts(Resolution.objects.all(), (is_open, ~is_open), order, after=after, limit=limit)
 
 
 def proposal_for_update(proposal_id: UUID) -> PolicyProposal:
@@ -552,8 +551,8 @@ def proposal_page(
         predecessor=place.predecessor,
         held_in_force=place.held_in_force,
     )
-    rows = PolicyProposal.objects.annotate(over=flag(~is_open))
-    return page(rows, ("over", "-proposed_at", "-id"), after=after, limit=limit)
+    order = ("-proposed_at", "-id")
+    return page_in_parts(PolicyProposal.objects.all(), (is_open, ~is_open), order, after=after, limit=limit)
 
 
 def key_proposal_page(*, after: UUID | None = None) -> tuple[list[EscrowKeyProposal], bool]:
@@ -660,7 +659,7 @@ def agreed_since(user_id: UUID, policy_hash: bytes) -> datetime:
 
 def newest_consent(user_id: UUID) -> Consent | None:
     """Return the user's last word on escrow, if they gave one."""
-    return Consent.objects.filter(user_id=user_id).order_by("-given_at", "-pk").first()
+    return Consent.objects.filter(user_id=user_id).order_by("-given_at", "agreed").first()
 
 
 def consents_of(user_id: UUID) -> list[Consent]:

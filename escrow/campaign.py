@@ -152,7 +152,7 @@ def count_unanswered() -> int:
 
 
 def _answers(row: Policy, people: Sequence[Person]) -> list[Answer]:
-    given = Consent.objects.filter(user_id__in=[person.pk for person in people]).order_by("given_at", "pk")
+    given = Consent.objects.filter(user_id__in=[person.pk for person in people]).order_by("given_at", "-agreed")
     last = {consent.user_id: consent for consent in given.defer("statement")}
     return [_answer(row, person.pk, person.name, last.get(person.pk)) for person in people]
 

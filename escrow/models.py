@@ -48,7 +48,7 @@ class Policy(TenantModel):
 class PolicyOfficer(TenantModel):
     """One place in one policy's roster. A person's state is the same in every policy that names them."""
 
-    policy = models.ForeignKey(Policy, on_delete=models.PROTECT, related_name="officers")
+    policy = models.ForeignKey(Policy, on_delete=models.PROTECT, related_name="officers", db_index=False)
     index = models.PositiveSmallIntegerField()
     person_id = models.UUIDField()
     signing_key = models.BinaryField(max_length=66)

@@ -218,7 +218,7 @@ def _require_lasting(policy: Policy, key: EscrowKey) -> None:
 def _require_announced(deposit: Record) -> None:
     head = deposit.header
     user_id = UUID(bytes=head.user)
-    announced = {archive.generation: archive.commitment for archive in chains.chain_state(user_id).state.generations}
+    announced = {archive.generation: archive.commitment for archive in chains.chain_state(user_id).generations}
     if announced.get(head.generation) != head.ak_commitment:
         raise DepositRefused("Your account chain does not announce this key for this generation.", field="record")
     consent = access.consent_named(user_id, head.consent_hash)

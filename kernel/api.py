@@ -16,17 +16,19 @@ from datetime import timedelta
 from typing import Any, ClassVar, Final, cast
 from uuid import UUID
 
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError
 from django.db.models import Count
+from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
+from kernel import acts
 from kernel.actors import Actor
 from kernel.clock import database_now
-from kernel.errors import Conflict, Invalid, MalformedRequest
+from kernel.errors import Conflict, DomainError, Invalid, MalformedRequest
 from kernel.models import ReplayableAnswer
 from kernel.strict_json import MAX_BODY, dumps
 from kernel.sweeps import delete_in_batches
@@ -40,6 +42,7 @@ MOST_ANSWERS: Final = 50_000
 TRIM_ONE_IN: Final = 100
 log = logging.getLogger("holdfast.api")
 
+_VARY: Final = ("Authorization", "Signature-Input", "Signature")
 _KEY = re.compile(r"[\x21-\x7e]{1,64}")
 
 
@@ -94,6 +97,8 @@ class ApiView(APIView):
     `restored_methods` are those that change something even while the tenant's database is a backup that was put back
     and that nobody has accepted; every other but looking is refused.
     `log_token_methods` are those that a log token may use in the place of a signature.
+    `spends_in_act` are those whose requests are spent in the transaction of their act (`kernel.acts`). Before it such a
+    method changes nothing, and costs no more than its validation: a replay is found out only there.
     """
 
     permission_names: ClassVar[Mapping[str, str]] = {}
@@ -102,10 +107,14 @@ class ApiView(APIView):
     taking_methods: ClassVar[frozenset[str]] = frozenset()
     restored_methods: ClassVar[frozenset[str]] = frozenset()
     log_token_methods: ClassVar[frozenset[str]] = frozenset()
+    spends_in_act: ClassVar[frozenset[str]] = frozenset()
     max_body: ClassVar[int] = MAX_BODY
     idempotency_required: ClassVar[bool] = False
     # A view whose own rows answer a repeated key (the claims' do) spares the general look-up.
     replays_by_itself: ClassVar[bool] = False
+    # A view whose act undoes itself when it is refused spares the look-up before it: the answer that was stored under a
+    # repeated key is looked for when the act was refused, or finds that answer in the place of its own.
+    replays_late: ClassVar[bool] = False
     # What is the same for everybody who may have it, for ever. Any other answer is one caller's, of one moment.
     is_cacheable: ClassVar[bool] = False
 
@@ -126,10 +135,11 @@ class ApiView(APIView):
 
         The act, its audit entry and the stored answer commit together or not at all (FAULTS D3).
         """
-        reply = Reply()
+        reply, is_begun = Reply(), False
         key = self._idempotency_key(request)
         try:
-            with transaction.atomic():
+            with acts.act():
+                is_begun = True
                 yield reply
                 if key is not None:
                     ReplayableAnswer.objects.create(
@@ -139,8 +149,13 @@ class ApiView(APIView):
                         status=reply.status,
                         body=reply.body,
                     )
-        except IntegrityError as error:
-            if "answer_once_per_key" in str(error) or "kernel_replayableanswer" in str(error):
+        except (DomainError, IntegrityError) as error:
+            # What was not begun is a replay of the signature itself, or comes too often: that is the answer to it.
+            if is_begun and key is not None and self.replays_late:
+                self._replay(request, key)
+            if isinstance(error, IntegrityError) and (
+                "answer_once_per_key" in str(error) or "kernel_replayableanswer" in str(error)
+            ):
                 raise Conflict("The same request is being answered right now. Retry in a moment.") from error
             raise
         if key is not None and random.randrange(TRIM_ONE_IN) == 0:  # noqa: S311 — spreads load
@@ -148,10 +163,14 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        self.before_handler(request)
+
+    def before_handler(self, request: Request) -> None:
+        """Look at the idempotency key of a request that is let in. Ends the request when its answer is stored."""
         if self.idempotency_required and request.method == "POST":
             self.idempotency_key(request)
         key = self._idempotency_key(request)
-        if key is not None and not self.replays_by_itself:
+        if key is not None and not (self.replays_by_itself or self.replays_late):
             self._replay(request, key)
 
     def idempotency_key(self, request: Request) -> str:
@@ -162,14 +181,27 @@ class ApiView(APIView):
         return key
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        answer = super().finalize_response(request, response, *args, **kwargs)
+        answer = super().finalize_response(request, self.spent(response), *args, **kwargs)
+        self.guard_from_caches(answer)
+        return answer
+
+    def guard_from_caches(self, answer: HttpResponseBase) -> None:
+        """Say of an answer that it is not kept, or of the few that may be, for whom it is."""
         if not self.is_cacheable or answer.status_code != 200:
             answer["cache-control"] = "no-store"
         # Who asks stands in signature or token: a cache on the way must not hand one caller's answer to another.
-        patch_vary_headers(answer, ("Authorization", "Signature-Input", "Signature"))
-        return answer
+        if answer.has_header("vary"):
+            patch_vary_headers(answer, _VARY)
+        else:
+            answer["vary"] = ", ".join(_VARY)
+
+    def spent(self, response: Any) -> Any:
+        """Spend what is left to spend: whatever was to be answered, it is not to whoever sent a replay."""
+        error = _settle()
+        return response if error is None else self.handle_exception(error)
 
     def handle_exception(self, exc: Exception) -> Response:
+        exc = _settle() or exc
         if isinstance(exc, _Replayed):
             return exc.response
         return super().handle_exception(exc)
@@ -191,6 +223,15 @@ class ApiView(APIView):
         if not _KEY.fullmatch(key):
             raise MalformedRequest("Must be 1 to 64 visible ASCII characters.", field="idempotency-key")
         return key
+
+
+def _settle() -> Exception | None:
+    """Spend what no act has spent; return the refusal that comes of it."""
+    try:
+        acts.settle()
+    except (DomainError, DatabaseError, InterfaceError) as error:
+        return error
+    return None
 
 
 def count_answers(actor_ids: Collection[UUID]) -> int:

@@ -7,7 +7,10 @@ A ceremony that root holds writes for other accounts: what it makes belongs to w
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from holdfast.files import whole_file
 
@@ -27,9 +30,16 @@ def make_directory(path: Path) -> None:
 
 def write_durably(path: Path, body: bytes) -> None:
     """Write a file whole, in the place of the old one: after kill -9 the old or the new body, never a part."""
+    with durable_file(path) as file:
+        file.write(body)
+
+
+@contextmanager
+def durable_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to piece by piece, which takes the place of the old one as `write_durably` does, at the end."""
     with whole_file(path, replaces=True) as file:
         _give(file.fileno(), path.parent)
-        file.write(body)
+        yield file
 
 
 def _give(descriptor: int, directory: Path) -> None:

@@ -42,6 +42,8 @@ class Job(TenantModel):
             models.Index(fields=["queue", "state", "run_at"], name="job_due"),
             # Leads the sweep to what is over, however much is not.
             models.Index(fields=["created_at"], condition=models.Q(state=JobState.DONE), name="job_done"),
+            # What operators look for among all that was done.
+            models.Index(fields=["tenant_id"], condition=models.Q(state=JobState.DEAD), name="job_dead"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(

@@ -157,7 +157,8 @@ class TenantModel(models.Model):
     """A row that belongs to one tenant. `objects` is scoped; `unscoped` is for the listed system loops."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    tenant_id = models.UUIDField(db_index=True, editable=False)
+    # No index of its own: each model has one that begins with it and goes on, and every row pays for every index.
+    tenant_id = models.UUIDField(editable=False)
 
     # Django follows relations through the base manager, which must not depend on a scope:
     # a related row was reached from a row that was scoped already.

@@ -13,14 +13,15 @@ from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db import connection
+from django.db.models import Count, Exists, Q, QuerySet, Subquery, Sum
 
 from holdfast.core.identity.entries import ArchiveGeneration
 from holdfast.core.vault.blob import Section
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from kernel.paging import PAGE, flag, page, page_of_octets
-from kernel.scope import in_their_tenants
+from kernel.paging import PAGE, page_in_parts, page_of_octets
+from kernel.scope import current_tenant, in_their_tenants
 from keys.models import (
     ChainEntry,
     ChainHead,
@@ -29,15 +30,23 @@ from keys.models import (
     MessageContent,
     MessageKind,
     OneTimePreKey,
-    PreKeyBatch,
     SignedPreKey,
+    TenantMasterKey,
     Vault,
     VaultDoor,
 )
-from keys.states import DeviceState
+from keys.states import DeviceState, KeyState
 from tenants import access as tenants
 from tenants.states import PersonState
 
+# Whom a message to a user has to reach: (device, when its signed pre-key expires), of a tenant and a user.
+REACHABLE: Final = (
+    f"SELECT p.device_id, p.expires_at FROM {Device._meta.db_table} d JOIN {SignedPreKey._meta.db_table} p"  # noqa: S608 — our own tables' names
+    " ON p.tenant_id = d.tenant_id AND p.device_id = d.id AND p.is_current"
+    f" WHERE d.tenant_id = %s AND d.user_id = %s AND d.state = '{DeviceState.ACTIVE.value}'"
+)
+# Of a chain's head, what only whoever asks what the chain says reads.
+_WITH_STATE: Final = ("state", "state_mac")
 # Entries of a chain in one answer, beside the bound on its octets: a chain at its end is some sixteen answers.
 ENTRIES: Final = 256
 
@@ -77,8 +86,8 @@ def devices_of(user_id: UUID, *, after: UUID | None = None, limit: int = PAGE) -
 
     Those that are not revoked stand first, each part oldest first. Raises NotFound for an `after` that is not theirs.
     """
-    rows = Device.objects.filter(user_id=user_id).annotate(over=flag(Q(state=DeviceState.REVOKED)))
-    return page(rows, ("over", "created_at", "id"), after=after, limit=limit)
+    rows, is_revoked = Device.objects.filter(user_id=user_id), Q(state=DeviceState.REVOKED)
+    return page_in_parts(rows, (~is_revoked, is_revoked), ("created_at", "id"), after=after, limit=limit)
 
 
 def active_devices(user_id: UUID) -> list[Device]:
@@ -196,9 +205,9 @@ def reachable_devices(user_id: UUID) -> dict[UUID, int]:
     They are listed in the user's chain and have a signed pre-key published: the same that a claim answers with. A
     device that was just added and has published nothing keeps nobody waiting.
     """
-    listed = Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE).values("id")
-    published = SignedPreKey.objects.filter(device_id__in=listed, is_current=True)
-    return dict(published.values_list("device_id", "expires_at"))
+    with connection.cursor() as cursor:
+        cursor.execute(REACHABLE, [parameter(current_tenant()), parameter(user_id)])
+        return {as_uuid(device_id): expires_at for device_id, expires_at in cursor.fetchall()}
 
 
 def own_device_for_reading(actor: Actor, device_id: UUID) -> Device:
@@ -230,6 +239,97 @@ def own_user(actor: Actor, user_id: UUID) -> UUID:
     return user_id
 
 
+@dataclass(frozen=True)
+class Own:
+    """What a request about one's own vault or custody rests on, read at one moment.
+
+    statement: of the device that asks. head: of the user's chain, as `chain_head_with_state` has it. tenant_key: the
+    one that records are stored under now. kept: the row of the section or door that was asked for.
+    """
+
+    user_id: UUID
+    statement: bytes
+    head: ChainHead | None
+    tenant_key: TenantMasterKey | None
+    kept: Vault | VaultDoor | None
+
+
+_NEWEST: Final = (
+    f"(SELECT e.entry_hash FROM {ChainEntry._meta.db_table} e WHERE e.tenant_id = h.tenant_id"  # noqa: S608 — our own tables' names
+    " AND e.user_id = h.user_id ORDER BY e.seq DESC LIMIT 1)"
+)
+_OWN: Final = (
+    "SELECT d.user_id, d.statement, h.seq, h.head, h.state, h.state_mac, " + _NEWEST + ","  # noqa: S608 — as above
+    " k.version, k.wrapped, k.key_check_value, k.master_version, k.mac{columns}"
+    f" FROM {Device._meta.db_table} d"
+    f" LEFT JOIN {ChainHead._meta.db_table} h ON h.tenant_id = d.tenant_id AND h.user_id = d.user_id"
+    f" LEFT JOIN {TenantMasterKey._meta.db_table} k"
+    f" ON k.tenant_id = d.tenant_id AND k.state = '{KeyState.ACTIVE.value}'"
+    "{kept} WHERE d.tenant_id = %s AND d.id = %s AND {state}"
+)
+_KEPT_ROW: Final = " LEFT JOIN {table} v ON v.tenant_id = d.tenant_id AND v.user_id = d.user_id AND v.{by} = %s"
+_IS_ACTIVE, _IS_LIVE = f"d.state = '{DeviceState.ACTIVE.value}'", f"d.state <> '{DeviceState.REVOKED.value}'"
+_VAULT_COLUMNS: Final = ("id", "epoch", "version", "blob_hash")
+
+
+def own(actor: Actor) -> Own:
+    """Return what the request of an active device rests on, without a vault. One query. Raises NotFound."""
+    return _own(actor, _OWN.format(columns="", kept="", state=_IS_ACTIVE), ())
+
+
+def own_vault(actor: Actor, section: Section, *, to_read: bool = False) -> Own:
+    """Return what a request about one section of one's own vault rests on. One query. Raises NotFound.
+
+    to_read: with what is sealed in it, and of a pending device as well: it was enrolled with a code, and becomes one of
+    the user's through a door. Only an active one writes.
+    """
+    return _own(actor, _OF[Vault, to_read], (section.value,), Vault)
+
+
+def own_door(actor: Actor, kind: str, *, to_read: bool = False) -> Own:
+    """Return what a request about one of one's own doors rests on, as `own_vault` does."""
+    return _own(actor, _OF[VaultDoor, to_read], (kind,), VaultDoor)
+
+
+def _of(model: type[Vault] | type[VaultDoor], *, to_read: bool) -> str:
+    columns = "".join(f", v.{name}" for name in (*_VAULT_COLUMNS, *(["sealed"] if to_read else [])))
+    kept = _KEPT_ROW.format(table=model._meta.db_table, by=_NAMED_BY[model])
+    return _OWN.format(columns=columns, kept=kept, state=_IS_LIVE if to_read else _IS_ACTIVE)
+
+
+_NAMED_BY: Final = {Vault: "section", VaultDoor: "kind"}
+_OF: Final = {(model, to_read): _of(model, to_read=to_read) for model in _NAMED_BY for to_read in (True, False)}
+
+
+def _own(actor: Actor, sql: str, named: tuple[str, ...], model: type[Vault] | type[VaultDoor] | None = None) -> Own:
+    if actor.kind != "device" or actor.person_id is None or actor.id is None:
+        raise NotFound
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*named, parameter(current_tenant()), parameter(actor.id)])
+        row = cursor.fetchone()
+    if row is None:
+        raise NotFound
+    user_id, statement, seq, head, state, mac, newest = as_uuid(row[0]), bytes(row[1]), *row[2:7]
+    chain = None
+    if seq is not None:
+        chain = ChainHead(user_id=user_id, seq=seq, head=head, state=state, state_mac=mac)
+        chain.newest = newest
+    names = ("version", "wrapped", "key_check_value", "master_version", "mac")
+    key = TenantMasterKey(**dict(zip(names, row[7:12], strict=True))) if row[7] is not None else None
+    kept = None
+    if model is not None and row[12] is not None:
+        kept = model(user_id=user_id, tenant_id=current_tenant())
+        for name, value in zip((*_VAULT_COLUMNS, "sealed"), row[12:], strict=False):
+            setattr(kept, name, as_uuid(value) if name == "id" else value)
+        setattr(kept, _NAMED_BY[model], named[0])
+    return Own(user_id, statement, chain, key, kept)
+
+
+def of_active_device(actor: Actor) -> Exists:
+    """Return the condition that the actor's device is one of its user's chain still, as a part of another statement."""
+    return Exists(Device.objects.filter(id=actor.id, state=DeviceState.ACTIVE))
+
+
 def vault_owner(actor: Actor) -> UUID:
     """Return whose vault the actor may read and write: the user of their active device. Raises NotFound."""
     if actor.kind != "device" or actor.person_id is None or actor.id is None:
@@ -252,18 +352,37 @@ def vault_reader(actor: Actor) -> UUID:
 
 def chain_head(user_id: UUID) -> ChainHead:
     """Return where a user's chain stands. Raises NotFound for a user without one."""
-    return cast(ChainHead, _one(ChainHead.objects.filter(user_id=user_id)))
+    return cast(ChainHead, _one(ChainHead.objects.filter(user_id=user_id).defer(*_WITH_STATE)))
 
 
 def chain_head_for_update(user_id: UUID) -> ChainHead | None:
     """Lock where a user's chain stands, so that appends come one after another; None before the first."""
-    return cast("ChainHead | None", ChainHead.objects.select_for_update().filter(user_id=user_id).first())
+    return cast(
+        "ChainHead | None", ChainHead.objects.select_for_update().defer(*_WITH_STATE).filter(user_id=user_id).first()
+    )
 
 
 def lock_chain_of_device(device_id: UUID) -> None:
     """Lock the head of a device's user's chain, if there is one: none of their devices changes state meanwhile."""
     owner = Device.objects.filter(id=device_id).values("user_id")
-    ChainHead.objects.select_for_update().filter(user_id__in=owner).first()
+    ChainHead.objects.select_for_update().defer(*_WITH_STATE).filter(user_id__in=owner).first()
+
+
+def chain_head_with_state(user_id: UUID) -> ChainHead | None:
+    """Return where a user's chain stands with what is kept of it, if there is one.
+
+    newest: the hash of the newest entry that is stored, which the head is held against.
+    """
+    entries = ChainEntry.objects.filter(user_id=user_id).order_by("-seq").values("entry_hash")
+    return cast(
+        "ChainHead | None", ChainHead.objects.filter(user_id=user_id).annotate(newest=Subquery(entries[:1])).first()
+    )
+
+
+def chain_hashes(user_id: UUID, *, until: int) -> list[bytes]:
+    """Return the hashes of a chain's accepted entries, up to the number `until`, in order."""
+    rows = ChainEntry.objects.filter(user_id=user_id, seq__lte=until).order_by("seq")
+    return [bytes(value) for value in rows.values_list("entry_hash", flat=True)]
 
 
 def device_for_letter(device_id: UUID, *, own_user: UUID | None, to_anyone: bool) -> Device:
@@ -393,17 +512,6 @@ def signed_pre_key(device_id: UUID, key_id: int) -> SignedPreKey | None:
     return cast("SignedPreKey | None", SignedPreKey.objects.filter(device_id=device_id, key_id=key_id).first())
 
 
-def batch(device_id: UUID, batch_id: bytes) -> PreKeyBatch | None:
-    """Return a batch by the id that its statement gives it; it stays when all its keys are gone."""
-    return cast("PreKeyBatch | None", PreKeyBatch.objects.filter(device_id=device_id, batch_id=batch_id).first())
-
-
-def has_key_ids_within(device_id: UUID, first: int, last: int) -> bool:
-    """Tell whether a batch of the device, used up or voided ones included, covers an id of this range."""
-    overlapping = PreKeyBatch.objects.filter(device_id=device_id, first_key_id__lte=last, last_key_id__gte=first)
-    return bool(overlapping.exists())
-
-
 def unissued(device: Device) -> QuerySet[OneTimePreKey]:
     """Select the one-time pre-keys of a device that can still be handed out."""
     return OneTimePreKey.objects.filter(device_id=device.id, epoch=device.pre_key_epoch)
@@ -453,3 +561,13 @@ def _one(rows: QuerySet[Any]) -> Any:
     if row is None:
         raise NotFound
     return row
+
+
+def parameter(value: Any) -> Any:
+    """Return a value as a statement of our own takes it: SQLite keeps ids as their 32 hexadecimal digits."""
+    return value.hex if isinstance(value, UUID) and not connection.features.has_native_uuid_field else value
+
+
+def as_uuid(value: Any) -> UUID:
+    """Return an id as a statement of our own gave it."""
+    return value if isinstance(value, UUID) else UUID(value)

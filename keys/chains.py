@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Account chains as the server sees them: stored entries in, the verified state out.
 
-PROTOCOL section 5, by the same functions of `holdfast.core.identity.chain` that clients use. It writes nothing.
+PROTOCOL section 5, by the same functions of `holdfast.core.identity.chain` that clients use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
@@ -20,8 +20,10 @@ from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.log.key_log import CHAIN_LEAF
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
-from keys import access
+from keys import access, kept_chains
 from keys.errors import NotLoggedYet
+from keys.kept_chains import Kept
+from keys.models import ChainHead
 
 KEY_LOG: Final = "keys"
 
@@ -63,25 +65,27 @@ def is_being_recovered(device_id: UUID, user_id: UUID) -> bool:
 
 @dataclass(frozen=True)
 class ChainView:
-    """A user's chain, verified from its genesis."""
+    """What a user's verified chain says: what is most asked, and the whole state for whoever needs more.
+
+    seq, head: of the newest entry, 32 bytes its hash. aik: the current account identity key.
+    """
 
     user_id: UUID
-    state: ChainState
+    seq: int
+    head: bytes
+    aik: PublicKey
+    generations: tuple[ArchiveGeneration, ...]
+    load: Callable[[], ChainState]
+
+    @classmethod
+    def of(cls, user_id: UUID, state: ChainState) -> ChainView:
+        """Return the view of a state that was just verified."""
+        return cls(user_id, state.seq, state.head, state.aik, state.generations, lambda: state)
 
     @property
-    def seq(self) -> int:
-        """The number of the newest entry."""
-        return self.state.seq
-
-    @property
-    def head(self) -> bytes:
-        """The 32-byte hash of the newest entry."""
-        return self.state.head
-
-    @property
-    def aik(self) -> PublicKey:
-        """The current account identity key."""
-        return self.state.aik
+    def state(self) -> ChainState:
+        """The whole state. One query where it was kept, and the hashes of all entries."""
+        return self.load()
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,44 @@ def announced_generations(user_ids: Collection[UUID]) -> dict[UUID, set[int]]:
 
 
 def chain_state(user_id: UUID) -> ChainView:
-    """Return a user's chain. Raises NotFound when they have none."""
+    """Return what a user's chain says. Raises NotFound when they have none.
+
+    As it was kept with the head when its newest entry was verified (docs/formats/records.md). Where nothing is kept, or
+    what is does not fit its MAC, its head or the newest entry, the chain is verified from its genesis, and kept anew.
+    """
+    return chain_state_at(user_id, access.chain_head_with_state(user_id))
+
+
+def chain_state_at(user_id: UUID, head: ChainHead | None) -> ChainView:
+    """Return what `chain_state` does, of a head that was read already as `access.chain_head_with_state` reads it."""
+    kept = _kept_of(user_id, head) if head else None
+    if kept is None:
+        return ChainView.of(user_id, _verified_again(user_id))
+
+    def load() -> ChainState:
+        hashes = access.chain_hashes(user_id, until=kept.seq)
+        return kept_chains.whole(user_id, kept, hashes) or _verified_again(user_id)
+
+    return ChainView(user_id, kept.seq, kept.head, kept.aik, kept.generations, load)
+
+
+def _kept_of(user_id: UUID, head: ChainHead) -> Kept | None:
+    # Of another entry than the newest that is stored, it would say what the chain said some time ago.
+    if head.newest is None or bytes(head.newest) != bytes(head.head):
+        return None
+    state, mac = (bytes(value) if value is not None else None for value in (head.state, head.state_mac))
+    return kept_chains.read(user_id, seq=head.seq, head=bytes(head.head), state=state, mac=mac)
+
+
+def whole_chain_state(user_id: UUID) -> ChainState:
+    """Verify a user's chain from its genesis, whatever is kept of it: for whoever shows it. Raises NotFound."""
     rows = access.chain_entries(user_id)
     if not rows:
         raise NotFound
-    return ChainView(user_id, verify(user_id, parse_entries([bytes(row.entry) for row in rows])))
+    return verify(user_id, parse_entries([bytes(row.entry) for row in rows]))
+
+
+def _verified_again(user_id: UUID) -> ChainState:
+    state = whole_chain_state(user_id)
+    kept_chains.keep(user_id, state)
+    return state

@@ -2,7 +2,8 @@
 """Handing out one-time pre-keys, each exactly once: the hot path of the directory.
 
 Implements PROTOCOL section 7 and FAULTS X1, X3, X7, X9 and D3. It verifies nothing and asks no HSM: what it
-hands out was verified at upload, byte for byte as it is given.
+hands out was verified at upload, byte for byte as it is given. The hour's limits are counted from the claims
+themselves, so that no claim waits for another's count unless a limit is near.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import uuid
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from audit import services as audit
 from holdfast.core.base.encoding import b64u
+from kernel import acts
 from kernel.actors import Actor
 from kernel.api import IdempotencyKeyReused
 from kernel.errors import NotFound
@@ -31,6 +34,9 @@ from keys.models import ChainHead, Claim, Device, PreKeyBatch, SignedPreKey
 HOUR: Final = 3600
 # More devices of one user than this are not messaged in one request.
 MAX_DEVICES: Final = 100
+# So many keys below a limit, claims are counted one after another. More claims than this are never under way at once:
+# PostgreSQL takes 100 connections by default, and each has one.
+_NEAR: Final = 128
 # An entry's text has room for this many keys, named by batch row and key id.
 _BUNDLES_PER_ENTRY: Final = 10
 
@@ -115,17 +121,30 @@ def claim_user(*, user_id: UUID, key: str, actor: Actor) -> ClaimAnswer:
     return ClaimAnswer({"chain_head": b64u(head), "bundles": bundles}, replayed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One claim, as it was asked for."""
+
+    target: Target
+    target_id: UUID
+    key: str
+    requester_id: UUID
+
+
+class _NearLimit(Exception):
+    """Undoes a claim that has to be counted with no other of the same requester or device under way."""
+
+
 def _claim(target: Target, target_id: UUID, key: str, actor: Actor) -> tuple[list[HandedOut], bool]:
     if actor.id is None:
         raise NotFound
-    is_postgres = connection.vendor == "postgresql"
-    take = _take_postgres if is_postgres else _take_sqlite
+    asked = _Asked(target, target_id, key, actor.id)
     try:
-        with nullcontext() if is_postgres else _sqlite_turn, transaction.atomic():
-            rows, spent = take(target, target_id, key, actor.id)
-            _require_budget(spent)
-            if rows:
-                _record(target, target_id, rows, actor)
+        try:
+            # For all devices of a user it takes many keys in one, and is counted alone at once.
+            return _hand_out(asked, actor, alone=target == "user"), False
+        except _NearLimit:
+            return _hand_out(asked, actor, alone=True), False
     except IntegrityError:
         # The claim stands already: a retry, or the same request twice at once. Nothing was taken this time,
         # because the key left its row in the transaction that has just been undone.
@@ -133,7 +152,17 @@ def _claim(target: Target, target_id: UUID, key: str, actor: Actor) -> tuple[lis
         if not replayed:
             raise
         return replayed, True
-    return rows, False
+
+
+def _hand_out(asked: _Asked, actor: Actor, *, alone: bool) -> list[HandedOut]:
+    """Make a claim in one transaction. alone: with no other of its requester or devices under way."""
+    is_postgres = connection.vendor == "postgresql"
+    with nullcontext() if is_postgres else _sqlite_turn, acts.act():
+        rows, counted = (_take_postgres if is_postgres else _take_sqlite)(asked, alone=alone)
+        if rows:
+            _require_within_limits(counted, len(rows))
+            _record(asked.target, asked.target_id, rows, actor)
+    return rows
 
 
 def _record(target: Target, target_id: UUID, rows: Sequence[HandedOut], actor: Actor) -> None:
@@ -149,20 +178,34 @@ def _record(target: Target, target_id: UUID, rows: Sequence[HandedOut], actor: A
         )
 
 
-class _Spent(NamedTuple):
-    """What stands in the budgets once this claim is counted."""
+class _Counted(NamedTuple):
+    """Keys of this hour before this claim: its requester's, and those of the device that gave most.
+
+    is_exact: whether none can have been left out that was under way.
+    """
 
     requester: int
-    target: int
+    device: int
+    is_exact: bool
 
 
-def _require_budget(spent: _Spent) -> None:
-    """Raise ClaimLimit, which undoes the claim and its count, when one of the hour's limits is passed."""
+def _require_within_limits(counted: _Counted, taken: int) -> None:
+    """Raise ClaimLimit, which undoes the claim, when one of the hour's limits is passed; _NearLimit near one."""
+    requester_left = settings.HOLDFAST_CLAIMS_PER_REQUESTER - counted.requester - taken
+    device_left = settings.HOLDFAST_CLAIMS_PER_TARGET - counted.device - 1
+    if not counted.is_exact:
+        if min(requester_left, device_left) < _NEAR:
+            raise _NearLimit
+        return
     retry_after = HOUR - int(timezone.now().timestamp()) % HOUR
-    if spent.requester > settings.HOLDFAST_CLAIMS_PER_REQUESTER:
+    if requester_left < 0:
         raise ClaimLimit("You claimed as many pre-keys as one requester may in an hour.", retry_after=retry_after)
-    if spent.target > settings.HOLDFAST_CLAIMS_PER_TARGET:
+    if device_left < 0:
         raise ClaimLimit("This device gave as many pre-keys as it may in an hour.", retry_after=retry_after)
+
+
+def _hour(now: datetime) -> datetime:
+    return now.replace(minute=0, second=0, microsecond=0)
 
 
 def _replay(target_id: UUID, key: str, requester_id: UUID) -> list[HandedOut]:
@@ -200,14 +243,21 @@ def _handed_out(claim: Claim) -> HandedOut:
 #     one's row, find it gone and report "none left" (FAULTS X1: 1,697 false ones of 2,000). MATERIALIZED keeps
 #     the planner from running the choice more than once;
 # (3) the key leaves its row in the statement that writes down who has it;
-# (4) the budgets come last, requester before devices and devices by id, so that claims cannot deadlock.
-_POSTGRES = """
+# (4) the hour's claims are counted from their rows, each without those under way beside it, which is exact enough far
+#     from a limit (_NEAR). Whoever is near one takes the counters alone: it waits for those under way, and none of
+#     these goes on beside it, since the shared lock is only tried (FAULTS X7). So claims far from a limit wait for
+#     nobody, and those near it one after another, by ascending lock, so that they cannot deadlock.
+_COUNTER: Final = "uuid_hash_extended({subject}, uuid_hash_extended(%(tenant)s::uuid, 0))"
+_OF_REQUESTER, _OF_DEVICE = (_COUNTER.format(subject=subject) for subject in ("%(requester)s::uuid", "d.id"))
+_POSTGRES = f"""
 WITH target AS MATERIALIZED (
-  SELECT d.id, d.suite, d.statement, d.pre_key_epoch, h.head, s.id AS spk_id, s.statement AS spk
+  SELECT d.id, d.suite, d.statement, d.pre_key_epoch, h.head, s.id AS spk_id, s.statement AS spk,
+         pg_try_advisory_xact_lock_shared({_OF_REQUESTER})
+           AND pg_try_advisory_xact_lock_shared({_OF_DEVICE}) AS is_free
     FROM keys_device d
     JOIN keys_signedprekey s ON s.tenant_id = d.tenant_id AND s.device_id = d.id AND s.is_current
     JOIN keys_chainhead h ON h.tenant_id = d.tenant_id AND h.user_id = d.user_id
-   WHERE d.tenant_id = %(tenant)s::uuid AND d.{column} = %(target)s::uuid AND d.state = 'active'
+   WHERE d.tenant_id = %(tenant)s::uuid AND d.{{column}} = %(target)s::uuid AND d.state = 'active'
    ORDER BY d.id LIMIT %(limit)s
 ), picked AS MATERIALIZED (
   SELECT k.id FROM target t CROSS JOIN LATERAL (
@@ -226,45 +276,68 @@ WITH target AS MATERIALIZED (
   SELECT gen_random_uuid(), %(tenant)s::uuid, %(requester)s::uuid, %(key)s::text, n.ordinal, %(target)s::uuid, n.id,
          n.head, n.spk_id, n.batch_id, n.key_id, n.index, n.leaf, n.proof, %(now)s::timestamptz
     FROM numbered n
-), spent AS (
-  INSERT INTO keys_claimbudget AS b (id, tenant_id, side, subject_id, hour, taken)
-  SELECT gen_random_uuid(), %(tenant)s::uuid, 'requester', %(requester)s::uuid, %(hour)s::int, count(*)
-    FROM numbered HAVING count(*) > 0
-  UNION ALL
-  SELECT gen_random_uuid(), %(tenant)s::uuid, 'target', n.id, %(hour)s::int, 1 FROM numbered n
-  ON CONFLICT (tenant_id, side, subject_id, hour) DO UPDATE SET taken = b.taken + excluded.taken
-  RETURNING side, taken
 )
 SELECT n.id, n.suite, n.head, n.statement, n.spk, n.batch_id, b.statement, n.key_id, n.index, n.leaf, n.proof,
-       (SELECT max(taken) FROM spent WHERE side = 'requester'), (SELECT max(taken) FROM spent WHERE side = 'target')
+       (SELECT count(*) FROM (
+          SELECT 1 FROM keys_claim c WHERE c.tenant_id = %(tenant)s::uuid AND c.requester_id = %(requester)s::uuid
+             AND c.claimed_at >= %(hour)s::timestamptz LIMIT %(most_of_requester)s) of_requester),
+       (SELECT count(*) FROM (
+          SELECT 1 FROM keys_claim c WHERE c.tenant_id = %(tenant)s::uuid AND c.device_id = n.id
+             AND c.claimed_at >= %(hour)s::timestamptz LIMIT %(most_of_device)s) of_device),
+       n.is_free
   FROM numbered n LEFT JOIN keys_prekeybatch b ON b.id = n.batch_id
  ORDER BY n.ordinal
-"""
+"""  # noqa: S608 — made of constants above
 _POSTGRES_BY: Final = {target: _POSTGRES.format(column=column) for target, column in _COLUMN.items()}
+_ALONE: Final = f"""
+WITH counter AS MATERIALIZED (
+  SELECT {_OF_REQUESTER} AS key
+   UNION
+  SELECT {_OF_DEVICE} FROM keys_device d
+   WHERE d.tenant_id = %(tenant)s::uuid AND d.{{column}} = %(target)s::uuid AND d.state = 'active'
+   ORDER BY key
+)
+SELECT pg_advisory_xact_lock(key) FROM counter
+"""  # noqa: S608 — made of constants above
+_ALONE_BY: Final = {target: _ALONE.format(column=column) for target, column in _COLUMN.items()}
 
 
-def _take_postgres(target: Target, target_id: UUID, key: str, requester_id: UUID) -> tuple[list[HandedOut], _Spent]:
+def _take_postgres(asked: _Asked, *, alone: bool) -> tuple[list[HandedOut], _Counted]:
     now = timezone.now()
-    parameters: dict[str, Any] = {
+    named: dict[str, Any] = {
         "tenant": current_tenant(),
-        "target": target_id,
-        "requester": requester_id,
-        "key": key,
+        "target": asked.target_id,
+        "requester": asked.requester_id,
+    }
+    parameters: dict[str, Any] = {
+        **named,
+        "key": asked.key,
         "now": now,
-        "hour": int(now.timestamp()) // HOUR,
+        "hour": _hour(now),
         "limit": MAX_DEVICES,
+        # Beyond its limit nobody's claims are counted.
+        "most_of_requester": settings.HOLDFAST_CLAIMS_PER_REQUESTER,
+        "most_of_device": settings.HOLDFAST_CLAIMS_PER_TARGET,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_POSTGRES_BY[target], parameters)
+        if alone:
+            # A statement of its own: what was committed while it waited is seen by the next.
+            cursor.execute(_ALONE_BY[asked.target], named)
+        cursor.execute(_POSTGRES_BY[asked.target], parameters)
         found = cursor.fetchall()
-    if not found:
-        return [], _Spent(0, 0)
-    return [HandedOut(*row[:11]) for row in found], _Spent(*found[0][11:])
+    if not alone and not all(row[13] for row in found):
+        raise _NearLimit  # somebody is, and has the counters alone
+    of_requester, of_device = (max((row[at] for row in found), default=0) for at in (11, 12))
+    return [HandedOut(*row[:11]) for row in found], _Counted(of_requester, of_device, is_exact=alone)
 
 
 # ── SQLite: the same steps under the one write lock that IMMEDIATE takes at BEGIN ────────────────────────────
 _TARGETS = """
-SELECT d.id, d.suite, h.head, d.statement, s.statement, s.id, d.pre_key_epoch
+SELECT d.id, d.suite, h.head, d.statement, s.statement, s.id, d.pre_key_epoch,
+       (SELECT count(*) FROM keys_claim c
+         WHERE c.tenant_id = d.tenant_id AND c.requester_id = %s AND c.claimed_at >= %s),
+       (SELECT count(*) FROM keys_claim c
+         WHERE c.tenant_id = d.tenant_id AND c.device_id = d.id AND c.claimed_at >= %s)
   FROM keys_device d
   JOIN keys_signedprekey s ON s.tenant_id = d.tenant_id AND s.device_id = d.id AND s.is_current
   JOIN keys_chainhead h ON h.tenant_id = d.tenant_id AND h.user_id = d.user_id
@@ -276,43 +349,33 @@ _TAKE: Final = """
 DELETE FROM keys_onetimeprekey
  WHERE id = (SELECT id FROM keys_onetimeprekey
               WHERE tenant_id = %s AND device_id = %s AND epoch = %s ORDER BY id LIMIT 1)
-RETURNING batch_id, key_id, "index", leaf, proof
+RETURNING batch_id, key_id, "index", leaf, proof,
+          (SELECT b.statement FROM keys_prekeybatch b WHERE b.id = keys_onetimeprekey.batch_id)
 """
 _RECORD: Final = """
 INSERT INTO keys_claim (id, tenant_id, requester_id, key, ordinal, target_id, device_id, chain_head,
                         signed_pre_key_id, batch_id, key_id, "index", leaf, proof, claimed_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
-_SPEND: Final = """
-INSERT INTO keys_claimbudget (id, tenant_id, side, subject_id, hour, taken) VALUES (%s, %s, %s, %s, %s, %s)
-ON CONFLICT (tenant_id, side, subject_id, hour) DO UPDATE SET taken = taken + excluded.taken
-RETURNING taken
-"""
 
 
-def _take_sqlite(target: Target, target_id: UUID, key: str, requester_id: UUID) -> tuple[list[HandedOut], _Spent]:
+def _take_sqlite(asked: _Asked, *, alone: bool) -> tuple[list[HandedOut], _Counted]:
+    # There is one writer at a time: every claim is alone.
+    del alone
     now = timezone.now()
-    tenant, hour = current_tenant().hex, int(now.timestamp()) // HOUR
-    claimed_at = connection.ops.adapt_datetimefield_value(now)
+    tenant, requester, target = current_tenant().hex, asked.requester_id.hex, asked.target_id.hex
+    claimed_at, hour = (connection.ops.adapt_datetimefield_value(at) for at in (now, _hour(now)))
     rows: list[HandedOut] = []
-    most = 0
+    by_requester = by_device = 0
     with connection.cursor() as cursor:
-        cursor.execute(_TARGETS_BY[target], [tenant, target_id.hex, MAX_DEVICES])
+        cursor.execute(_TARGETS_BY[asked.target], [requester, hour, hour, tenant, target, MAX_DEVICES])
         for ordinal, found in enumerate(cursor.fetchall()):
-            device, suite, head, statement, spk, spk_id, epoch = found
+            device, suite, head, statement, spk, spk_id, epoch, by_requester, of_device = found
+            by_device = max(by_device, of_device)
             cursor.execute(_TAKE, [tenant, device, epoch])
-            batch_id, *key_fields = (cursor.fetchall() or [(None,) * 5])[0]
-            batch = None
-            if batch_id is not None:
-                cursor.execute("SELECT statement FROM keys_prekeybatch WHERE id = %s", [batch_id])
-                batch = cursor.fetchone()[0]
-            who = [uuid.uuid4().hex, tenant, requester_id.hex, key, ordinal, target_id.hex, device]
+            batch_id, *key_fields, batch = (cursor.fetchall() or [(None,) * 6])[0]
+            who = [uuid.uuid4().hex, tenant, requester, asked.key, ordinal, target, device]
             cursor.execute(_RECORD, [*who, head, spk_id, batch_id, *key_fields, claimed_at])
-            cursor.execute(_SPEND, [uuid.uuid4().hex, tenant, "target", device, hour, 1])
-            most = max(most, cursor.fetchone()[0])
             batch_uuid = UUID(batch_id) if batch_id else None
             rows.append(HandedOut(UUID(device), suite, head, statement, spk, batch_uuid, batch, *key_fields))
-        if not rows:
-            return [], _Spent(0, 0)
-        cursor.execute(_SPEND, [uuid.uuid4().hex, tenant, "requester", requester_id.hex, hour, len(rows)])
-        return rows, _Spent(cursor.fetchone()[0], most)
+    return rows, _Counted(by_requester, by_device, is_exact=True)

@@ -22,7 +22,7 @@ from holdfast.core.identity.chain import RECOVERY_KEY_DELAY_SECONDS, ChainState,
 from holdfast.core.identity.entries import Entry, ReGenesis, RevokeDevice, SetRecoveryKey
 from kernel.actors import Actor
 from kernel.errors import LimitReached, NotFound
-from keys import access, chains
+from keys import access, chains, kept_chains
 from keys.errors import ChainFork, ChainRefused, ChainStale
 from keys.models import ChainEntry, ChainHead, Device
 from keys.models import ChainFork as ChainForkRow
@@ -133,6 +133,7 @@ def store(
     now: by the database's clock. is_proven: the log that a restored database lost had them, so that they were taken at
     their own dates, and what is counted from then is not counted anew.
     """
+    kept = kept_chains.columns(user_id, after)
     try:
         with transaction.atomic():
             for encoded, entry in entries:
@@ -153,11 +154,12 @@ def store(
                     body={"seq": entry.seq, "type": entry.body.TYPE, "entry": entry.hash},
                 )
             if head is None:
-                ChainHead.objects.create(user_id=user_id, seq=after.seq, head=after.head)
+                ChainHead.objects.create(user_id=user_id, seq=after.seq, head=after.head, **kept)
                 return
     except IntegrityError as error:
         raise stale() from error
-    moved = ChainHead.objects.filter(pk=head.pk, head=head.head).update(seq=after.seq, head=after.head, updated_at=now)
+    standing = ChainHead.objects.filter(pk=head.pk, head=head.head)
+    moved = standing.update(seq=after.seq, head=after.head, updated_at=now, **kept)
     if moved != 1:
         raise stale()
 

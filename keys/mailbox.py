@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Exists, OuterRef, Q, Sum
+from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
@@ -26,8 +26,9 @@ from kernel.errors import NotFound
 from kernel.scope import at_work, current_tenant
 from kernel.sweeps import delete_in_batches
 from keys import access
+from keys import mailbox_sizes as sizes
 from keys.errors import ChainStale, EnvelopesMismatch, MailboxFull, MessageLimit
-from keys.models import ClaimBudget, Device, Message, MessageContent, MessageKind
+from keys.models import ClaimBudget, Device, Message, MessageContent, MessageKind, MessageSort
 from tenants.permissions import PermissionName
 
 LIFE: Final = timedelta(days=30)
@@ -60,7 +61,8 @@ MAX_NOTICES: Final = 100
 # By as much may a sender's clock be behind, and take a pre-key for valid that is not any more.
 CLOCK_LEEWAY_SECONDS: Final = 300
 _SWEEP_BATCH: Final = 500
-_LETTER_KINDS: Final = (MessageKind.SYNC, MessageKind.SHARE, MessageKind.PAIRING)
+# What is read of a message that goes: its place, its content, and what its mailbox's sizes change by.
+_GOING: Final = ("seq", "content_id", *sizes.FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,17 @@ class Envelope:
     message: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message that waits now, and in whose mailbox."""
+
+    id: UUID
+    device_id: UUID
+
+
 def send(
     *, user_id: UUID, chain_head: bytes, envelopes: Sequence[Envelope], content: bytes | None, actor: Actor
-) -> list[Message]:
+) -> list[Delivered]:
     """Deliver one message to every device of a user that can be written to; of one's own, to every other.
 
     In the caller's transaction. chain_head: the 32-byte head that the sender encrypted for. Raises ChainStale with the
@@ -93,24 +103,10 @@ def send(
             head=b64u(bytes(head.head)),
             seq=head.seq,
         )
-    sent = {envelope.device_id for envelope in envelopes}
-    reachable = {
-        device_id: end for device_id, end in access.reachable_devices(user_id).items() if device_id != actor.id
-    }
-    # With a device that was off until its pre-key expired nobody can begin a session: it must not keep its owner from
-    # being written to. Whoever has a session with it goes on using it.
-    soon = int(timezone.now().timestamp()) + CLOCK_LEEWAY_SECONDS
-    required = {device_id for device_id, end in reachable.items() if not end or end > soon}
-    if len(sent) != len(envelopes) or not required <= sent <= reachable.keys():
-        raise EnvelopesMismatch(
-            "Send one envelope for each active device of the user that has published its pre-keys, and none for the "
-            "device that sends. Claim again, then encrypt for those that are answered.",
-            field="envelopes",
-        )
-    return _deliver(MessageKind.MESSAGE, user_id, envelopes, content, actor)
+    return _deliver(MessageKind.MESSAGE, user_id, envelopes, content, actor, to_all=True)
 
 
-def send_letter(*, device_id: UUID, kind: str, message: bytes, content: bytes | None, actor: Actor) -> Message:
+def send_letter(*, device_id: UUID, kind: str, message: bytes, content: bytes | None, actor: Actor) -> Delivered:
     """Deliver one sealed letter, or one message of a session, to one device. In the caller's transaction.
 
     Letters between the devices of one user: pending ones may write and be written to. All others must be active, and
@@ -153,6 +149,7 @@ def notify(*, device_ids: Collection[UUID], event: Mapping[str, str]) -> None:
             device_id=device_id,
             addressed_to=device_id,
             kind=MessageKind.NOTICE,
+            sort=MessageSort.NOTICE,
             event=name,
             body=text,
             size=len(text),
@@ -166,7 +163,7 @@ def acknowledge(*, message_ids: Sequence[UUID], actor: Actor) -> int:
     """Delete messages that the actor's device has, and return how many were there: the same again deletes none."""
     with transaction.atomic():
         mine = Message.objects.filter(device_id=actor.id, id__in=message_ids)
-        return _delete(mine.select_for_update().order_by("seq").values_list("seq", "content_id"))
+        return _delete(mine.select_for_update().order_by("seq").values_list(*_GOING))
 
 
 def leave(*, device_id: UUID, successor_id: UUID | None) -> dict[UUID, int]:
@@ -176,9 +173,12 @@ def leave(*, device_id: UUID, successor_id: UUID | None) -> dict[UUID, int]:
     """
     # Rows are locked in one order here and in `acknowledge`, so that the two cannot wait for each other.
     held = Message.objects.filter(device_id=device_id).select_for_update().order_by("seq")
-    found = held.values_list("seq", "content_id")
+    found = list(held.values_list(*_GOING))
     if successor_id is not None:
-        Message.objects.filter(seq__in=[seq for seq, _ in found]).update(device_id=successor_id)
+        Message.objects.filter(seq__in=[row[0] for row in found]).update(device_id=successor_id)
+        moved = [sizes.Held(*row[2:]) for row in found]
+        there = [one._replace(device_id=successor_id) for one in moved]
+        sizes.change(sizes.changes(moved, -1) | sizes.changes(there))
         return {}
     senders = Message.objects.filter(device_id=device_id, kind=MessageKind.MESSAGE).values_list("sender_user")
     lost = dict(senders.annotate(number=Count("seq")).order_by("-number", "sender_user"))
@@ -191,7 +191,7 @@ def destroy_waiting(user_id: UUID) -> int:
     with transaction.atomic():
         theirs = Device.objects.filter(user_id=user_id).values("id")
         held = Message.objects.filter(device_id__in=theirs).select_for_update().order_by("seq")
-        return _delete(held.values_list("seq", "content_id"))
+        return _delete(held.values_list(*_GOING))
 
 
 def sweep_expired() -> int:
@@ -200,10 +200,11 @@ def sweep_expired() -> int:
     while True:
         with transaction.atomic():
             due = at_work(Message.unscoped.filter(received_at__lt=before)).order_by("seq").select_for_update()
-            seqs = list(due.values_list("seq", flat=True)[:_SWEEP_BATCH])
-            Message.unscoped.filter(seq__in=seqs).delete()
-        count += len(seqs)
-        if len(seqs) < _SWEEP_BATCH:
+            gone = list(due.values_list(*_GOING)[:_SWEEP_BATCH])
+            Message.unscoped.filter(seq__in=[row[0] for row in gone]).delete()
+            sizes.change(sizes.changes((sizes.Held(*row[2:]) for row in gone), -1))
+        count += len(gone)
+        if len(gone) < _SWEEP_BATCH:
             break
     # Two devices that acknowledge at the same moment each see the other's row still there: what they leave goes here,
     # when no message can be as old. Looking for it sooner would look at every content that waits.
@@ -212,18 +213,30 @@ def sweep_expired() -> int:
 
 
 def _deliver(
-    kind: MessageKind, owner_id: UUID, envelopes: Sequence[Envelope], content: bytes | None, actor: Actor
-) -> list[Message]:
-    _require_room(kind, owner_id, envelopes, len(content or b""), actor)
+    kind: MessageKind,
+    owner_id: UUID,
+    envelopes: Sequence[Envelope],
+    content: bytes | None,
+    actor: Actor,
+    *,
+    to_all: bool = False,
+) -> list[Delivered]:
+    """Put envelopes into mailboxes, and hold what came of it to the limits: what it raises undoes it.
+
+    to_all: they are for every device of their user that can be written to.
+    """
     now, content_id = timezone.now(), uuid4() if content is not None else None
     if content_id is not None:
         MessageContent.objects.create(id=content_id, ciphertext=content, created_at=now)
+    is_own = owner_id == actor.person_id
+    sort = MessageSort.OWN if is_own else MessageSort.MESSAGE if kind == MessageKind.MESSAGE else MessageSort.LETTER
     rows = [
         Message(
             tenant_id=current_tenant(),
             device_id=envelope.device_id,
             addressed_to=envelope.device_id,
             kind=kind,
+            sort=sort,
             sender_user=actor.person_id,
             sender_device=actor.id,
             body=envelope.message,
@@ -233,76 +246,153 @@ def _deliver(
         )
         for envelope in envelopes
     ]
-    Message.objects.bulk_create(rows)
-    _require_budget(actor, len(rows), now.timestamp())
-    return rows
+    put = _put(rows, owner_id if to_all else None, actor, int(now.timestamp()))
+    if put.reachable is not None:
+        _require_all(put.reachable, envelopes, actor)
+    _require_room(rows, put.sizes)
+    if put.taken > settings.HOLDFAST_MESSAGES_PER_SENDER:
+        raise MessageLimit(retry_after=HOUR - int(now.timestamp()) % HOUR)
+    return [Delivered(row.id, row.device_id) for row in rows]
 
 
-def _require_room(
-    kind: MessageKind, owner_id: UUID, envelopes: Sequence[Envelope], content_size: int, actor: Actor
-) -> None:
-    """Raise MailboxFull for the first mailbox that has no room of this sort left, of all senders or of this one."""
-    is_own = owner_id == actor.person_id
-    if is_own:
-        room, sort, one = OWN, Q(sender_user=owner_id), Q(sender_device=actor.id)
-    else:
-        room = MESSAGES if kind == MessageKind.MESSAGE else LETTERS
-        sort, one = ~Q(sender_user=owner_id), Q(sender_user=actor.person_id)
-        sort &= Q(kind=kind) if kind == MessageKind.MESSAGE else Q(kind__in=_LETTER_KINDS)
-    held = Message.objects.filter(sort, device_id__in=[envelope.device_id for envelope in envelopes])
-    sums = (
-        held.values("device_id")
-        .order_by()
-        .annotate(
-            count=Count("seq"),
-            octets=Sum("size"),
-            of_one=Count("seq", filter=one),
-            octets_of_one=Sum("size", filter=one),
-        )
-    )
-    holds = {row["device_id"]: row for row in sums}
-    nothing = {"count": 0, "octets": 0, "of_one": 0, "octets_of_one": 0}
-    for envelope in envelopes:
-        row, size = holds.get(envelope.device_id, nothing), len(envelope.message) + content_size
-        if row["of_one"] >= room.messages_of_one or (row["octets_of_one"] or 0) + size > room.octets_of_one:
-            raise MailboxFull(
-                "A device of the recipient has not fetched what you sent it, and holds as much of yours as it may. "
-                "Try again when it has.",
-                device_id=str(envelope.device_id),
-                full="of-one-sender",
-            )
-        if row["count"] >= room.messages or row["octets"] + size > room.octets:
-            raise MailboxFull(device_id=str(envelope.device_id), full="of-all-senders")
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """What stands when messages were put: whom they had to reach, each mailbox's sizes, the sender's count."""
+
+    reachable: dict[UUID, int] | None
+    sizes: dict[tuple[UUID, UUID], sizes.Size]
+    taken: int
 
 
+_COLUMNS: Final = (
+    "id",
+    "tenant_id",
+    "device_id",
+    "addressed_to",
+    "kind",
+    "sort",
+    "sender_user",
+    "sender_device",
+    "event",
+    "body",
+    "content_id",
+    "size",
+    "received_at",
+)
+_INSERT: Final = f"INSERT INTO {Message._meta.db_table} ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608 — as below
 _SPEND: Final = f"""
 INSERT INTO {ClaimBudget._meta.db_table} (id, tenant_id, side, subject_id, hour, taken) VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (tenant_id, side, subject_id, hour)
 DO UPDATE SET taken = {ClaimBudget._meta.db_table}.taken + excluded.taken RETURNING taken
 """  # noqa: S608 — our own table's name
+# PostgreSQL's one statement. It begins when the chain is locked, so that the devices that it sees are those of then.
+_TOGETHER: Final = (
+    "WITH sizes AS ({sizes}), budget AS ({budget}), put AS ({insert})"
+    " SELECT device_id, sender, messages, octets FROM sizes"
+    " UNION ALL SELECT NULL, NULL, taken, NULL FROM budget{reachable}"
+)
+_REACHABLE: Final = f" UNION ALL SELECT device_id, NULL, NULL, expires_at FROM ({access.REACHABLE}) AS published"  # noqa: S608 — as above
 
 
-def _require_budget(actor: Actor, number: int, now: float) -> None:
-    """Count the deliveries of one person in this hour. Raises MessageLimit, which undoes them and their count."""
+def _put(rows: Sequence[Message], owner_id: UUID | None, actor: Actor, now: int) -> _Put:
+    """Put messages, count them for their mailboxes and their sender, and look whom they had to reach.
+
+    owner_id: whose devices, if all of them were to be reached. No check stands between, so that PostgreSQL does it in
+    one statement; SQLite's WITH holds no INSERT.
+    """
     assert actor.person_id is not None
-    # Last of all locks, so that whoever waits for it holds the budget of nobody else.
-    values = [_parameter(uuid4()), _parameter(current_tenant()), "sender", _parameter(actor.person_id)]
+    held = [sizes.Held(*(getattr(row, name) for name in sizes.FIELDS)) for row in rows]
+    sizes_sql, sizes_values = sizes.statement(sizes.changes(held))
+    # A count of nobody else's: whoever waits for it holds no other sender's.
+    budget = [uuid4(), current_tenant(), "sender", actor.person_id, now // HOUR, len(rows)]
+    insert_sql = _INSERT + ", ".join([f"({', '.join(['%s'] * len(_COLUMNS))})"] * len(rows))
+    insert_values = [_column(row, name) for row in rows for name in _COLUMNS]
+    to_reach = [current_tenant(), owner_id]
+    if connection.vendor == "postgresql":
+        reachable_sql = _REACHABLE if owner_id else ""
+        sql = _TOGETHER.format(sizes=sizes_sql, budget=_SPEND, insert=insert_sql, reachable=reachable_sql)
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*sizes_values, *budget, *insert_values, *(to_reach if owner_id else ())])
+            found = cursor.fetchall()
+        # Of a size all four are there; of the budget the third; of a device the first and the last.
+        return _Put(
+            {row[0]: row[3] for row in found if row[2] is None} if owner_id else None,
+            {(row[0], row[1]): sizes.Size(row[2], row[3]) for row in found if row[1] is not None},
+            next(row[2] for row in found if row[0] is None),
+        )
+    reachable = access.reachable_devices(owner_id) if owner_id else None
     with connection.cursor() as cursor:
-        cursor.execute(_SPEND, [*values, int(now) // HOUR, number])
-        if cursor.fetchone()[0] > settings.HOLDFAST_MESSAGES_PER_SENDER:
-            raise MessageLimit(retry_after=HOUR - int(now) % HOUR)
+        cursor.execute(sizes_sql, sizes_values)
+        after = {
+            (access.as_uuid(device), access.as_uuid(sender)): sizes.Size(messages, octets)
+            for _, device, sender, messages, octets in cursor.fetchall()
+        }
+        cursor.execute(_SPEND, list(map(access.parameter, budget)))
+        taken = cursor.fetchone()[0]
+        cursor.execute(insert_sql, insert_values)
+    return _Put(reachable, after, taken)
 
 
-def _parameter(value: UUID) -> Any:
-    return value if connection.features.has_native_uuid_field else value.hex
+def _column(row: Message, name: str) -> Any:
+    return Message._meta.get_field(name).get_db_prep_value(getattr(row, name), connection)
 
 
-def _delete(rows: Iterable[tuple[int, UUID | None]]) -> int:
+def _require_all(reachable: Mapping[UUID, int], envelopes: Sequence[Envelope], actor: Actor) -> None:
+    """Raise EnvelopesMismatch for too few or too many devices. The one that sends is none of them."""
+    sent = {envelope.device_id for envelope in envelopes}
+    others = {device_id: end for device_id, end in reachable.items() if device_id != actor.id}
+    # With a device that was off until its pre-key expired nobody can begin a session: it must not keep its owner from
+    # being written to. Whoever has a session with it goes on using it.
+    soon = int(timezone.now().timestamp()) + CLOCK_LEEWAY_SECONDS
+    required = {device_id for device_id, end in others.items() if not end or end > soon}
+    if len(sent) != len(envelopes) or not required <= sent <= others.keys():
+        raise EnvelopesMismatch(
+            "Send one envelope for each active device of the user that has published its pre-keys, and none for the "
+            "device that sends. Claim again, then encrypt for those that are answered.",
+            field="envelopes",
+        )
+
+
+def _require_room(rows: Sequence[Message], after: Mapping[tuple[UUID, UUID], sizes.Size]) -> None:
+    """Raise MailboxFull for the first mailbox that has no room of this sort left, of all senders or of this one.
+
+    rows: as they were put. after: what each of their mailboxes holds with them.
+    """
+    for row in rows:
+        sender = sizes.sender_of(row.sort, row.sender_user, row.sender_device)
+        assert sender is not None
+        place = (row.device_id, sender), (row.device_id, sizes.ALL)
+        full = _full(row, *(after[one] for one in place))
+        if full is not None:
+            # Nobody is refused by a size that is wrong: it is counted, and stays as counted unless this is undone.
+            counted = sizes.count_again(row.device_id, row.sort)
+            full = _full(row, *(counted[whose] for _, whose in place))
+        if full is not None:
+            raise full
+
+
+def _full(row: Message, of_one: sizes.Size, of_all: sizes.Size) -> MailboxFull | None:
+    room = {MessageSort.MESSAGE: MESSAGES, MessageSort.LETTER: LETTERS, MessageSort.OWN: OWN}[MessageSort(row.sort)]
+    if of_one.messages > room.messages_of_one or of_one.octets > room.octets_of_one:
+        return MailboxFull(
+            "A device of the recipient has not fetched what you sent it, and holds as much of yours as it may. "
+            "Try again when it has.",
+            device_id=str(row.device_id),
+            full="of-one-sender",
+        )
+    if of_all.messages > room.messages or of_all.octets > room.octets:
+        return MailboxFull(device_id=str(row.device_id), full="of-all-senders")
+    return None
+
+
+def _delete(rows: Iterable[tuple[Any, ...]]) -> int:
+    """Delete messages, of one tenant, and what nothing names then. rows: their `_GOING`, locked."""
     found = list(rows)
     if not found:
         return 0
-    Message.objects.filter(seq__in=[seq for seq, _ in found]).delete()
-    if contents := {content_id for _, content_id in found if content_id}:
+    Message.objects.filter(seq__in=[row[0] for row in found]).delete()
+    sizes.change(sizes.changes((sizes.Held(*row[2:]) for row in found), -1))
+    if contents := {row[1] for row in found if row[1]}:
         named = Message.objects.filter(content_id=OuterRef("id"))
         MessageContent.objects.filter(~Exists(named), id__in=contents).delete()
     return len(found)

@@ -56,11 +56,17 @@ class Device(ChosenId, TenantModel):
 
 
 class ChainHead(TenantModel):
-    """The newest entry of a user's account chain: the row that appends lock and compare."""
+    """The newest entry of a user's account chain: the row that appends lock and compare.
+
+    state, state_mac: what the chain says at this head, as `kept_chains` wrote it, so that nobody verifies it from its
+    genesis again; none, or one that does not fit, until somebody does.
+    """
 
     user_id = models.UUIDField()
     seq = models.PositiveIntegerField()
     head = models.BinaryField(max_length=32)
+    state = models.BinaryField(null=True)
+    state_mac = models.BinaryField(max_length=32, null=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta(TenantModel.Meta):
@@ -129,9 +135,13 @@ class SignedPreKey(TenantModel):
 
 
 class PreKeyBatch(TenantModel):
-    """A batch statement and the range of key ids it covers: the tombstone that outlives its keys."""
+    """A batch statement and the range of key ids it covers: the tombstone that outlives its keys.
+
+    number: which of its device's batches it is, from 1, so that of two at once one finds its number taken.
+    """
 
     device_id = models.UUIDField()
+    number = models.PositiveIntegerField()
     batch_id = models.BinaryField(max_length=16)
     statement = models.BinaryField()
     statement_hash = models.BinaryField(max_length=32)
@@ -143,8 +153,13 @@ class PreKeyBatch(TenantModel):
 
     class Meta(TenantModel.Meta):
         abstract = False
+        indexes: ClassVar = [
+            # Leads past the batches of before to those whose ids a new one can meet.
+            models.Index(fields=["tenant_id", "device_id", "last_key_id"], name="pre_key_batch_ids"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "device_id", "batch_id"], name="pre_key_batch_once"),
+            models.UniqueConstraint(fields=["tenant_id", "device_id", "number"], name="pre_key_batch_number"),
             models.CheckConstraint(condition=Q(first_key_id__lte=F("last_key_id")), name="pre_key_range_ordered"),
         ]
 
@@ -159,7 +174,10 @@ class OneTimePreKey(models.Model):
     tenant_id = models.UUIDField(editable=False)
     device_id = models.UUIDField()
     epoch = models.PositiveIntegerField()
-    batch = models.ForeignKey(PreKeyBatch, on_delete=models.PROTECT, db_index=False, related_name="+")
+    # No constraint of the database: an upload would check the row that it has just written, once for each key.
+    batch = models.ForeignKey(
+        PreKeyBatch, on_delete=models.PROTECT, db_index=False, db_constraint=False, related_name="+"
+    )
     key_id = models.PositiveBigIntegerField()
     index = models.PositiveSmallIntegerField()
     leaf = models.BinaryField()
@@ -201,7 +219,11 @@ class Claim(TenantModel):
 
     class Meta(TenantModel.Meta):
         abstract = False
-        indexes: ClassVar = [models.Index(fields=["tenant_id", "device_id", "claimed_at"], name="claim_rate")]
+        # An hour's limits are counted from these.
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "device_id", "claimed_at"], name="claim_rate"),
+            models.Index(fields=["tenant_id", "requester_id", "claimed_at"], name="claim_rate_of_requester"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "requester_id", "key", "ordinal"], name="claim_once_per_key"),
             # The database's own word that no key leaves twice, whatever the code above it does.
@@ -232,6 +254,15 @@ class MessageKind(models.TextChoices):
     NOTICE = "notice"  # JSON text by the server itself
 
 
+class MessageSort(models.IntegerChoices):
+    """What a message counts as in its mailbox: each sort has room of its own. A notice takes none."""
+
+    NOTICE = 0
+    MESSAGE = 1
+    LETTER = 2
+    OWN = 3  # of whatever kind, from a device of the mailbox's owner
+
+
 class MessageContent(TenantModel):
     """A large ciphertext, stored once for all messages that name it, and deleted with the last of them."""
 
@@ -255,6 +286,7 @@ class Message(models.Model):
     device_id = models.UUIDField()
     addressed_to = models.UUIDField()
     kind = models.CharField(max_length=8, choices=MessageKind.choices)
+    sort = models.PositiveSmallIntegerField(choices=MessageSort.choices)
     sender_user = models.UUIDField(null=True)
     sender_device = models.UUIDField(null=True)
     # Of a notice: what its body says first, so that one event's notices are bounded.
@@ -278,6 +310,36 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"Message {self.id}"
+
+
+class MailboxSize(models.Model):
+    """How much of one sort waits in one mailbox: of all senders together (`sender` is zero), and of each of them.
+
+    It changes in the transaction in which messages come or go, and always says what a count of them would say. A row of
+    nothing is deleted. sender: the sending person, or of the owner's own devices the device.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant_id = models.UUIDField(editable=False)
+    device_id = models.UUIDField()
+    sort = models.PositiveSmallIntegerField(choices=MessageSort.choices)
+    sender = models.UUIDField()
+    # Signed: what goes is added as well, with a minus.
+    messages = models.IntegerField()
+    octets = models.BigIntegerField()
+
+    unscoped: ClassVar[models.Manager[Any]] = models.Manager()
+    objects: ClassVar[ScopedManager] = ScopedManager()
+
+    class Meta:
+        default_manager_name = "unscoped"
+        base_manager_name = "unscoped"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "device_id", "sort", "sender"], name="mailbox_size_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"MailboxSize {self.pk}"
 
 
 class Vault(TenantModel):

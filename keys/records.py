@@ -151,14 +151,17 @@ def _opens(record: StoredRecord, row: TenantMasterKey) -> bool:
     return True
 
 
-def seal_record(plaintext: bytes, *, user_id: UUID, object_id: UUID, kind: str, version: int) -> bytes:
+def seal_record(
+    plaintext: bytes, *, user_id: UUID, object_id: UUID, kind: str, version: int, key: TenantMasterKey | None = None
+) -> bytes:
     """Encrypt one record of the open tenant under a fresh record key; return it `OVERHEAD` (93) bytes longer.
 
-    The record opens only as this tenant's, user's, object's, kind's and version's. Raises HsmUnavailable,
+    The record opens only as this tenant's, user's, object's, kind's and version's. key: the tenant's key in use, from
+    whoever has just read it; it is read otherwise. Raises HsmUnavailable,
     HsmKeyMismatch for a tenant key that is not bound to this tenant, and NoTenantKey when the tenant was never
     finished. HSM section 1; AES-256-GCM, NIST SP 800-38D.
     """
-    row = TenantMasterKey.objects.filter(state=KeyState.ACTIVE).first()
+    row = key or TenantMasterKey.objects.filter(state=KeyState.ACTIVE).first()
     if row is None:
         raise NoTenantKey
     context = _context(user_id, object_id, kind, version)
@@ -169,17 +172,20 @@ def seal_record(plaintext: bytes, *, user_id: UUID, object_id: UUID, kind: str, 
     return header + record_key.wrapped + nonce + ciphertext
 
 
-def open_record(sealed: bytes, *, user_id: UUID, object_id: UUID, kind: str, version: int) -> bytes:
+def open_record(
+    sealed: bytes, *, user_id: UUID, object_id: UUID, kind: str, version: int, key: TenantMasterKey | None = None
+) -> bytes:
     """Undo `seal_record`.
 
-    Raises UnwrapFailed for a record that was changed, cut, moved to another row or written for another tenant,
-    alike, HsmUnavailable, and HsmKeyMismatch for a tenant key that is not bound to this tenant. Other records are
-    not affected by one that does not open (FAULTS C3).
+    key: the tenant's key in use, from whoever has just read it: the record's may be an older one. Raises UnwrapFailed
+    for a record that was changed, cut, moved to another row or written for another tenant, alike, HsmUnavailable, and
+    HsmKeyMismatch for a tenant key that is not bound to this tenant. Other records are not affected by one that does
+    not open (FAULTS C3).
     """
     sealed = bytes(sealed)
     _require_form(sealed)
     key_version = int.from_bytes(sealed[1:HEADER_SIZE], "big")
-    row = TenantMasterKey.objects.filter(version=key_version).first()
+    row = key if key and key.version == key_version else TenantMasterKey.objects.filter(version=key_version).first()
     if row is None:
         raise UnwrapFailed("stored record does not open")
     return _open(sealed, row, _context(user_id, object_id, kind, version))

@@ -128,7 +128,7 @@ def give_back(
     back = _bring_back(user_id, before, after, fresh, is_here=is_here, actor=actor)
     if proof is not None:
         back += _register_again(after, given_back.added(parsed), prepared, actor)
-    return GivenBack(ChainView(user_id, after), len(fresh), back)
+    return GivenBack(ChainView.of(user_id, after), len(fresh), back)
 
 
 def come_back(*, prepared: PreparedDevice, entries: Sequence[bytes], proof: InclusionProof, actor: Actor) -> Device:

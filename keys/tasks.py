@@ -9,7 +9,7 @@ from __future__ import annotations
 from kernel.actors import system_actor
 from kernel.models import Job
 from kernel.queue import every, given_up, handles
-from keys import devices, mailbox, notices, services
+from keys import devices, mailbox, mailbox_sizes, notices, services
 
 
 @every(seconds=3600, by_age=True)
@@ -52,3 +52,9 @@ def sweep_voided(job: Job) -> None:
 def sweep_messages() -> None:
     """Delete what nobody fetched in time."""
     mailbox.sweep_expired()
+
+
+@every(seconds=86_400)
+def mend_mailbox_sizes() -> None:
+    """Count the mailboxes again whose kept sizes are not what is in them."""
+    mailbox_sizes.mend()

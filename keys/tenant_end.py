@@ -13,7 +13,7 @@ from django.db import transaction
 from audit import services as audit
 from kernel.actors import Actor
 from kernel.scope import current_tenant
-from keys.models import Message, MessageContent, TenantMasterKey, Vault, VaultDoor
+from keys.models import MailboxSize, Message, MessageContent, TenantMasterKey, Vault, VaultDoor
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,6 @@ def destroy_tenant_keys(*, actor: Actor) -> list[DestroyedKey]:
         for model in (TenantMasterKey, VaultDoor, Vault):
             model.objects.all().delete()
         Message.objects.filter(tenant_id=current_tenant()).delete()
+        MailboxSize.objects.filter(tenant_id=current_tenant()).delete()
         MessageContent.objects.all().delete()
     return destroyed

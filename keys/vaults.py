@@ -31,8 +31,10 @@ from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
 from keys import access, chains, notices
+from keys.access import Own
+from keys.chains import ChainView
 from keys.errors import DeviceMismatch, DoorNeeded, DoorUnproven, VaultStale
-from keys.models import Vault, VaultDoor
+from keys.models import TenantMasterKey, Vault, VaultDoor
 from keys.records import open_record, seal_record
 from keys.states import DeviceState
 from tenants.limits import count_against
@@ -69,44 +71,47 @@ _SYNC: Final = {Section.VAULT: SyncKind.VAULT, Section.OFFICERS: SyncKind.OFFICE
 
 
 def seal_vault(
-    *, user_id: UUID, statement: bytes, blob: bytes, expected_version: int, section: Section = Section.VAULT
+    *, own: Own, statement: bytes, blob: bytes, expected_version: int, section: Section = Section.VAULT
 ) -> SealedForStoring:
     """Verify an upload of one section of a vault and encrypt it at rest.
 
-    Its `sync` statement must be signed by the user's current AIK over exactly this blob at the next version. Raises
-    VaultStale when the version is not the next, and what the verification raises.
+    own: of that section, as `access.own_vault` reads it. Its `sync` statement must be signed by the user's current AIK
+    over exactly this blob at the next version. Raises VaultStale when the version is not the next, and what the
+    verification raises.
     """
-    existing, digest = access.vault(user_id, section), hashlib.sha256(blob).digest()
-    version = _next_version(existing, expected_version, digest)
+    user_id, digest = own.user_id, hashlib.sha256(blob).digest()
+    version = _next_version(own.kept, expected_version, digest)
     signed = Sign1.parse(statement)
-    signed.verify(chains.chain_state(user_id).aik, purpose=Purpose.SYNC)
+    signed.verify(chains.chain_state_at(user_id, own.head).aik, purpose=Purpose.SYNC)
     sync = Sync.from_payload(signed.payload)
     header = vault_format.read_header(blob, section)
     whose = (current_tenant().bytes, user_id.bytes)
     said = (sync.header.tenant, sync.header.user, sync.kind, sync.blob_hash, sync.version)
     if said != (*whose, _SYNC[section], digest, version) or (header.tenant, header.user) != whose:
         raise DeviceMismatch("The statement is not about this vault.", field="statement")
-    row_id = existing.pk if existing else uuid4()
-    plain = encode([statement, blob])
-    at_rest = _seal(plain, user_id, row_id, section.value, version)
+    at_rest = _seal(encode([statement, blob]), own, row_id := _row_of(own), section.value, version)
     return SealedForStoring(row_id, version, at_rest, digest, {"epoch": header.epoch})
+
+
+def _row_of(own: Own) -> UUID:
+    return own.kept.pk if own.kept else uuid4()
 
 
 def store_vault(*, user_id: UUID, sealed: SealedForStoring, actor: Actor, section: Section = Section.VAULT) -> int:
     """Store a sealed section of a vault at its version, unless it was written meanwhile (VaultStale).
 
-    Raises DoorNeeded for an officers' section under another key than the doors of an officer in office open.
+    In the caller's transaction. Raises NotFound when the actor's device was revoked while the HSM worked, and
+    DoorNeeded for an officers' section under another key than the doors of an officer in office open.
     """
-    with transaction.atomic():
-        if section is Section.OFFICERS:
-            _require_same_key(user_id, sealed)
-        if _put(Vault, sealed, user_id=user_id, section=section.value):
-            audit.append(
-                tag="keys:vault:store",
-                actor=actor,
-                subject=str(user_id),
-                body={"version": sealed.version, "blob": sealed.blob_hash, **_named(section)},
-            )
+    if section is Section.OFFICERS:
+        _require_same_key(user_id, sealed)
+    if _put(Vault, sealed, actor, user_id=user_id, section=section.value):
+        audit.append(
+            tag="keys:vault:store",
+            actor=actor,
+            subject=str(user_id),
+            body={"version": sealed.version, "blob": sealed.blob_hash, **_named(section)},
+        )
     return sealed.version
 
 
@@ -115,15 +120,16 @@ def _named(section: Section) -> dict[str, str]:
     return {} if section is Section.VAULT else {"section": section.value}
 
 
-def open_vault(*, user_id: UUID, actor: Actor, section: Section = Section.VAULT) -> tuple[bytes, bytes, int]:
+def open_vault(*, actor: Actor, section: Section = Section.VAULT) -> tuple[bytes, bytes, int]:
     """Return (statement, blob, version) of one section of the actor's vault. Raises NotFound.
 
     The first read of a version by one actor within an hour is an entry, further ones are counted (FAULTS L10).
     """
-    row = access.vault(user_id, section)
-    if row is None:
+    own = access.own_vault(actor, section, to_read=True)
+    if own.kept is None:
         raise NotFound
-    plain = _open(row, section.value, actor)
+    row, user_id = own.kept, own.user_id
+    plain = _open(row, section.value, actor, own.tenant_key)
     fields = Fields.of_row(decode(plain, max_size=MAX_VAULT + MAX_BLOB), "stored vault", 2)
     with transaction.atomic():
         audit.append_first(
@@ -152,42 +158,43 @@ def door_kind(section: Section, name: str) -> str:
     return DoorOwner(b"", b"", 0, section).kind(name)
 
 
-def seal_door(*, user_id: UUID, kind: str, blob: bytes, expected_version: int) -> SealedForStoring:
-    """Encrypt a door at rest; what is in it only the client can judge. Raises VaultStale, Malformed."""
+def seal_door(*, own: Own, kind: str, blob: bytes, expected_version: int) -> SealedForStoring:
+    """Encrypt a door at rest; what is in it only the client can judge. Raises VaultStale, Malformed.
+
+    own: of that door, as `access.own_door` reads it.
+    """
     if not isinstance(decode(blob, max_size=MAX_BLOB), dict):
         raise DeviceMismatch("A door is a dCBOR map.", field="blob")
-    return _seal_door(user_id, kind, blob, expected_version, {})
+    return _seal_door(own, kind, blob, expected_version, {})
 
 
-def seal_proven_door(*, user_id: UUID, kind: str, blob: bytes, proof: bytes, expected_version: int) -> SealedForStoring:
+def seal_proven_door(*, own: Own, kind: str, blob: bytes, proof: bytes, expected_version: int) -> SealedForStoring:
     """Encrypt a door of the officers' section at rest, which its owner proves with the same upload.
 
-    Raises VaultStale, Malformed for another kind of door, and DoorUnproven.
+    own: of that door, as `access.own_door` reads it. Raises VaultStale, Malformed for another kind of door, and
+    DoorUnproven.
     """
     door = Door.parse(blob, kind)
     digest = hashlib.sha256(blob).digest()
-    also = {"epoch": door.epoch, **_proven(user_id, kind, digest, proof)}
-    return _seal_door(user_id, kind, blob, expected_version, also)
+    also = {"epoch": door.epoch, **_proven(chains.chain_state_at(own.user_id, own.head), kind, digest, proof)}
+    return _seal_door(own, kind, blob, expected_version, also)
 
 
-def _seal_door(
-    user_id: UUID, kind: str, blob: bytes, expected_version: int, also: Mapping[str, object]
-) -> SealedForStoring:
-    existing, digest = access.door(user_id, kind), hashlib.sha256(blob).digest()
-    version = _next_version(existing, expected_version, digest)
-    row_id = existing.pk if existing else uuid4()
-    at_rest = _seal(blob, user_id, row_id, f"door-{kind}", version)
+def _seal_door(own: Own, kind: str, blob: bytes, expected_version: int, also: Mapping[str, object]) -> SealedForStoring:
+    digest = hashlib.sha256(blob).digest()
+    version = _next_version(own.kept, expected_version, digest)
+    at_rest = _seal(blob, own, row_id := _row_of(own), f"door-{kind}", version)
     return SealedForStoring(row_id, version, at_rest, digest, also)
 
 
-def _proven(user_id: UUID, kind: str, blob_hash: bytes, proof: bytes) -> dict[str, object]:
+def _proven(chain: ChainView, kind: str, blob_hash: bytes, proof: bytes) -> dict[str, object]:
     now = timezone.now()
     try:
         verify_door_proof(
             Sign1.parse(proof),
-            aik=chains.chain_state(user_id).aik,
+            aik=chain.aik,
             tenant=current_tenant().bytes,
-            user=user_id.bytes,
+            user=chain.user_id.bytes,
             kind=kind,
             blob_hash=blob_hash,
             at=int(now.timestamp()),
@@ -207,7 +214,7 @@ def prove_door(*, user_id: UUID, kind: str, proof: bytes, actor: Actor) -> None:
         raise NotFound
     if row.proof is not None and bytes(row.proof) == proof:
         return
-    proven = _proven(user_id, kind, bytes(row.blob_hash), proof)
+    proven = _proven(chains.chain_state(user_id), kind, bytes(row.blob_hash), proof)
     with transaction.atomic():
         # Of this very door: one that was set meanwhile has a proof of its own.
         moved = VaultDoor.objects.filter(pk=row.pk, blob_hash=bytes(row.blob_hash)).update(**proven)
@@ -224,37 +231,38 @@ def prove_door(*, user_id: UUID, kind: str, proof: bytes, actor: Actor) -> None:
 def store_door(*, user_id: UUID, kind: str, sealed: SealedForStoring, actor: Actor) -> int:
     """Store a sealed door at its version, unless it was written meanwhile (VaultStale).
 
-    Raises DoorNeeded for one to another key of the officers' section in place of one of an officer's last two.
+    In the caller's transaction. Raises NotFound as `store_vault` does, and DoorNeeded for one to another key of the
+    officers' section in place of one of an officer's last two.
     """
-    with transaction.atomic():
-        if "epoch" in sealed.also:
-            kept = access.vault(user_id, Section.OFFICERS)
-            if kept is not None and kept.epoch != sealed.also["epoch"]:
-                # It opens nothing that is there: what it replaces is as good as closed.
-                _require_others(user_id, kind)
-        if _put(VaultDoor, sealed, user_id=user_id, kind=kind):
-            audit.append(
-                tag="keys:door:store",
-                actor=actor,
-                subject=str(user_id),
-                body={"kind": kind, "version": sealed.version, "blob": sealed.blob_hash},
-            )
+    if "epoch" in sealed.also:
+        kept = access.vault(user_id, Section.OFFICERS)
+        if kept is not None and kept.epoch != sealed.also["epoch"]:
+            # It opens nothing that is there: what it replaces is as good as closed.
+            _require_others(user_id, kind)
+    if _put(VaultDoor, sealed, actor, user_id=user_id, kind=kind):
+        audit.append(
+            tag="keys:door:store",
+            actor=actor,
+            subject=str(user_id),
+            body={"kind": kind, "version": sealed.version, "blob": sealed.blob_hash},
+        )
     return sealed.version
 
 
-def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
+def open_door(*, kind: str, actor: Actor) -> tuple[bytes, int]:
     """Return (blob, version) of one door; the read is an entry as that of a vault is (FAULTS L10).
 
     When a device reads it that is not in the owner's chain, the owner is told with the entry: at all devices, and by
     mail. Raises NotFound, and Throttled for such a device that reads on and on.
     """
-    row = access.door(user_id, kind)
-    if row is None:
+    own = access.own_door(actor, kind, to_read=True)
+    if own.kept is None:
         raise NotFound
+    row, user_id = own.kept, own.user_id
     is_pending = actor.credential_state == DeviceState.PENDING
     if is_pending:
         count_against(f"door:{actor.tenant_id}:{actor.id}", limit=READS_BY_PENDING, seconds=3600)
-    blob = _open(row, f"door-{kind}", actor)
+    blob = _open(row, f"door-{kind}", actor, own.tenant_key)
     with transaction.atomic():
         entry = audit.append_first(
             tag="keys:door:read",
@@ -321,18 +329,21 @@ def _next_version(row: Vault | VaultDoor | None, expected: int, blob_hash: bytes
     return stored + 1
 
 
-def _put(model: type[Vault] | type[VaultDoor], sealed: SealedForStoring, **names: Any) -> bool:
-    """Write one version by compare-and-set; return False when exactly this is stored already."""
+def _put(model: type[Vault] | type[VaultDoor], sealed: SealedForStoring, actor: Actor, **names: Any) -> bool:
+    """Write one version by compare-and-set; return False when exactly this is stored already.
+
+    Of a device that the chain still lists: it may have been revoked while the HSM worked.
+    """
     values = {"version": sealed.version, "sealed": sealed.sealed, "blob_hash": sealed.blob_hash, **sealed.also}
+    if sealed.version > 1:
+        before = model.objects.filter(access.of_active_device(actor), pk=sealed.row_id, version=sealed.version - 1)
+        if before.update(updated_at=timezone.now(), **values) == 1:
+            return True
+    access.vault_owner(actor)
     if model.objects.filter(pk=sealed.row_id, version=sealed.version, blob_hash=sealed.blob_hash).exists():
         return False
     if sealed.version > 1:
-        moved = model.objects.filter(pk=sealed.row_id, version=sealed.version - 1).update(
-            updated_at=timezone.now(), **values
-        )
-        if moved != 1:
-            raise VaultStale("Read it again, merge, then write.")
-        return True
+        raise VaultStale("Read it again, merge, then write.")
     try:
         with transaction.atomic():
             model.objects.create(id=sealed.row_id, **names, **values)
@@ -341,14 +352,16 @@ def _put(model: type[Vault] | type[VaultDoor], sealed: SealedForStoring, **names
     return True
 
 
-def _seal(plain: bytes, user_id: UUID, row_id: UUID, kind: str, version: int) -> bytes:
-    return seal_record(plain, user_id=user_id, object_id=row_id, kind=kind, version=version)
+def _seal(plain: bytes, own: Own, row_id: UUID, kind: str, version: int) -> bytes:
+    return seal_record(plain, user_id=own.user_id, object_id=row_id, kind=kind, version=version, key=own.tenant_key)
 
 
-def _open(row: Vault | VaultDoor, kind: str, actor: Actor) -> bytes:
+def _open(row: Vault | VaultDoor, kind: str, actor: Actor, key: TenantMasterKey | None = None) -> bytes:
     """Open one row, or say in the log which one does not open: an operator must look (FAULTS C3, C4)."""
     try:
-        return open_record(bytes(row.sealed), user_id=row.user_id, object_id=row.pk, kind=kind, version=row.version)
+        return open_record(
+            bytes(row.sealed), user_id=row.user_id, object_id=row.pk, kind=kind, version=row.version, key=key
+        )
     except UnwrapFailed:
         # Without the traceback: it says nothing, and every cause must look alike.
         log.error("record %s (%s) of tenant %s does not open", row.pk, kind, row.tenant_id)  # noqa: TRY400

@@ -86,8 +86,7 @@ class VaultView(ApiView):
 
     @extend_schema(summary="Read one's own vault", operation_id="read_vault", responses=VaultOut)
     def get(self, request: Request) -> Response:
-        owner = access.vault_reader(self.actor)
-        statement, blob, version = services.open_vault(user_id=owner, actor=self.actor)
+        statement, blob, version = services.open_vault(actor=self.actor)
         return Response(
             {"statement": b64u(statement), "blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'}
         )
@@ -101,13 +100,12 @@ class VaultView(ApiView):
     )
     def put(self, request: Request) -> Response:
         given = self.valid(VaultIn, request)
-        owner = access.vault_owner(self.actor)
+        own = access.own_vault(self.actor, Section.VAULT)
         sealed = services.seal_vault(
-            user_id=owner, statement=given["statement"], blob=given["blob"], expected_version=if_match(request)
+            own=own, statement=given["statement"], blob=given["blob"], expected_version=if_match(request)
         )
         with self.writing(request) as reply:
-            access.vault_owner(self.actor)  # the device may have been revoked while the HSM worked
-            version = services.store_vault(user_id=owner, sealed=sealed, actor=self.actor)
+            version = services.store_vault(user_id=own.user_id, sealed=sealed, actor=self.actor)
             reply.headers = {"etag": f'"{version}"'}
         return reply.response
 
@@ -133,8 +131,7 @@ class DoorView(ApiView):
     @extend_schema(summary="Read one door", operation_id="read_door", responses=DoorOut)
     def get(self, request: Request, kind: str) -> Response:
         """The owner is told, in the mailboxes and by mail, when a device asks that their chain does not list yet."""
-        owner = access.vault_reader(self.actor)
-        blob, version = services.open_door(user_id=owner, kind=_kind(Section.VAULT, kind), actor=self.actor)
+        blob, version = services.open_door(kind=_kind(Section.VAULT, kind), actor=self.actor)
         return Response({"blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'})
 
     @extend_schema(
@@ -146,12 +143,11 @@ class DoorView(ApiView):
     )
     def put(self, request: Request, kind: str) -> Response:
         given = self.valid(DoorIn, request)
-        owner = access.vault_owner(self.actor)
         kind = _kind(Section.VAULT, kind)
-        sealed = services.seal_door(user_id=owner, kind=kind, blob=given["blob"], expected_version=if_match(request))
+        own = access.own_door(self.actor, kind)
+        sealed = services.seal_door(own=own, kind=kind, blob=given["blob"], expected_version=if_match(request))
         with self.writing(request) as reply:
-            access.vault_owner(self.actor)
-            version = services.store_door(user_id=owner, kind=kind, sealed=sealed, actor=self.actor)
+            version = services.store_door(user_id=own.user_id, kind=kind, sealed=sealed, actor=self.actor)
             reply.headers = {"etag": f'"{version}"'}
         return reply.response
 
@@ -171,8 +167,7 @@ class OfficersSectionView(ApiView):
 
     @extend_schema(summary="Read one's own officers' section", operation_id="read_officers_section", responses=VaultOut)
     def get(self, request: Request) -> Response:
-        owner = access.vault_reader(self.actor)
-        statement, blob, version = services.open_vault(user_id=owner, actor=self.actor, section=Section.OFFICERS)
+        statement, blob, version = services.open_vault(actor=self.actor, section=Section.OFFICERS)
         return Response(
             {"statement": b64u(statement), "blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'}
         )
@@ -186,17 +181,18 @@ class OfficersSectionView(ApiView):
     )
     def put(self, request: Request) -> Response:
         given = self.valid(SectionIn, request)
-        owner = access.vault_owner(self.actor)
+        own = access.own_vault(self.actor, Section.OFFICERS)
         sealed = services.seal_vault(
-            user_id=owner,
+            own=own,
             statement=given["statement"],
             blob=given["blob"],
             expected_version=if_match(request),
             section=Section.OFFICERS,
         )
         with self.writing(request) as reply:
-            access.vault_owner(self.actor)  # the device may have been revoked while the HSM worked
-            version = services.store_vault(user_id=owner, sealed=sealed, actor=self.actor, section=Section.OFFICERS)
+            version = services.store_vault(
+                user_id=own.user_id, sealed=sealed, actor=self.actor, section=Section.OFFICERS
+            )
             reply.headers = {"etag": f'"{version}"'}
         return reply.response
 
@@ -240,8 +236,7 @@ class OfficersDoorView(ApiView):
     )
     def get(self, request: Request, kind: str) -> Response:
         """The owner is told, in the mailboxes and by mail, when a device asks that their chain does not list yet."""
-        owner = access.vault_reader(self.actor)
-        blob, version = services.open_door(user_id=owner, kind=_kind(Section.OFFICERS, kind), actor=self.actor)
+        blob, version = services.open_door(kind=_kind(Section.OFFICERS, kind), actor=self.actor)
         return Response({"blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'})
 
     @extend_schema(
@@ -253,18 +248,17 @@ class OfficersDoorView(ApiView):
     )
     def put(self, request: Request, kind: str) -> Response:
         given = self.valid(ProvenDoorIn, request)
-        owner = access.vault_owner(self.actor)
         kind = _kind(Section.OFFICERS, kind)
+        own = access.own_door(self.actor, kind)
         sealed = services.seal_proven_door(
-            user_id=owner,
+            own=own,
             kind=kind,
             blob=given["blob"],
             proof=given["proof"],
             expected_version=if_match(request),
         )
         with self.writing(request) as reply:
-            access.vault_owner(self.actor)
-            version = services.store_door(user_id=owner, kind=kind, sealed=sealed, actor=self.actor)
+            version = services.store_door(user_id=own.user_id, kind=kind, sealed=sealed, actor=self.actor)
             reply.headers = {"etag": f'"{version}"'}
         return reply.response
 

@@ -238,8 +238,7 @@ class CasesView(ApiView):
     )
     def get(self, request: Request) -> Response:
         rows, more = access.cases_for(self.actor, after=paging.after(request))
-        cases = [documents.case_document(row, with_timeline=False) for row in rows]
-        return Response({"cases": cases, "more": more})
+        return Response({"cases": documents.case_documents(rows), "more": more})
 
     @extend_schema(operation_id="open_case", summary="Open a case", request=CaseIn, responses={201: CaseOut})
     def post(self, request: Request) -> Response:

@@ -68,6 +68,14 @@ class Case(ChosenId, TenantModel):
             # Lead the worker, over all tenants, to the few that are not over, however many are.
             models.Index(fields=["state", "expiry"], name="case_in_state"),
             models.Index(fields=["collected_at"], condition=Q(renewed_at=None), name="case_unrenewed"),
+            # The list of cases in its order, those not over and those over: no page of it sorts or passes over others.
+            models.Index(
+                fields=["tenant_id", "opened_at", "id"], condition=Q(ended_at__isnull=True), name="case_open_by_date"
+            ),
+            models.Index(
+                fields=["tenant_id", "opened_at", "id"], condition=Q(ended_at__isnull=False), name="case_over_by_date"
+            ),
+            models.Index(fields=["tenant_id", "recipient_person_id"], name="case_by_recipient"),
         ]
 
 
@@ -115,7 +123,7 @@ class SealedShare(TenantModel):
     index: its number in the deposit, by the roster of the deposit's own policy.
     """
 
-    approval = models.ForeignKey(Approval, on_delete=models.PROTECT, related_name="shares")
+    approval = models.ForeignKey(Approval, on_delete=models.PROTECT, related_name="shares", db_index=False)
     deposit_id = models.UUIDField()
     index = models.PositiveSmallIntegerField()
     sealed = models.BinaryField()
@@ -186,7 +194,7 @@ class Release(TenantModel):
 class ReleasedShare(TenantModel):
     """A share whose outer sealing the release process took off; still sealed to the recipient alone."""
 
-    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="shares")
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="shares", db_index=False)
     index = models.PositiveSmallIntegerField()
     sealed = models.BinaryField()
     # When the recipient said that it is wrong: it is void then, and another takes its place.
@@ -277,7 +285,7 @@ class ContactRequest(TenantModel):
 class ContactAnswer(TenantModel):
     """One contact's part in a request: empty until they give their share, sealed to the request and again at rest."""
 
-    request = models.ForeignKey(ContactRequest, on_delete=models.PROTECT, related_name="answers")
+    request = models.ForeignKey(ContactRequest, on_delete=models.PROTECT, related_name="answers", db_index=False)
     contact_id = models.UUIDField()
     # How often they have given one; a share is sealed at rest for its version.
     version = models.PositiveSmallIntegerField(default=0)

@@ -10,7 +10,8 @@ Specification: https://www.rfc-editor.org/rfc/rfc9421 section 3.2.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -26,12 +27,13 @@ from holdfast.core.base.errors import InvalidSignature, Malformed
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key, verify
 from holdfast.core.signed.requests import TURN, WINDOW_SECONDS, components, digest_matches, parse_signature
 from holdfast.core.signed.turns import Answered, Turn, follow
+from kernel import acts
 from kernel.actors import ANONYMOUS, Actor
 from kernel.errors import TooLarge, Unauthenticated
 from kernel.scope import open_scope
 from kernel.strict_json import MAX_BODY
 from tenants import log_tokens
-from tenants.credentials import ANSWERED_TURN, Barred, Known, Moved, look_up, mark_use, spend
+from tenants.credentials import ANSWERED_TURN, Barred, Known, Moved, Spend, look_up, mark_use
 from tenants.errors import AccessSuspended, DeviceRevoked
 from tenants.limits import strangers
 from tenants.models import Nonce
@@ -62,6 +64,7 @@ class SignedRequestAuthentication(BaseAuthentication):
                 request._request,
                 max_body=getattr(view, "max_body", MAX_BODY),
                 admits_suspended=request.method in getattr(view, "suspended_methods", ()),
+                spends_in_act=request.method in getattr(view, "spends_in_act", ()),
             )
         assert actor.tenant_id is not None
         open_scope(actor.tenant_id)
@@ -71,23 +74,31 @@ class SignedRequestAuthentication(BaseAuthentication):
         return 'Signature realm="holdfast"'
 
 
-def verified_actor(request: HttpRequest, *, max_body: int, admits_suspended: bool = False) -> Actor:
+def verified_actor(
+    request: HttpRequest, *, max_body: int, admits_suspended: bool = False, spends_in_act: bool = False
+) -> Actor:
     """Verify a request's signature and return who made it: one SELECT, one INSERT, once a day one UPDATE.
 
     admits_suspended: whether a suspended device, or a suspended person's, is let in here, to what is left to it.
+    spends_in_act: whether the INSERT is left to the request's act (`kernel.acts`), with what it raises.
 
     Raises Unauthenticated for every failure alike, DeviceRevoked or AccessSuspended for a right signature by a key that
     acts no more, and TooLarge before a larger body is read. Raises Throttled for
     whoever sends too many requests, and in the place of Unauthenticated for a source of too many that fail.
     """
     try:
-        return _verify(request, max_body, admits_suspended)
+        signed = _verify(request, max_body, admits_suspended)
     except (DeviceRevoked, AccessSuspended):
         strangers.count(source_of(request))
         raise
     except (Malformed, InvalidSignature, Unauthenticated) as error:
         strangers.count(source_of(request))
         raise Unauthenticated from error
+    if spends_in_act and not signed.is_shared:
+        acts.defer(signed)
+    else:
+        signed.now()
+    return signed.actor
 
 
 def _token_actor(request: HttpRequest) -> Actor:
@@ -98,11 +109,47 @@ def _token_actor(request: HttpRequest) -> Actor:
         strangers.count(source)
         raise Unauthenticated
     # A pull draws on the budgets that a signed request does. Its nonce is ours, and so never a repeated one.
-    spend(actor, secrets.token_bytes(_NONCE_SIZE), expires_at=timezone.now(), source=source)
+    Spend(actor, secrets.token_bytes(_NONCE_SIZE), expires_at=timezone.now(), source=source).now()
     return actor
 
 
-def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Actor:
+class _Signed:
+    """The spend of a signed request, and what follows once it was the first to bring its nonce."""
+
+    def __init__(self, request: HttpRequest, known: Known, spend: Spend, answered: Answered | None) -> None:
+        self._request, self._known, self._spend, self._answered = request, known, spend, answered
+        self.actor = known.actor
+        self.is_shared = spend.is_shared
+
+    def now(self) -> None:
+        with self._counted():
+            self._spend.now()
+            mark_use(self._known)
+        self._answer()
+
+    def take(self) -> None:
+        with self._counted():
+            self._spend.take()
+            mark_use(self._known)
+
+    def keep(self) -> None:
+        self._spend.keep()
+        self._answer()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except Unauthenticated:
+            strangers.count(source_of(self._request))
+            raise
+
+    def _answer(self) -> None:
+        if self._answered:
+            setattr(self._request, ANSWERED_TURN, self._answered.text)
+
+
+def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> _Signed:
     # (1) the header fields, in their one form; (2) the time, by our clock; (3) the credentials with this id, one of a
     # tenant, as they stand now; (4) whose key signed, over the address we know ourselves by, never over the Host that a
     # client named; (5) the body against the digest that was signed; (6) the nonce, last, so that nobody burns another's
@@ -125,13 +172,11 @@ def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Acto
     expires_at = datetime.fromtimestamp(parameters.created + NONCE_SECONDS + 1, UTC)
     _, turned = follow(known.turn, turn, int(now))
     moved = Moved(known.turn, turned) if turned != known.turn else None
-    if not spend(known.actor, parameters.nonce, expires_at=expires_at, source=source_of(request), moved=moved):
-        raise Unauthenticated
+    spend = Spend(known.actor, parameters.nonce, expires_at=expires_at, source=source_of(request), moved=moved)
+    answered = None
     if turn:
         answered = Answered(turn.mark, turned.breaks if turned.is_break and turned.mark == turn.mark else 0)
-        setattr(request, ANSWERED_TURN, answered.text)
-    mark_use(known)
-    return known.actor
+    return _Signed(request, known, spend, answered)
 
 
 def _signer(namesakes: Sequence[Known | Barred], signature: bytes, base: bytes) -> Known:

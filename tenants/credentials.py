@@ -2,6 +2,7 @@
 """Behind every signed request: who is this credential now, is this nonce fresh, and has its owner requests left.
 
 Implements ORGANISATION "Requests" and the speed goal of claims: one SELECT, one INSERT, no object mapping between.
+The INSERT is part of the act's transaction where a view lets it (`kernel.acts`).
 Implements FAULTS T9: whoever sends without end is refused before any work, and takes nothing from others.
 Does not verify signatures. Reads across tenants: a request names its credential, and only its signature says whose.
 """
@@ -9,6 +10,7 @@ Does not verify signatures. Reads across tenants: a request names its credential
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -20,10 +22,11 @@ from django.utils import timezone
 
 from audit.access import RESTORED_TABLE
 from holdfast.core.signed.turns import Kept
+from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import Throttled, Unauthenticated
 from tenants.errors import AccessSuspended, DeviceRevoked
-from tenants.limits import BUCKET_MICROSECONDS, Level, levels_of
+from tenants.limits import BUCKET_MICROSECONDS, Level, leases, levels_of
 from tenants.models import Credential, Nonce, Person, Tenant, TokenBucket
 from tenants.permissions import device_permissions, suspended_permissions
 from tenants.roles import SERVICE_ROLE
@@ -48,7 +51,7 @@ _LOOK_UP: Final = (
 )
 _SPEND: Final = (
     f"INSERT INTO {_NONCE} (credential_id, nonce, tenant_id, expires_at) VALUES (%s, %s, %s, %s)"  # noqa: S608 — as above
-    " ON CONFLICT (tenant_id, credential_id, nonce) DO NOTHING"
+    " ON CONFLICT (tenant_id, credential_id, nonce) DO NOTHING RETURNING 1"
 )
 # GCRA: a bucket is the time at which it is full again. A token moves that time on; who would move it further ahead
 # than a bucket holds finds no row to change, and so takes nothing. {source} is where the values come from.
@@ -56,8 +59,8 @@ _SPEND: Final = (
 # taken for full, or whoever sent a request meanwhile would be refused for as long as the clock was off.
 _TAKE: Final = (
     f"INSERT INTO {_BUCKET} AS b (key, full_at) {{source}} ON CONFLICT (key) DO UPDATE"
-    " SET full_at = CASE WHEN b.full_at > {now} + {fault} THEN {now} ELSE {greatest}(b.full_at, {now}) END + {cost}"
-    " WHERE b.full_at <= {now} + {room} OR b.full_at > {now} + {fault} RETURNING 1"
+    " SET full_at = CASE WHEN b.full_at BETWEEN {number} AND {number} + {fault} THEN b.full_at ELSE {number} END"
+    " + {number} WHERE b.full_at <= {number} + {number} OR b.full_at > {number} + {fault} RETURNING 1"
 )
 # Of a device and its person, what would be active but for a suspension, or for its person's leaving: both are one
 # person's act, and no such act ends a veto. Nobody who is invited has a device that acts.
@@ -69,9 +72,8 @@ _SUSPENDED: Final = {
 }
 # Twice what a bucket holds: several servers' clocks are a little apart.
 _FAULT: Final = str(2 * BUCKET_MICROSECONDS)
-_TAKE_SQLITE: Final = _TAKE.format(
-    source="VALUES (%s, %s)", greatest="max", now="%s", cost="%s", room="%s", fault=_FAULT
-)
+_NUMBER: Final = "CAST(%s AS bigint)"
+_TAKE_ONE: Final = _TAKE.format(source="VALUES (%s, %s)", number=_NUMBER, fault=_FAULT)
 _MARK_USE: Final = (
     f"UPDATE {_CREDENTIAL} SET last_used_on = CURRENT_DATE WHERE tenant_id = %s AND id = %s"  # noqa: S608 — as above
     " AND (last_used_on IS NULL OR last_used_on <> CURRENT_DATE)"
@@ -129,9 +131,7 @@ def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Know
 
     admits_suspended: also those that were suspended, or whose person was, with what is left to them.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_LOOK_UP, [_uuid_parameter(credential_id)])
-        rows = cursor.fetchall()
+    rows = statements.run(_LOOK_UP, [_uuid_parameter(credential_id)])
     return [_known(credential_id, row, admits_suspended) for row in rows]
 
 
@@ -179,29 +179,82 @@ def _refusal(state: str, person_state: str | None, tenant_state: str) -> Unauthe
     return AccessSuspended(detail) if detail else Unauthenticated()
 
 
-def spend(actor: Actor, nonce: bytes, *, expires_at: datetime, source: str, moved: Moved | None = None) -> bool:
-    """Record a nonce, take a token from each bucket of the request, and tell whether it was the first to bring it.
+class Spend:
+    """What a request costs: its nonce, a token of each bucket, and what it makes of its credential's turns.
 
-    Committed at once and on its own: a request that fails later has still spent its signature. A replay takes no
-    token. moved: what the request makes of its credential's turns, which is written with the last of it. Raises
-    Throttled when a bucket is empty; the nonce is spent then as well, and no turn taken.
+    Committed on its own (`now`) or with the request's act (`take`, then `keep`), and then, of an act that is undone,
+    again on its own: a request that fails later has still spent its signature. A replay takes no token. moved: what is
+    written with the last of it. Whoever is throttled has spent the nonce as well, and taken no turn.
     """
-    assert actor.id is not None
-    assert actor.tenant_id is not None
-    row = [
-        _uuid_parameter(actor.id),
-        _octets_parameter(nonce),
-        _uuid_parameter(actor.tenant_id),
-        connection.ops.adapt_datetimefield_value(expires_at),
-    ]
-    levels = levels_of(actor, source)
-    now = int(timezone.now().timestamp() * 1_000_000)
-    take = _spend_postgres if connection.vendor == "postgresql" else _spend_sqlite
-    steps = take(row, levels, now, _move_values(actor.tenant_id, actor.id, moved) if moved else [])
-    if 0 < steps <= len(levels):
-        refused = levels[steps - 1]
-        raise Throttled(f"{_REFUSED[refused.name]} Wait, then retry.", retry_after=1)
-    return steps > 0
+
+    def __init__(
+        self, actor: Actor, nonce: bytes, *, expires_at: datetime, source: str, moved: Moved | None = None
+    ) -> None:
+        assert actor.id is not None
+        assert actor.tenant_id is not None
+        self._row = [
+            _uuid_parameter(actor.id),
+            nonce,
+            _uuid_parameter(actor.tenant_id),
+            connection.ops.adapt_datetimefield_value(expires_at),
+        ]
+        self._move = _move_values(actor.tenant_id, actor.id, moved) if moved else []
+        self._levels = levels_of(actor, source)
+        self._at = int(timezone.now().timestamp() * 1_000_000)
+        asked = leases.take(self._levels, self._at)
+        # What the database is asked for: not the buckets of which this process held a token.
+        self._asked = [(level, tokens) for level, tokens in zip(self._levels, asked, strict=True) if tokens]
+        self._held = [level for level, tokens in zip(self._levels, asked, strict=True) if not tokens]
+        self._taken: list[tuple[Level, int]] = []
+        self._is_replay = False
+        self._refused: Level | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it changes rows that other people's requests wait for, which no act may hold until it is done."""
+        return any(level.is_shared for level, _ in self._asked)
+
+    def now(self) -> None:
+        """Take and commit it. Raises Unauthenticated for a request that was spent before, Throttled."""
+        self._take()
+        self.keep()
+        self._require()
+
+    def take(self) -> None:
+        """Take it in the open transaction. Raises as `now` does."""
+        self._take()
+        if self._is_replay:
+            self.keep()
+        self._require()
+
+    def keep(self) -> None:
+        """Put away what was taken in advance, and back what a refused request took of what this process holds."""
+        for level, tokens in self._taken:
+            if tokens > 1:
+                leases.give(level, tokens - 1, self._at)
+        if self._is_replay or self._refused:
+            narrower = self._levels[: self._levels.index(self._refused)] if self._refused else []
+            leases.give_back(level for level in self._held if level not in narrower)
+            self._held = [level for level in self._held if level in narrower]
+
+    def _take(self) -> None:
+        take = _spend_postgres if connection.vendor == "postgresql" else _spend_sqlite
+        steps = take(self._row, self._asked, self._at, self._move)
+        self._is_replay = steps == 0
+        self._taken = self._asked[: max(steps - 1, 0)]
+        left = [] if self._is_replay else self._asked[len(self._taken) :]
+        if left and left[0][1] > 1:
+            # Less than a lease is left of it: maybe the one token that is needed.
+            left = [(level, 1) for level, _ in left]
+            steps = _take_each(left, self._at, self._move)
+            self._taken, left = self._taken + left[:steps], left[steps:]
+        self._refused = left[0][0] if left else None
+
+    def _require(self) -> None:
+        if self._is_replay:
+            raise Unauthenticated
+        if self._refused:
+            raise Throttled(f"{_REFUSED[self._refused.name]} Wait, then retry.", retry_after=1)
 
 
 def mark_use(known: Known) -> None:
@@ -217,42 +270,46 @@ def mark_use(known: Known) -> None:
 def _move_values(tenant_id: UUID, credential_id: UUID, moved: Moved) -> list[Any]:
     kept = moved.kept
     return [
-        _mark_parameter(kept.mark),
-        _mark_parameter(kept.before),
+        kept.mark,
+        kept.before,
         kept.breaks,
         kept.is_break,
         kept.since,
         _uuid_parameter(tenant_id),
         _uuid_parameter(credential_id),
-        _mark_parameter(moved.read.mark),
+        moved.read.mark,
     ]
 
 
-def _spend_postgres(row: Sequence[Any], levels: Sequence[Level], now: int, move: Sequence[Any]) -> int:
+def _spend_postgres(row: Sequence[Any], asked: Sequence[tuple[Level, int]], now: int, move: Sequence[Any]) -> int:
     """Return how many steps were taken: the nonce, then each bucket until one was empty."""
-    values = [value for level in levels for value in _values(level, now)]
-    with connection.cursor() as cursor:
-        cursor.execute(_spend_statement(len(levels), moves=bool(move)), [*row, *values, *move])
-        return int(cursor.fetchone()[0])
+    if not asked and not move:
+        return len(statements.run(_SPEND, row))
+    values = [value for level, tokens in asked for value in _values(level, tokens, now)]
+    return int(statements.run(_spend_statement(len(asked), moves=bool(move)), [*row, *values, *move])[0][0])
 
 
-def _spend_sqlite(row: Sequence[Any], levels: Sequence[Level], now: int, move: Sequence[Any]) -> int:
+def _spend_sqlite(row: Sequence[Any], asked: Sequence[tuple[Level, int]], now: int, move: Sequence[Any]) -> int:
     """Take the same steps under SQLite's one write lock: its WITH holds no INSERT."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_SPEND, row)
-        if cursor.rowcount != 1:
-            return 0
-        for steps, level in enumerate(levels, start=1):
-            cursor.execute(_TAKE_SQLITE, _values(level, now))
+    with transaction.atomic(savepoint=False) if asked or move else nullcontext():
+        return 1 + _take_each(asked, now, move) if statements.run(_SPEND, row) else 0
+
+
+def _take_each(asked: Sequence[tuple[Level, int]], now: int, move: Sequence[Any]) -> int:
+    """Take one bucket after the other, and the turn after the last; return how many were taken."""
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
+        for steps, (level, tokens) in enumerate(asked):
+            cursor.execute(_TAKE_ONE, _values(level, tokens, now))
             if cursor.fetchone() is None:
                 return steps
         if move:
             cursor.execute(_MOVE, list(move))
-    return 1 + len(levels)
+    return len(asked)
 
 
-def _values(level: Level, now: int) -> list[Any]:
-    return [level.key, now + level.cost, now, now, now, level.cost, now, BUCKET_MICROSECONDS - level.cost, now]
+def _values(level: Level, tokens: int, now: int) -> list[Any]:
+    cost = tokens * level.cost
+    return [level.key, now + cost, now, now, now, cost, now, BUCKET_MICROSECONDS - cost, now]
 
 
 @cache
@@ -263,25 +320,15 @@ def _spend_statement(number: int, *, moves: bool) -> str:
 
     Every request takes its rows in this order, so that no two wait for each other.
     """
-    steps = [f"step0 AS ({_SPEND} RETURNING 1)"]
+    steps = [f"step0 AS ({_SPEND})"]
     for step in range(1, number + 1):
         source = f"SELECT %s::text, %s::bigint FROM step{step - 1}"  # noqa: S608 — the name of a step above
-        taken = _TAKE.format(
-            source=source, greatest="greatest", now="%s::bigint", cost="%s::bigint", room="%s::bigint", fault=_FAULT
-        )
+        taken = _TAKE.format(source=source, number=_NUMBER, fault=_FAULT)
         steps.append(f"step{step} AS ({taken})")
     if moves:
         steps.append(f"moved AS ({_MOVE} AND EXISTS (SELECT 1 FROM step{number}))")  # noqa: S608 — as above
     total = " + ".join(f"(SELECT count(*) FROM step{step})" for step in range(number + 1))  # noqa: S608 — as above
     return f"WITH {', '.join(steps)} SELECT {total}"
-
-
-def _octets_parameter(value: bytes) -> Any:
-    return Nonce._meta.get_field("nonce").get_db_prep_value(value, connection)
-
-
-def _mark_parameter(value: bytes) -> Any:
-    return Credential._meta.get_field("turn_mark").get_db_prep_value(value, connection)
 
 
 def _uuid_parameter(value: UUID) -> Any:

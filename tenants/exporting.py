@@ -22,10 +22,10 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from audit import access as audit_access
+from audit import export as log_export
 from audit import services as audit
 from audit.errors import NoCheckpoint
-from holdfast.core.log.log_entry import log_origin
-from holdfast.core.log.log_export import Header, checkpoint_line
+from holdfast.core.log.log_export import checkpoint_line
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.errors import Conflict, NotFound
@@ -207,12 +207,12 @@ def _of_log(row: TenantExport, log: str, actor: Actor) -> tuple[list[bytes], str
     lines = []
     if not size:
         newest = audit_access.newest_roles()
-        count = audit_access.count_withheld(withheld, size=head.size)
+        count = len(audit_access.places_withheld(withheld, size=head.size))
         roles = bytes(newest.statement) if newest else b""
-        lines.append(Header(log_origin(str(row.tenant_id), log), head.vkey, head.size, count, roles).to_line())
-    stop = min(start + audit_access.BATCH, head.size)
-    entries = audit_access.proven_entries(log, start, stop, size=head.size, withheld=withheld)
-    lines += [entry.to_line() for entry in entries]
+        lines.append(log_export.header(row.tenant_id, head, log, roles=roles, count=count))
+    stop = min(start + log_export.BATCH, head.size)
+    hidden = audit_access.places_withheld(withheld, start=start, size=stop)
+    lines += log_export.lines_between(log, start, stop, size=head.size, hidden=hidden)
     if stop < head.size:
         return lines, f"{head.size}:{stop}"
     return [*lines, checkpoint_line(head.note)], None

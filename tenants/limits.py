@@ -2,14 +2,15 @@
 """What limits count with: windows of tries, token buckets of requests, and strangers' refusals in memory.
 
 Implements FAULTS I10a and T9 (the tenant is part of every key). Windows and buckets stand in the shared database, so
-that several web processes count together; a count is committed at once, whatever becomes of the request.
+that several web processes count together, and a request counts whatever becomes of it. Of a bucket each process takes
+tokens in advance: a burst of requests writes few rows, and the database still gives no more than the limit.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -30,17 +31,32 @@ BUCKET_MICROSECONDS: Final = 60 * 1_000_000
 # is on the disk. Each stands in as many rows, chosen by the credential: at its highest rate a row is taken once in
 # four milliseconds, so that waiting for it is the exception. Who chooses their ids fills one row and no more.
 SLOTS: Final = 16
+# A process takes so much of a bucket in advance, so that a burst of requests writes few rows, and forgets what it has
+# not used. So the bucket never gives more than its rate, and what several processes leave unused is a small part of it.
+LEASE_MICROSECONDS: Final = 1_000_000
+LEASE_LIFE_MICROSECONDS: Final = 10 * 1_000_000
+# Buckets of which one process holds tokens: some megabytes.
+_MAX_LEASES: Final = 16_384
 # Sources whose refused requests one process remembers: some hundred kilobytes.
 _MAX_STRANGERS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One bucket that a request takes a token from: its row's key, and the microseconds that one token is worth."""
+    """One bucket that a request takes a token from: its row's key, and the microseconds that one token is worth.
+
+    is_shared: whether requests of other people wait while a transaction holds its row.
+    """
 
     name: str
     key: str
     cost: int
+    is_shared: bool = False
+
+    @property
+    def lease(self) -> int:
+        """How many tokens may be taken in advance, the request's own among them."""
+        return max(1, LEASE_MICROSECONDS // max(1, self.cost))
 
 
 def levels_of(actor: Actor, source: str) -> list[Level]:
@@ -52,13 +68,79 @@ def levels_of(actor: Actor, source: str) -> list[Level]:
     return [
         Level("credential", f"c{tenant}{actor.id.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_CREDENTIAL)),
         Level("person", f"p{tenant}{person.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_PERSON)),
-        Level("tenant", f"t{slot:x}{tenant}", _cost(settings.HOLDFAST_REQUESTS_PER_TENANT, SLOTS)),
-        Level("source", f"s{slot:x}{source}", _cost(settings.HOLDFAST_REQUESTS_PER_SOURCE, SLOTS)),
+        Level("tenant", f"t{slot:x}{tenant}", _cost(settings.HOLDFAST_REQUESTS_PER_TENANT, SLOTS), True),
+        Level("source", f"s{slot:x}{source}", _cost(settings.HOLDFAST_REQUESTS_PER_SOURCE, SLOTS), True),
     ]
 
 
 def _cost(per_second: float, slots: int = 1) -> int:
     return int(1_000_000 * slots / per_second)
+
+
+@dataclass(slots=True)
+class _Lease:
+    """Tokens of one bucket that this process holds. Times are the clock's, in microseconds."""
+
+    tokens: int = 0
+    taken_at: int = 0
+    asked_at: int = 0  # when a lease was asked for that has not been given
+
+
+class Leases:
+    """The tokens that this process has taken in advance, in its memory: what is lost with it was never used."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._held: OrderedDict[str, _Lease] = OrderedDict()
+
+    def take(self, levels: Sequence[Level], now: int) -> list[int]:
+        """Take a token of each bucket that there is one of; return how many of each to ask the database for.
+
+        One thread asks for a lease, and the others meanwhile for the token they need. So they do for a second after a
+        lease was refused: there may be less than that left.
+        """
+        with self._lock:
+            return [self._take(level, now) for level in levels]
+
+    def _take(self, level: Level, now: int) -> int:
+        if level.lease == 1:
+            return 1
+        held = self._held.get(level.key)
+        if held is None:
+            held = self._held[level.key] = _Lease()
+            if len(self._held) > _MAX_LEASES:
+                self._held.popitem(last=False)  # the one that was begun the longest ago
+        # A clock that was set back makes a lease no younger.
+        if held.tokens and 0 <= now - held.taken_at < LEASE_LIFE_MICROSECONDS:
+            held.tokens -= 1
+            return 0
+        if 0 <= now - held.asked_at < LEASE_MICROSECONDS:
+            return 1
+        held.asked_at = now
+        return level.lease
+
+    def give(self, level: Level, tokens: int, now: int) -> None:
+        """Put away what of a lease that the database gave is left."""
+        with self._lock:
+            held = self._held.get(level.key)
+            if held is not None:
+                held.tokens, held.taken_at, held.asked_at = tokens, now, 0
+
+    def give_back(self, levels: Iterable[Level]) -> None:
+        """Put the tokens back that a request took and was not let in with."""
+        with self._lock:
+            for level in levels:
+                held = self._held.get(level.key)
+                if held is not None:
+                    held.tokens += 1
+
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        with self._lock:
+            self._held.clear()
+
+
+leases: Final = Leases()
 
 
 def count_against(key: str, *, limit: int, seconds: int) -> None:

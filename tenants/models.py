@@ -64,7 +64,7 @@ class TenantOwned(TenantModel):
     """A row of this app: it names its tenant by a foreign key, which other apps' rows do not."""
 
     tenant_id: Any = None
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_index=False, editable=False)
 
     class Meta(TenantModel.Meta):
         abstract = True
@@ -511,7 +511,7 @@ class ExportPiece(TenantOwned):
 class ImportChunk(TenantOwned):
     """Some hundred lines of a file of people, good or bad, in their order."""
 
-    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="+")
+    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="+", db_index=False)
     is_good = models.BooleanField()
     number = models.PositiveIntegerField()
     lines: models.JSONField[Any, Any] = models.JSONField(default=list)

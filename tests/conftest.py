@@ -11,6 +11,7 @@ import pytest
 
 from kernel import api
 from kernel.scope import close_scope
+from tenants.limits import leases
 from tests import order, prepared, soak
 from tests.cast.postgres import ON_POSTGRES
 
@@ -42,7 +43,7 @@ def _emptying_the_log_between_tests() -> Iterator[None]:
 
     frozen = [
         importlib.import_module(f"audit.migrations.{name}")
-        for name in ("0004_signed_by_role", "0005_transcript", "0006_restored")
+        for name in ("0008_waiting", "0005_transcript", "0006_restored")
     ]
     empty = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
 
@@ -74,6 +75,12 @@ def _role_keys() -> None:
 def _sequencer_of_its_own(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let no test's sequencer remember what another's signed: ids of tenants come again. Nothing is made before use."""
     settings.HOLDFAST_SEQUENCER_DIR = tmp_path_factory.getbasetemp() / "sequencer" / uuid4().hex
+
+
+@pytest.fixture(autouse=True)
+def _no_tokens_of_another_test() -> None:
+    """Let no test spend what another's bucket gave in advance: sources and tenants come again, their rows do not."""
+    leases.forget()
 
 
 @pytest.fixture(autouse=True)

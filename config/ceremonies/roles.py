@@ -17,7 +17,7 @@ from typing import Final
 
 from audit import access, journal, sequencer
 from audit import services as audit
-from audit.models import Checkpoint, Entry, LogHead
+from audit.models import Checkpoint, LogHead, Waiting
 from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies.root import public_key, release_directory, root_of
 from config.roles import WRITING_ROLES, create_role_key, role_key_file
@@ -180,7 +180,7 @@ class RolesCeremony:
         """Number what waits, and return the size at which keys end. Raises CeremonyRefused while their rows wait."""
         sequencer.sequence(self._tenant.pk, LOG)
         with tenant_scope(self._tenant.pk):
-            for leaf in Entry.objects.filter(log=LOG, leaf_index=None, refused="").values_list("leaf", flat=True):
+            for leaf in Waiting.objects.filter(log=LOG, refused="").values_list("leaf", flat=True):
                 if LogEntry.from_leaf(bytes(leaf)).kid in self._ended:
                     raise CeremonyRefused("Entries under that key still wait for their index: stop its process first.")
             return _numbered()

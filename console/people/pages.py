@@ -243,7 +243,7 @@ def _chain_lines(person_id: UUID, devices: dict[UUID, Any]) -> list[chain_words.
 def _chain_head(person_id: UUID) -> dict[str, Any]:
     """Verify the chain as every client does, and say what it comes to or why it does not hold."""
     try:
-        state = chains.chain_state(person_id).state
+        state = chains.whole_chain_state(person_id)
         return {"chain_state": state, "chain_refusal": "", "identity_words": state.aik.fingerprint("aik")}
     except NotFound:
         return {"chain_state": None, "chain_refusal": ""}

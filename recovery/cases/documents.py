@@ -6,13 +6,16 @@ PLATFORM "REST". What a case asks is shown as its signed bytes; the fields besid
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from holdfast.core.base.encoding import b64u
 from kernel.clock import database_now
 from kernel.fields import rfc3339
 from recovery import access
+from recovery.cases import index
 from recovery.cases.counting import why_long
 from recovery.cases.standing import APPROVE_ANEW, LONG, ended_by, standings, waiting_for
 from recovery.states import UNDECIDED
@@ -20,18 +23,57 @@ from recovery.states import UNDECIDED
 if TYPE_CHECKING:
     from recovery.cases.collection import Collection
     from recovery.cases.endings import VetoProof
-    from recovery.models import Attestation, Case
+    from recovery.models import Approval, Attestation, Case, CaseDeposit
 
 
-def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
-    """Return one case; `needed` is how many approvals each deposit needs now.
-
-    with_timeline: also what it waits for, who does not count, and its entries; lists leave these out.
-    """
-    now, asked = database_now(), access.statement_of(case)
+def case_document(case: Case) -> dict[str, Any]:
+    """Return one case; `needed` is how many approvals each deposit needs now."""
+    now = database_now()
     needed, _, policy = access.terms_of(case, now)
-    officers = standings(case, policy, now) if with_timeline else []
+    officers = standings(case, policy, now)
     why_not = {one.person_id: one.why_not or (APPROVE_ANEW if one.has_ended else "") for one in officers}
+    approvals, deposits = access.approvals_of(case), access.deposits_of(case)
+    return {
+        **_listed(case, deposits=deposits, approvals=approvals, needed=needed, why_not=why_not),
+        "officers": [{"index": one.index, "person_id": str(one.person_id), "why_not": one.why_not} for one in officers],
+        "long_delay": _long_delay(case, now),
+        "waiting_for": _waiting_for(case, now),
+        "ended": _ended(case),
+        **_timeline(case),
+    }
+
+
+def case_documents(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Return cases for a list, without what they wait for, who does not count, and their entries. Eight queries."""
+    tallies = index.tallies(cases, now=database_now())
+    deposits, approvals = access.deposits_by_case(cases), access.approvals_by_case(cases)
+    left_out: dict[str, Any] = {"officers": [], "long_delay": None, "waiting_for": None, "ended": None}
+    return [
+        {
+            **_listed(
+                case,
+                deposits=deposits[case.id],
+                approvals=approvals[case.id],
+                needed=tallies[case.id].needed,
+                why_not={},
+            ),
+            **left_out,
+            "timeline": [],
+            "timeline_more": False,
+        }
+        for case in cases
+    ]
+
+
+def _listed(
+    case: Case,
+    *,
+    deposits: Sequence[CaseDeposit],
+    approvals: Sequence[Approval],
+    needed: int,
+    why_not: Mapping[UUID, str],
+) -> dict[str, Any]:
+    asked = access.statement_of(case)
     return {
         "case_id": str(case.id),
         "state": case.state,
@@ -47,7 +89,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
                 "record_hash": b64u(bytes(row.record_hash)),
                 "generation": row.generation,
             }
-            for row in access.deposits_of(case)
+            for row in deposits
         ],
         "approvals": [
             {
@@ -58,9 +100,8 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
                 "at": rfc3339(row.at),
                 "why_not": why_not.get(row.person_id, ""),
             }
-            for row in access.approvals_of(case)
+            for row in approvals
         ],
-        "officers": [{"index": one.index, "person_id": str(one.person_id), "why_not": one.why_not} for one in officers],
         "needed": needed,
         "not_before": rfc3339(case.not_before),
         "notice_at": rfc3339(case.notice_at),
@@ -68,11 +109,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
         "disclosure_ends": _second(asked.disclosed_until) if asked.is_disclosure else None,
         "release_at": rfc3339(case.release_at) if case.release_at else None,
         "collected_at": rfc3339(case.collected_at) if case.collected_at else None,
-        "long_delay": _long_delay(case, now) if with_timeline else None,
-        "waiting_for": _waiting_for(case, now) if with_timeline else None,
-        "ended": _ended(case) if with_timeline else None,
         "successor": _successor(case),
-        **(_timeline(case) if with_timeline else {"timeline": [], "timeline_more": False}),
     }
 
 

@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from kernel.paging import flag, page
+from kernel.paging import page_in_parts
 from recovery.models import ContactAnswer, ContactRequest, ContactSet
 from recovery.states import COLLECTABLE, ContactRequestState
 from tenants.states import CredentialState
@@ -59,8 +59,8 @@ def contact_requests_to(actor: Actor, *, after: UUID | None = None) -> tuple[lis
 
 
 def _page(rows: QuerySet[ContactRequest], after: UUID | None) -> tuple[list[ContactRequest], bool]:
-    is_over = ~Q(state=ContactRequestState.OPEN)
-    return page(rows.annotate(over=flag(is_over)), ("over", "-opened_at", "-pk"), after=after)
+    is_open = Q(state=ContactRequestState.OPEN)
+    return page_in_parts(rows, (is_open, ~is_open), ("-opened_at", "-pk"), after=after)
 
 
 def contact_request_for_reading(actor: Actor, request_id: UUID) -> ContactRequest:

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+import secrets
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -216,15 +217,27 @@ class Directory:
         make_directory(path.parent)
         write_durably(path, encode([statement, cka_id]))
 
-    def heads(self) -> list[SeenHead]:
-        """Return every head that grew the log, oldest first. A part of a row that a crash left is dropped."""
+    def heads(self, since: int = 0) -> list[SeenHead]:
+        """Return every head that grew the log, oldest first. A part of a row that a crash left is dropped.
+
+        since: how many of the oldest to leave out.
+        """
         try:
-            body = (self.path / "heads").read_bytes()
+            with (self.path / "heads").open("rb") as file:
+                file.seek(since * _HEAD.size)
+                body = file.read()
         except FileNotFoundError:
             return []
         whole = len(body) - len(body) % _HEAD.size
         rows = (_HEAD.unpack_from(body, at) for at in range(0, whole, _HEAD.size))
         return [SeenHead(size, root, Moment(tick, wall)) for size, root, tick, wall in rows]
+
+    def count_heads(self) -> int:
+        """Count the heads that are kept, without reading them."""
+        try:
+            return (self.path / "heads").stat().st_size // _HEAD.size
+        except FileNotFoundError:
+            return 0
 
     def keep_head(self, head: SeenHead) -> None:
         """Remember a head, so that no shorter or other log is believed after a restart."""
@@ -244,6 +257,8 @@ class Directory:
 
     def put_heads(self, heads: Sequence[SeenHead]) -> None:
         """Put these heads in the place of those kept: of a log that officers accepted."""
+        # First: a kill in between leaves a log that is read anew.
+        self.forget_facts()
         rows = (_HEAD.pack(head.size, head.root, head.moment.tick, head.moment.wall) for head in heads)
         write_durably(self.path / "heads", b"".join(rows))
 
@@ -258,7 +273,31 @@ class Directory:
 
     def accept_first_reading(self, head: SeenHead) -> None:
         """Remember that officers accepted the log up to a head. The ceremony calls it."""
+        self.forget_facts()
         write_durably(self.path / "first-reading", _HEAD.pack(head.size, head.root, head.moment.tick, head.moment.wall))
+
+    @property
+    def facts(self) -> Path:
+        """Where the facts lie from which the process goes on (`kept`). They can be lost: the log has them all."""
+        return self.path / "facts"
+
+    def facts_key(self) -> SecretBytes:
+        """Return the key by which this directory knows its own facts, made at random when there is none.
+
+        Raises Malformed for a file that is damaged: then nothing that was kept fits, and another key is to be made.
+        """
+        path = self.path / "facts.key"
+        if not path.exists():
+            make_directory(self.path)
+            write_durably(path, secrets.token_bytes(_SEED_BYTES))
+        return _seed(path)
+
+    def forget_facts(self) -> None:
+        """Have the log read anew at the next start. Durable when this returns."""
+        for path in (self.facts, self.path / "facts.key"):
+            path.unlink(missing_ok=True)
+        if self.path.is_dir():
+            flush_directory(self.path)
 
     def wrong_entries(self) -> list[tuple[int, str, bytes]]:
         """Return (index, why, leaf hash) of entries that were wrong when they were first read."""

@@ -3,7 +3,7 @@
 
 Implements ESCROW "What it believes of the log": an entry is worth no more than whoever could write it, its time is when
 this process first saw it, and what a person signed is believed with that statement only. Pure but for the statements
-that it is handed; the caller proves every leaf first. It judges nothing.
+that it is handed; the caller believes none of it before its leaves have led to a signed head. It judges nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,16 @@ from holdfast.core.identity.acts import (
 from holdfast.core.identity.cases import VETOES_COUNT_SECONDS, VETOES_THAT_END, Case, verify_veto
 from holdfast.core.identity.chain import has_listed
 from holdfast.core.identity.entries import Entry, is_loss
-from holdfast.core.identity.policy import NEVER, History, Officer, SignedPolicy, history_of, strictest, verify_successor
+from holdfast.core.identity.policy import (
+    NEVER,
+    History,
+    Officer,
+    Policy,
+    SignedPolicy,
+    history_of,
+    strictest,
+    verify_successor,
+)
 from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf
 from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant
 from holdfast.core.log.follower import MAX_AHEAD_SECONDS
@@ -201,12 +210,13 @@ class Facts:
     known_wrong: dict[int, WrongEntry] = field(default_factory=dict)
     pending: list[tuple[Resolution, Place]] = field(default_factory=list)  # passed under a version not yet in force
     unsigned: int = 0  # the size of the log below which entries bear no signature, as the root pinned it
-    _seen: set[bytes] = field(default_factory=set)  # ids of entries that told of something: each counts once
-    _used: set[bytes] = field(default_factory=set)  # hashes of resolutions and officers' statements: each is used once
-    _keys: list[Sequence[Sign1]] = field(default_factory=list)
+    seen: set[bytes] = field(default_factory=set)  # ids of entries that told of something: each counts once
+    used: set[bytes] = field(default_factory=set)  # hashes of resolutions and officers' statements: each is used once
+    policy_statements: list[bytes] = field(default_factory=list)  # of `policies`, as they were signed
+    key_statements: list[bytes] = field(default_factory=list)  # of `escrow_keys`, as they were signed
 
     def absorb(self, leaf: bytes, place: Place, roles: Roles) -> bool:
-        """Take in one proven leaf, and tell whether it narrows what may be released. It never raises for the leaf.
+        """Take in one leaf, and tell whether it narrows what may be released. It never raises for the leaf.
 
         What is wrong with one stands in `wrong` and stops no other: an entry that a liar put in must not hide the veto
         behind it.
@@ -234,9 +244,9 @@ class Facts:
         return is_resolved and self.pending[-1][0].act is Act.SUSPEND_DEVICE
 
     def _require_once(self, entry: LogEntry) -> None:
-        if entry.entry_id in self._seen:
+        if entry.entry_id in self.seen:
             raise WrongLeaf("repeated")
-        self._seen.add(entry.entry_id)
+        self.seen.add(entry.entry_id)
 
     def _found_wrong(self, leaf: bytes, place: Place, why: str) -> None:
         self.wrong[place.index] = WrongEntry(why, leaf_hash(leaf))
@@ -420,13 +430,28 @@ class Facts:
 
     def take_policy(self, statement: bytes, place: Place) -> None:
         """Follow one more version, by its signatures. Raises as the core does."""
-        statements = parse_many(statement, max_size=MAX_BLOB)
-        if self.policies:
-            versions = [logged.signed for logged in self.policies]
+        statements, versions = parse_many(statement, max_size=MAX_BLOB), [one.signed for one in self.policies]
+        follows = chain_of_trust.version_before(statements, versions, self._fallen()) if versions else None
+        self._take_version(statement, statements, place, follows)
+
+    def take_policy_again(self, statement: bytes, place: Place) -> None:
+        """Follow a version that was followed before, by its signatures. Raises as the core does.
+
+        Which one it had to follow was judged then, by what officers had withdrawn until then.
+        """
+        statements, versions = parse_many(statement, max_size=MAX_BLOB), [one.signed for one in self.policies]
+        named = Policy.from_payload(statements[0].payload).predecessor if statements else b""
+        follows = next((signed for signed in versions if signed.hash == named), versions[-1] if versions else None)
+        self._take_version(statement, statements, place, follows)
+
+    def _take_version(
+        self, statement: bytes, statements: Sequence[Sign1], place: Place, follows: SignedPolicy | None
+    ) -> None:
+        if follows is not None:
             signed = verify_successor(
                 statements,
-                predecessor=chain_of_trust.version_before(statements, versions, self._fallen()),
-                history=versions,
+                predecessor=follows,
+                history=[logged.signed for logged in self.policies],
                 # What was logged before entries were signed was made before a version had to name the one in force.
                 is_early=place.index < self.unsigned,
             )
@@ -439,6 +464,7 @@ class Facts:
                 is_development=self.trust.is_development,
             ).newest
         self.policies.append(LoggedPolicy(signed, place))
+        self.policy_statements.append(statement)
 
     def is_named(self, person: bytes) -> bool:
         """Tell whether a version that the log has told of names a person as an officer."""
@@ -446,9 +472,9 @@ class Facts:
 
     def spend(self, statement_hash: bytes) -> None:
         """Raise Untrusted for a statement that was used before: what a person signed once is done once."""
-        if statement_hash in self._used:
+        if statement_hash in self.used:
             raise Untrusted("a statement is used twice")
-        self._used.add(statement_hash)
+        self.used.add(statement_hash)
 
     def _fallen(self) -> set[bytes]:
         """Return the versions that officers withdrew, and those that follow them: nothing else may rest on one."""
@@ -461,9 +487,9 @@ class Facts:
 
     def take_escrow_key(self, statement: bytes) -> None:
         """Follow one more escrow key, by its signatures. Raises as the core does."""
-        history = [*self._keys, parse_many(statement)]
-        verified = chain_of_trust.verify_escrow_keys(history, trusted=self.trusted())
-        self._keys = history
+        history = [*self.key_statements, statement]
+        verified = chain_of_trust.verify_escrow_keys([parse_many(one) for one in history], trusted=self.trusted())
+        self.key_statements = history
         self.escrow_keys = {key.hash: key for key in verified}
 
     def trusted(self) -> TrustedTenant:

@@ -3,33 +3,50 @@
 
 Implements ESCROW "What it believes of the log". It keeps each head that grew, with its own time of it, in its
 directory, and believes neither a shorter log nor another one afterwards. Leaves and facts are taken over together or
-not at all.
+not at all. From time to time it keeps the facts as well, and goes on from them when it starts again.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Final
 from uuid import UUID
 
 from audit import access as audit
 from audit import services as audit_services
 from audit.errors import RolesMissing
 from escrow import access as escrow
-from holdfast.core.base.errors import Expired, Forked, HoldfastError, Malformed
-from holdfast.core.identity.roles import Roles
+from holdfast.core.base.errors import Expired, Forked, HoldfastError, Malformed, Untrusted
+from holdfast.core.identity.roles import Roles, SignedRoles
 from holdfast.core.log.checkpoint import Checkpoint
 from holdfast.core.log.follower import LogFollower, require_fresh, require_not_ahead
 from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.signed.cose import Sign1
 from kernel.errors import NotFound
+from kernel.files import durable_file
 from keys import access as keys
 from recovery import access
+from recovery.release import kept
 from recovery.release.clock import Clock, Moment, Now
 from recovery.release.directory import Directory, SeenHead
 from recovery.release.facts import RESOLUTION, VETO, Facts, Place, VetoPapers, WrongEntry
 
+log = logging.getLogger("holdfast.release")
+
 LOG = "audit"
+# How many new entries are read again rather than that the facts are written once more. Reading one takes 0.2 ms, most
+# of it the check of its signature: the least is a fifth of a second, the most one.
+LEAST_FRESH: Final = 1_000
+MOST_FRESH: Final = 4_000
+_SHARE: Final = 50  # of the whole log, in between: while a log is small, its facts are written for few entries each
+
+
+def least_to_keep(size: int) -> int:
+    """Return how many entries must be new for the facts of a log of this size to be kept anew."""
+    return min(max(size // _SHARE, LEAST_FRESH), MOST_FRESH)
 
 
 class StoredStatements:
@@ -83,35 +100,97 @@ class ReleaseLog:
     follower: LogFollower = field(default_factory=LogFollower)
     newest: Checkpoint | None = None
     is_whole: bool = True  # whether all that was taken in is kept as well
+    _kept_size: int = 0  # of the log, up to which the facts are kept
+    _judged_by: bytes | None = None  # hash of the roles by which every entry was judged; None after others came
 
     def __post_init__(self) -> None:
-        self.facts = Facts(self.directory.tenant_id.bytes, self.directory.trust(), StoredStatements())
+        self.facts = self._no_facts()
 
     @classmethod
     def open(cls, directory: Directory, clock: Clock) -> ReleaseLog:
-        """Read the log again from its first entry to the head last believed, inside the tenant's scope.
+        """Go on from the facts that are kept, and read every entry since up to the head last believed.
+
+        Call it inside the tenant's scope. Without such facts, and where they do not fit this directory, the log is read
+        from its first entry.
 
         Raises Forked when the entries stored now do not lead to the heads believed before: somebody changed them.
         RolesMissing when nobody has said whose keys write this log.
         """
-        log = cls(directory, clock)
-        log.facts.known_wrong = {index: WrongEntry(why, digest) for index, why, digest in directory.wrong_entries()}
-        heads = directory.heads()
+        opened = cls(directory, clock)
+        if not directory.count_heads():
+            return opened
+        # Once for all heads: there is one for every twenty seconds in which something happened.
+        signed, accepted = opened._signed_roles(), directory.first_reading()
+        heads = directory.heads(opened._go_on_from_kept(signed))
+        opened.facts.known_wrong = {index: WrongEntry(why, digest) for index, why, digest in directory.wrong_entries()}
+        opened._judged_by = signed.hash
         if heads:
-            # Once for all heads: there is one for every twenty seconds in which something happened.
-            roles, accepted = log.roles, directory.first_reading()
-            leaves = audit_services.entries_between(directory.tenant_id, LOG, 0, heads[-1].size)
+            leaves = audit_services.entries_between(directory.tenant_id, LOG, opened.follower.size, heads[-1].size)
             for head in heads:
-                some = list(islice(leaves, max(0, head.size - log.follower.size)))
-                log._take_in(some, Checkpoint(LOG, head.size, head.root), head.moment, roles, accepted)
-            log._remember_versions()
-        return log
+                some = islice(leaves, max(0, head.size - opened.follower.size))
+                opened._take_in(some, Checkpoint(LOG, head.size, head.root), head.moment, signed.roles, accepted)
+        opened._remember_versions()
+        opened.keep_facts()
+        return opened
+
+    def _no_facts(self) -> Facts:
+        return Facts(self.directory.tenant_id.bytes, self.directory.trust(), StoredStatements())
+
+    def _binding(self, roles: bytes) -> kept.Binding:
+        first = self.directory.first_reading()
+        return kept.Binding(self.directory.tenant_id.bytes, self.facts.trust, roles, first)
+
+    def _go_on_from_kept(self, signed: SignedRoles) -> int:
+        """Take over the facts that are kept, and return of how many heads; 0 when the log is to be read anew."""
+        try:
+            with self.directory.facts.open("rb") as file:
+                key = self.directory.facts_key()
+                found = kept.read(file, self.facts, key=key, binding=self._binding(signed.hash))
+            if self.directory.heads(found.heads - 1)[:1] != [found.head]:
+                # Stops facts of another past than the one that this process saw, whoever laid them here.
+                raise Untrusted("they stand at a head that this process has not kept")
+        except FileNotFoundError:
+            return 0
+        except HoldfastError as error:
+            log.warning(
+                "tenant %s: the facts that were kept are not gone on from, and its log is read from the beginning: the "
+                "program, its roles or what is in its directory is another one (%s)",
+                self.directory.tenant_id,
+                error,
+            )
+            self.directory.forget_facts()
+            self.facts = self._no_facts()
+            return 0
+        self.follower, self._kept_size = found.follower, found.follower.size
+        return found.heads
+
+    def keep_facts(self) -> None:
+        """Keep the facts when as much is new as takes some seconds to read again. What is kept is durable afterwards.
+
+        Call it when the heads are kept: facts beyond them are not believed.
+        """
+        fresh = self.follower.size - self._kept_size
+        if fresh < least_to_keep(self.follower.size) or self._judged_by is None:
+            return
+        heads = self.directory.count_heads()
+        head = self.directory.heads(heads - 1)[0]
+        found = kept.Kept(heads, head, self.follower, self.facts)
+        # Also after a failure: a full disk is not asked again at each head.
+        self._kept_size = self.follower.size
+        try:
+            with durable_file(self.directory.facts) as file:
+                kept.write(file, found, key=self.directory.facts_key(), binding=self._binding(self._judged_by))
+        except (OSError, Malformed) as error:
+            log.error("tenant %s: its facts could not be kept: %s", self.directory.tenant_id, error)  # noqa: TRY400
 
     @property
     def roles(self) -> Roles:
         """Whose keys write and sign this log. Raises RolesMissing, and as `verify_roles` does for what the root did not
         sign.
         """
+        return self._signed_roles().roles
+
+    def _signed_roles(self) -> SignedRoles:
         row = audit.newest_roles()
         seen = self.directory.seen_roles()
         if row is None and seen is None:
@@ -119,7 +198,7 @@ class ReleaseLog:
         # Without the row what was seen before still holds: a database that was put back takes no key away.
         signed = self.directory.see_roles(Sign1.parse(bytes(row.statement))) if row is not None else seen
         assert signed is not None
-        return signed.roles
+        return signed
 
     def follow(self, note: str, now: Now) -> bool:
         """Take in every entry up to a head, and tell whether there were new ones. At any age: what narrows counts.
@@ -127,21 +206,23 @@ class ReleaseLog:
         Raises Expired for a head dated ahead, Forked or Untrusted for another log than the one known: then nothing of
         it is taken, and it is an alarm.
         """
-        checkpoint = self.roles.open_head(note, log=LOG)
+        signed = self._signed_roles()
+        checkpoint = signed.roles.open_head(note, log=LOG)
         require_not_ahead(checkpoint, now=now.wall)
         self.follower.require_extends(checkpoint)
         self.newest = checkpoint
         if checkpoint.size == self.follower.size:
             return False
-        leaves = list(
-            audit_services.entries_between(self.directory.tenant_id, LOG, self.follower.size, checkpoint.size)
-        )
+        leaves = audit_services.entries_between(self.directory.tenant_id, LOG, self.follower.size, checkpoint.size)
         # If what follows fails, the caller opens this log anew: what is believed is never more than what is kept.
         self.is_whole = False
-        narrowing = self._take_in(leaves, checkpoint, now.moment, self.roles, self.directory.first_reading())
+        # What was judged by other roles is judged anew by these at the next start, and not kept until then.
+        self._judged_by = signed.hash if self._judged_by == signed.hash or not self.follower.size else None
+        narrowing = self._take_in(leaves, checkpoint, now.moment, signed.roles, self.directory.first_reading())
         self._remember_versions()
         self._keep(narrowing)
         self.directory.keep_head(SeenHead(checkpoint.size, checkpoint.root, now.moment))
+        self.keep_facts()
         self.is_whole = True
         return True
 
@@ -174,12 +255,25 @@ class ReleaseLog:
         return audit.pending(LOG) > 0 or audit.latest_checkpoint(LOG).size > self.follower.size
 
     def _take_in(
-        self, leaves: list[bytes], checkpoint: Checkpoint, moment: Moment, roles: Roles, accepted: SeenHead | None
+        self, leaves: Iterator[bytes], checkpoint: Checkpoint, moment: Moment, roles: Roles, accepted: SeenHead | None
     ) -> list[bytes]:
-        """Prove leaves and take them in; return those that narrow. accepted: the head of a first reading."""
-        grown = self._proven(leaves, checkpoint, roles)
+        """Take leaves in and prove them, a batch at a time; return those that narrow. Raises as `_proven` does.
+
+        Then the facts are of no head, and to be thrown away. accepted: the head of a first reading.
+        """
         self.facts.settle(Now(moment.tick, moment.wall))
-        narrowing = []
+        narrowing: list[bytes] = []
+        self.follower = self._proven(self._absorbed(leaves, moment, roles, accepted, narrowing), checkpoint, roles)
+        return narrowing
+
+    def _absorbed(
+        self,
+        leaves: Iterator[bytes],
+        moment: Moment,
+        roles: Roles,
+        accepted: SeenHead | None,
+        narrowing: list[bytes],
+    ) -> Iterator[bytes]:
         for index, leaf in enumerate(leaves, start=self.follower.size):
             own = accepted is not None and index < accepted.size
             place = Place(index, _own_time(leaf, accepted.moment) if accepted is not None and own else moment)
@@ -188,10 +282,9 @@ class ReleaseLog:
             if index + 1 in (accepted.size if accepted else 0, roles.unsigned[0] if roles.unsigned else 0):
                 # What was under way was decided before anybody watched, or before anybody signed.
                 self.facts.void_open_cases(before=index + 1)
-        self.follower = grown
-        return narrowing
+            yield leaf
 
-    def _proven(self, leaves: list[bytes], checkpoint: Checkpoint, roles: Roles) -> LogFollower:
+    def _proven(self, leaves: Iterator[bytes], checkpoint: Checkpoint, roles: Roles) -> LogFollower:
         """Return the follower at a head, past the head that the tenant root pinned of a log older than signatures.
 
         Raises Forked when its leaves are others or fewer: an unsigned entry is worth no more than that pin.
@@ -204,7 +297,7 @@ class ReleaseLog:
         if self.follower.size >= pinned.size:
             return self.follower.advance(leaves, checkpoint)
         old = pinned.size - self.follower.size
-        return self.follower.advance(leaves[:old], pinned).advance(leaves[old:], checkpoint)
+        return self.follower.advance(islice(leaves, old), pinned).advance(leaves, checkpoint)
 
     def _remember_versions(self) -> None:
         # The highest version is what officers decide under when the database has lost it.

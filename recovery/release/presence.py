@@ -15,41 +15,41 @@ from dataclasses import dataclass, field
 class Presence:
     """Ids are 16 bytes; an index is an entry's place in the log."""
 
-    _active: set[bytes] = field(default_factory=set)
-    _owners: dict[bytes, bytes] = field(default_factory=dict)  # device that its chain lists → person
-    _acting: dict[bytes, set[bytes]] = field(default_factory=dict)  # person → their devices that may act
-    _since: dict[bytes, int] = field(default_factory=dict)  # person → index; nobody who cannot forbid a case
+    active: set[bytes] = field(default_factory=set)
+    owners: dict[bytes, bytes] = field(default_factory=dict)  # device that its chain lists → person
+    acting: dict[bytes, set[bytes]] = field(default_factory=dict)  # person → their devices that may act
+    objecting_since: dict[bytes, int] = field(default_factory=dict)  # person → index; nobody who cannot forbid a case
 
     def since(self, person: bytes) -> int | None:
         """Return the index since which somebody could object without a break, or None when they cannot now."""
-        return self._since.get(person)
+        return self.objecting_since.get(person)
 
     def person_is(self, person: bytes, index: int, *, active: bool) -> None:
         """Take in that a person is active, or suspended."""
-        (self._active.add if active else self._active.discard)(person)
+        (self.active.add if active else self.active.discard)(person)
         self._look_at(person, index)
 
     def is_listed(self, device: bytes, person: bytes, index: int) -> None:
         """Take in that a person's chain lists a device, which acts from then on."""
-        self._owners[device] = person
+        self.owners[device] = person
         self.acts(device, index, may=True)
 
     def acts(self, device: bytes, index: int, *, may: bool) -> None:
         """Take in that a device may act, or that it was suspended; of one that no chain lists it says nothing."""
-        person = self._owners.get(device)
+        person = self.owners.get(device)
         if person is None:
             return
-        acting = self._acting.setdefault(person, set())
+        acting = self.acting.setdefault(person, set())
         (acting.add if may else acting.discard)(device)
         self._look_at(person, index)
 
     def ends(self, device: bytes, index: int) -> None:
         """Take in that a device was revoked, for ever."""
         self.acts(device, index, may=False)
-        self._owners.pop(device, None)
+        self.owners.pop(device, None)
 
     def _look_at(self, person: bytes, index: int) -> None:
-        if person in self._active and self._acting.get(person):
-            self._since.setdefault(person, index)
+        if person in self.active and self.acting.get(person):
+            self.objecting_since.setdefault(person, index)
         else:
-            self._since.pop(person, None)
+            self.objecting_since.pop(person, None)

@@ -114,6 +114,8 @@ class TenantRelease:
     # What a case has last waited for until somebody mends it, and how often in a row. For the log alone.
     _troubles: dict[UUID, tuple[str, int]] = field(default_factory=dict)
     _receipts: Retries = field(init=False)  # deposits for which none could be given
+    # Deposits that have their receipt, or its refusal, of which the log does not say so yet.
+    _receipted: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.actor = system_actor(self.directory.tenant_id, "release")
@@ -150,8 +152,10 @@ class TenantRelease:
         facts = self.log.facts
         # An acknowledgement counts here too: where no case is due, nobody else asks.
         self.log.settle(self.clock.now())
+        self._receipted &= facts.unreceipted.keys()
         # Of a log with a wrong entry nothing is vouched for.
-        due = () if facts.wrong else (one for one in facts.unreceipted if not self._receipts.left(one))
+        owed = (one for one in facts.unreceipted if one not in self._receipted)
+        due = () if facts.wrong else (one for one in owed if not self._receipts.left(one))
         failed: list[tuple[bytes, Exception]] = []
         for deposit_id in list(islice(due, RECEIPTS_A_ROUND)):
             try:
@@ -163,8 +167,8 @@ class TenantRelease:
                 failed.append((deposit_id, error))
                 continue
             self._receipts.worked(deposit_id)
-            # The log says so as well, and takes it from the list of whoever reads it anew.
-            facts.unreceipted.pop(deposit_id, None)
+            # The facts are the log's alone, and are kept: a database that is put back has lost this receipt.
+            self._receipted.add(deposit_id)
         if failed:
             # Mostly one cause for all, as a missing key; its text names the key.
             (first, cause), tenant_id = failed[0], self.directory.tenant_id
@@ -172,6 +176,11 @@ class TenantRelease:
             log.critical(
                 "tenant %s: no receipt for %d deposits; %s: %s", tenant_id, len(failed), UUID(bytes=first), said
             )
+
+    @property
+    def owes_receipts(self) -> bool:
+        """Whether a deposit that the log tells of has neither a receipt nor its refusal."""
+        return not self.log.facts.unreceipted.keys() <= self._receipted
 
     def _give_receipt(self, deposit_id: bytes) -> None:
         facts = self.log.facts
@@ -574,7 +583,7 @@ class ReleaseProcess:
             tenant.forget_halves()
             tenant.give_receipts()
             # Looked at again while there is something left to sign for, whether the head is new or not.
-            if not tenant.log.facts.unreceipted:
+            if not tenant.owes_receipts:
                 self._heads[tenant_id] = note
         except Expired as error:
             log.warning("tenant %s: %s", tenant_id, error)

@@ -19,6 +19,7 @@ SERVER = ("config", "console", "operators", "kernel", *APPS)
 # The only callers of `Model.unscoped`: loops over all tenants, and look-ups made before a scope can be open.
 UNSCOPED = {
     "audit/access.py",  # acts behind others in the log, of every tenant
+    "audit/exporting.py",  # exports whose day is over, of every tenant
     "audit/sequencer.py",  # heads that grow old, of every tenant
     "audit/services.py",  # counts of hours that are over, of every tenant
     "audit/tasks.py",  # every tenant's logs are sequenced

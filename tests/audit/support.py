@@ -13,6 +13,7 @@ from django.db import connection, transaction
 
 from audit import access, export, sequencer, services
 from audit.models import Entry
+from audit.services import Appended
 from holdfast.core.log.merkle import leaf_hash
 from kernel.actors import Actor
 from kernel.scope import tenant_scope
@@ -27,7 +28,7 @@ def actor(tenant_id: UUID = TENANT) -> Actor:
     return Actor(tenant_id=tenant_id, kind="device", id=uuid4(), person_id=uuid4())
 
 
-def append(count: int = 1, *, tenant_id: UUID = TENANT) -> list[Entry]:
+def append(count: int = 1, *, tenant_id: UUID = TENANT) -> list[Appended]:
     """Append entries, each in a transaction of its own, as requests do."""
     found_roles(tenant_id)
     made = []
@@ -63,7 +64,7 @@ def export_to(path: Path, *, tenant_id: UUID = TENANT, log: str = "audit") -> Pa
 @contextmanager
 def as_database_administrator() -> Iterator[None]:
     """Take the triggers off, as whoever owns the database can, and put them back."""
-    frozen = importlib.import_module("audit.migrations.0004_signed_by_role")
+    frozen = importlib.import_module("audit.migrations.0008_waiting")
     with connection.schema_editor() as editor:
         frozen.thaw(None, editor)
     try:

@@ -33,7 +33,7 @@ def _refuse_inserts() -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute(
-                "CREATE TRIGGER test_full BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+                "CREATE TRIGGER test_full BEFORE INSERT ON audit_waiting BEGIN SELECT RAISE(ABORT, 'disk full'); END"
             )
         else:
             cursor.execute(
@@ -41,13 +41,13 @@ def _refuse_inserts() -> None:
                 "$$ BEGIN RAISE EXCEPTION 'disk full'; END $$"
             )
             cursor.execute(
-                "CREATE TRIGGER test_full BEFORE INSERT ON audit_entry FOR EACH ROW EXECUTE FUNCTION test_full()"
+                "CREATE TRIGGER test_full BEFORE INSERT ON audit_waiting FOR EACH ROW EXECUTE FUNCTION test_full()"
             )
 
 
 def _accept_inserts() -> None:
     with connection.cursor() as cursor:
-        cursor.execute("DROP TRIGGER test_full" + ("" if connection.vendor == "sqlite" else " ON audit_entry"))
+        cursor.execute("DROP TRIGGER test_full" + ("" if connection.vendor == "sqlite" else " ON audit_waiting"))
         if connection.vendor != "sqlite":
             cursor.execute("DROP FUNCTION test_full()")
 
@@ -128,7 +128,10 @@ def test_append_records_the_leaf_that_its_columns_repeat() -> None:
     assert leaf.person == who.person_id.bytes
     assert leaf.time == int(row.time.timestamp())
     assert leaf.body == {"count": 3, "filter": "tag"}
-    assert (row.tenant_id, row.log, row.leaf_index) == (TENANT, "audit", None)
+    stored = Entry.unscoped.get(id=row.id)
+    assert (stored.tenant_id, stored.log, stored.leaf_index, stored.refused) == (TENANT, "audit", None, "")
+    assert all(getattr(stored, name) == value for name, value in row._asdict().items() if name not in ("leaf", "time"))
+    assert bytes(stored.leaf) == row.leaf
 
 
 @pytest.mark.django_db
@@ -213,7 +216,7 @@ def test_append_takes_listed_fields_of_plain_kinds_and_refuses_everything_else(n
 def test_export_line_is_one_line_of_ascii_whatever_an_entry_says(text: str) -> None:
     with tenant_scope(TENANT):
         row = services.append(tag=TAG, actor=system_actor(TENANT, "test"), subject=text, body={"filter": text})
-        shown = export.document(row)
+        shown = export.document(Entry.unscoped.get(id=row.id))
         from holdfast.core.log.log_export import ExportedEntry
 
         line = ExportedEntry(0, bytes(row.leaf), ()).to_line()

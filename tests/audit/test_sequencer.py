@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from audit import access, sequencer, services, tasks
 from audit.errors import LogBroken, NoCheckpoint
-from audit.models import Checkpoint, Entry, LogHead, Tile
+from audit.models import Checkpoint, Entry, LogHead, Numbered, Tile
 from holdfast.client.auditor.auditor import Verdict, verify_export
 from holdfast.core.log import checkpoint as notes
 from holdfast.core.log import merkle, tiles
@@ -310,11 +310,11 @@ def test_sequence_resumes_with_the_signature_when_the_hsm_was_away(
 
 
 def _edit_leaf() -> None:
-    Entry.unscoped.filter(leaf_index=3).update(leaf=b"forged")
+    Numbered.unscoped.filter(leaf_index=3).update(leaf=b"forged")
 
 
 def _cut_tail() -> None:
-    Entry.unscoped.filter(leaf_index__gte=4).delete()
+    Numbered.unscoped.filter(leaf_index__gte=4).delete()
 
 
 def _cut_tail_and_head() -> None:
@@ -335,10 +335,9 @@ def _rewrite_tile_and_head() -> None:
 
 
 def _add_behind_the_head() -> None:
-    row = Entry.unscoped.get(leaf_index=0)
-    Entry.unscoped.create(
-        tenant_id=TENANT, log="audit", leaf=b"forged", leaf_index=6, tag=row.tag, actor="", subject="", time=row.time
-    )
+    row = Numbered.unscoped.get(leaf_index=0)
+    row.seq, row.id, row.leaf, row.leaf_index = row.seq + 1000, uuid4(), b"forged", 6
+    row.save(force_insert=True)
 
 
 def _forget_tile() -> None:

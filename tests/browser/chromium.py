@@ -103,7 +103,9 @@ class Watched:
 
 
 def overflow(page: Page) -> int:
-    """Return by how many pixels the page is wider than the window."""
+    """Return by how many pixels the page is wider than the window, once it is there: a click may have begun another."""
+    page.wait_for_load_state()
+    page.wait_for_function("document.documentElement !== null")
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 

@@ -162,7 +162,9 @@ class Phone:
         with tenant_scope(self.person.tenant_id):
             device = access.device(self.id)
             signed, verified = services.verify_batch(device=device, statement=statement, leaves=built.leaves)
-            services.store_batch(device=device, statement=statement, signed=signed, batch=verified, actor=self.actor())
+            services.store_batch(
+                device_id=device.id, statement=statement, signed=signed, batch=verified, actor=self.actor()
+            )
 
 
 def batch_document(built: BuiltBatch) -> dict[str, Any]:
@@ -427,18 +429,19 @@ def audit_away() -> Iterator[None]:
                 "$$ BEGIN RAISE EXCEPTION 'audit is away'; END $$"
             )
             cursor.execute(
-                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_entry FOR EACH ROW EXECUTE FUNCTION audit_away()"
+                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_waiting FOR EACH ROW EXECUTE FUNCTION audit_away()"
             )
         else:
             cursor.execute(
-                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'audit is away'); END"
+                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_waiting"
+                " BEGIN SELECT RAISE(ABORT, 'audit is away'); END"
             )
     try:
         yield
     finally:
         with connection.cursor() as cursor:
             if connection.vendor == "postgresql":
-                cursor.execute("DROP TRIGGER audit_away ON audit_entry")
+                cursor.execute("DROP TRIGGER audit_away ON audit_waiting")
                 cursor.execute("DROP FUNCTION audit_away()")
             else:
                 cursor.execute("DROP TRIGGER audit_away")

@@ -433,7 +433,7 @@ def test_transcript_is_kept_for_the_console_once_with_its_entry(begun: Installat
         for name in ("installation", str(tenant_of(begun)))
     }
     assert lines == {"installation": installation, str(tenant_of(begun)): own}
-    logged = "SELECT actor FROM audit_entry WHERE tag = 'audit:transcript:publish'"
+    logged = "SELECT actor FROM audit_entries WHERE tag = 'audit:transcript:publish'"
     assert rows(begun, logged) == [("system:ceremony",)]
     assert hold(begun, "tenant", "acme", "--officer", "dan@acme.test").returncode == 0
     assert "The console shows it (" in hold(begun, *transcript).stdout
@@ -442,7 +442,7 @@ def test_transcript_is_kept_for_the_console_once_with_its_entry(begun: Installat
 
 
 def test_transcript_without_its_entry_is_not_kept(begun: Installation, tmp_path: Path) -> None:
-    refusing = "CREATE TRIGGER away BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'audit is away'); END"
+    refusing = "CREATE TRIGGER away BEFORE INSERT ON audit_waiting BEGIN SELECT RAISE(ABORT, 'audit is away'); END"
     rows(begun, refusing)
     done = hold(begun, "transcript", "acme", "--out", str(tmp_path))
     assert done.returncode != 0

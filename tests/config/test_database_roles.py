@@ -51,11 +51,14 @@ def may(verb: str, table: str) -> set[str]:
 
 
 def test_the_sequencer_alone_numbers_and_publishes() -> None:
-    assert may("u", "audit_entry") == {"sequencer"}
-    assert columns("audit_entry", "u", "sequencer") == ["leaf_index", "refused"]
-    assert not may("d", "audit_entry")
+    assert may("i", "audit_entry") == {"sequencer"}
+    assert not may("u", "audit_entry") | may("d", "audit_entry")
+    # What waits goes by a trigger only, once the very same row stands at its index.
+    assert may("u", "audit_waiting") == may("d", "audit_waiting") == {"sequencer"}
+    assert columns("audit_waiting", "u", "sequencer") == ["refused"]
     for process in PROCESSES:
-        assert "seq" not in columns("audit_entry", "i", process) != []
+        assert columns("audit_waiting", "i", process)
+        assert {"seq", "refused"}.isdisjoint(columns("audit_waiting", "i", process))
     for table in ("audit_loghead", "audit_tile", "audit_checkpoint"):
         assert may("i", table) == may("u", table) == {"sequencer"}
         assert not may("d", table)
@@ -118,7 +121,7 @@ def test_a_release_is_recorded_by_the_release_process_alone() -> None:
     written = {table for table in grants() if any(verb in grants()[table]["release"] for verb in "iud")}
     assert written == {
         *(
-            "audit_entry",
+            "audit_waiting",
             "audit_restored",
             "audit_tally",
             "kernel_heartbeat",

@@ -38,7 +38,7 @@ def count(made: Installation, table: str) -> int:
 
 
 def entries(made: Installation, tag: str) -> list[str]:
-    return [body for (body,) in rows(made, "SELECT body FROM audit_entry WHERE tag = ? ORDER BY seq", tag)]
+    return [body for (body,) in rows(made, "SELECT body FROM audit_entries WHERE tag = ? ORDER BY seq", tag)]
 
 
 def test_what_is_gone_is_gone_and_what_backups_open_is_said(ending: Installation) -> None:

@@ -667,6 +667,14 @@ def _shown_head(one: Organisation) -> Act:
     return Act(one.signer("alice"), "POST", f"{API}/audit/head", {"note": note})
 
 
+def _exported(one: Organisation, more: str = "") -> Act:
+    """An export of the log that otto asked for, which a worker has made."""
+    made = Act(one.signer("otto"), "POST", f"{API}/audit/exports", {"log": "audit"}).send()
+    assert made.status_code == 202, made.content
+    queue.run_due("worker")
+    return Act(one.signer("otto"), "GET", f"{API}/audit/exports/{made.json()['id']}{more}")
+
+
 _get = partial(_of, method="GET")
 VALID: dict[tuple[str, str], Maker] = {
     ("act", "POST"): lambda one: _performed(one, "person-suspend", "henry"),
@@ -675,6 +683,10 @@ VALID: dict[tuple[str, str], Maker] = {
     ("audit-checkpoint", "GET"): _get("otto", path="audit/checkpoint"),
     ("audit-entries", "GET"): _get("otto", path="audit/entries"),
     ("audit-export", "GET"): _get("otto", path="audit/export"),
+    ("audit-export-job", "GET"): _exported,
+    ("audit-export-piece", "GET"): lambda one: _exported(one, "/pieces/0"),
+    ("audit-exports", "GET"): _get("otto", path="audit/exports"),
+    ("audit-exports", "POST"): lambda one: Act(one.signer("otto"), "POST", f"{API}/audit/exports", {"log": "keys"}),
     ("audit-head", "GET"): _get("alice", path="audit/head?log=keys"),
     ("audit-head", "POST"): _shown_head,
     ("audit-proof", "GET"): _get("otto", path="audit/proof?index=0&size=1"),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.core.base.encoding import b64u, unb64u
+from keys.models import Device, MailboxSize, Message
 from tests.cast.phones import Account, Phone
 
 
@@ -54,3 +55,26 @@ def events_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 def acknowledge(phone: Phone, rows: Sequence[dict[str, Any]]) -> Any:
     return phone.send("POST", "/api/v1/messages/ack", {"message_ids": [row["message_id"] for row in rows]})
+
+
+Place = tuple[uuid.UUID, int, uuid.UUID]
+
+
+def kept_sizes() -> dict[Place, tuple[int, int]]:
+    """The sizes that are kept, as (messages, octets) by device, sort and sender."""
+    rows = MailboxSize.unscoped.values_list("device_id", "sort", "sender", "messages", "octets")
+    return {(device, sort, sender): (messages, octets) for device, sort, sender, messages, octets in rows}
+
+
+def counted_sizes() -> dict[Place, tuple[int, int]]:
+    """What is in the mailboxes, by a count that shares nothing with the product's."""
+    owners = dict(Device.unscoped.values_list("id", "user_id"))
+    found: dict[Place, tuple[int, int]] = {}
+    for row in Message.unscoped.exclude(kind="notice"):
+        is_own = row.sender_user == owners[row.device_id]
+        sort = 3 if is_own else 1 if row.kind == "message" else 2
+        for sender in (uuid.UUID(int=0), row.sender_device if is_own else row.sender_user):
+            assert sender is not None
+            messages, octets = found.get((row.device_id, sort, sender), (0, 0))
+            found[row.device_id, sort, sender] = (messages + 1, octets + row.size)
+    return found

@@ -513,16 +513,18 @@ def queries(act: Any) -> list[str]:
 def test_requests_ask_the_database_a_fixed_number_of_times(alice: Account, bob: Phone) -> None:
     alice.add_phone().publish(batches=[])
     phone = alice.phones[0]
-    # Signature: credential and nonce. Then: replay, head, devices, room, content, messages, budget, stored answer.
-    assert len(queries(lambda: send(bob, alice, content=b64u(b"large")))) == 10
-    # Credential and nonce, replay, head, device, room, message, budget, stored answer.
-    assert len(queries(lambda: letter(bob, phone, kind="share"))) == 9
+    # SQLite's WITH holds no INSERT: devices, sizes, budget and messages are statements of their own.
+    is_together = connection.vendor == "postgresql"
+    # Signature: credential and nonce. Then: replay, head, content, devices and sizes and budget and messages, answer.
+    assert len(queries(lambda: send(bob, alice, content=b64u(b"large")))) == (7 if is_together else 10)
+    # Credential and nonce, replay, head, device, sizes and budget and message, stored answer.
+    assert len(queries(lambda: letter(bob, phone, kind="share"))) == (7 if is_together else 9)
     rows = fetched(phone)
     assert len(queries(lambda: phone.send("GET", "/api/v1/messages"))) == 3
     path = f"/api/v1/messages/{rows[0]['message_id']}/content"
     assert len(queries(lambda: phone.send("GET", path))) == 3
-    # Credential and nonce, what is there, its deletion, its contents.
-    assert len(queries(lambda: acknowledge(phone, rows))) == 5
+    # Credential and nonce, what is there, its deletion, its sizes, those of nothing, its contents.
+    assert len(queries(lambda: acknowledge(phone, rows))) == 7
 
 
 def test_mailbox_asks_no_hsm_and_writes_no_entry(alice: Account, bob: Phone) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from kernel.scope import tenant_scope
 from keys import mailbox
 from keys.models import ClaimBudget, Message, MessageContent
 from tests.cast.phones import Account, Directory, Phone, successor
-from tests.keys.mail import acknowledge, document, fetched, letter, octets_of, post
+from tests.keys.mail import acknowledge, counted_sizes, document, fetched, kept_sizes, letter, octets_of, post
 from tests.keys.test_claim_storms import storm
 
 SENDERS = 6
@@ -31,8 +32,9 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 @pytest.fixture
-def cast() -> Directory:
-    return Directory()
+def cast() -> Iterator[Directory]:
+    yield Directory()
+    assert kept_sizes() == counted_sizes(), "whatever raced, the kept sizes are those of a count"
 
 
 def reachable(account: Account) -> Phone:

@@ -68,10 +68,8 @@ def test_cases_deposits_and_people_are_all_there(migrated: Installation) -> None
 def test_the_leaves_and_the_tiles_of_a_log_are_those_that_its_head_was_signed_over(
     log: str, migrated: Installation
 ) -> None:
-    found = rows(
-        migrated, "SELECT leaf FROM audit_entry WHERE log = ? AND leaf_index IS NOT NULL ORDER BY leaf_index", log
-    )
-    pending = rows(migrated, "SELECT count(*) FROM audit_entry WHERE log = ? AND leaf_index IS NULL", log)
+    found = rows(migrated, "SELECT leaf FROM audit_entry WHERE log = ? ORDER BY leaf_index", log)
+    pending = rows(migrated, "SELECT count(*) FROM audit_waiting WHERE log = ?", log)
     assert (len(found), pending) == (ENTRIES[log], [(PENDING[log],)])
     note, vkey = rows(
         migrated, "SELECT note, vkey FROM audit_checkpoint WHERE log = ? ORDER BY size DESC LIMIT 1", log

@@ -10,7 +10,7 @@ from holdfast.core.base.encoding import decode
 from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.padding import pad
 from holdfast.core.crypto.suites import Suite
-from holdfast.core.messages.ratchet import derive_chain, derive_message, derive_root
+from holdfast.core.messages.ratchet import derive_chain, derive_root
 from holdfast.core.messages.session import Session
 from tests.cast.devices import pair
 from tests.cast.statements import NOW
@@ -23,6 +23,7 @@ def write() -> dict[str, object]:
     """Make the file anew: its keys are fresh each time, the order of its messages is not."""
     root, secret = bytes(range(32)), bytes(range(32, 64))
     next_root, chain, header_key = derive_root(root, secret)
+    message_key, next_chain = derive_chain(chain)
     return {
         "page": "docs/formats/ratchet.md",
         "now": NOW,
@@ -35,8 +36,8 @@ def write() -> dict[str, object]:
         },
         "chain_step": {
             "chain": chain.hex(),
-            "message_key": derive_message(chain).hex(),
-            "next_chain": derive_chain(chain).hex(),
+            "message_key": message_key.hex(),
+            "next_chain": next_chain.hex(),
         },
         "padding": [{"plaintext": one.hex(), "padded": pad(one).hex()} for one in (b"", b"x", bytes(5), b"y" * 1024)],
         "sessions": [{"suite": int(suite), "events": _events(suite)} for suite in (Suite.HYBRID, Suite.CLASSICAL_P256)],

@@ -26,6 +26,7 @@ from kernel.actors import system_actor
 from kernel.scope import UnscopedQuery, current_tenant, tenant_scope
 from tenants import services
 from tenants.authentication import heard_lately
+from tenants.limits import leases
 from tenants.models import Credential, Nonce, Tenant
 from tenants.roles import Role
 from tests.cast.tenants import Cast, Signer, changed, make_device, make_person, make_service, send
@@ -88,16 +89,22 @@ def test_accepts_what_the_reference_library_signs(world: Cast, client: Client) -
 
 def test_verification_takes_one_select_and_one_spending_statement(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
-    # The first of a day is noted.
+    # The first of a day is noted, and tokens of its buckets are taken in advance.
     assert device.send(client, "POST", PROBE, b"{}").status_code == 200
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        assert device.send(client, "POST", PROBE, b"{}").status_code == 200
-    # PostgreSQL takes the tokens of four buckets in the statement that spends the nonce; SQLite in the transaction.
-    words = [query["sql"].split()[0] for query in queries]
-    spending = ["WITH"] if connection.vendor == "postgresql" else ["SAVEPOINT", *["INSERT"] * 5, "RELEASE"]
+    words = statements_of(lambda: device.send(client, "POST", PROBE, b"{}"))
+    assert words == ["SELECT", "INSERT"]
+    leases.forget()
+    # PostgreSQL takes the tokens of four buckets in the statement that spends the nonce; SQLite in a transaction.
+    words = statements_of(lambda: device.send(client, "POST", PROBE, b"{}"))
+    spending = ["WITH"] if connection.vendor == "postgresql" else ["INSERT"] * 5
     assert words == ["SELECT", *spending]
+
+
+def statements_of(send: Callable[[], Any]) -> list[str]:
+    """Return the first word of each statement of a request that is let in."""
+    with CaptureQueriesContext(connection) as queries:
+        assert send().status_code == 200
+    return [query["sql"].split()[0] for query in queries]
 
 
 def _unsigned(device: Signer) -> dict[str, str]:

@@ -256,7 +256,7 @@ def test_service_account_is_named_once(world: Cast) -> None:
 def _break_the_log() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "CREATE TRIGGER no_more_entries BEFORE INSERT ON audit_entry"
+            "CREATE TRIGGER no_more_entries BEFORE INSERT ON audit_waiting"
             " BEGIN SELECT RAISE(ABORT, 'the log is away'); END"
         )
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
+from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -14,8 +16,10 @@ from console import urls as console_urls
 from console.frame import console_page
 from kernel.actors import Actor
 from kernel.api import ApiView
+from kernel.errors import NotFound
 from kernel.scope import current_tenant
 from tenants import urls
+from tenants.limits import is_first
 from tenants.permissions import PermissionName
 
 
@@ -47,6 +51,45 @@ class Probe(ApiView):
         raise AssertionError
 
 
+class Crashed(Exception):
+    """A fault of the view's own, which no answer foresees."""
+
+
+class ActProbe(ApiView):
+    """Spends its requests in their act, and fails where the body says: before it, in it, or in something it raises."""
+
+    permission_names: ClassVar = {"POST": PermissionName.CHAIN_WRITE, "PUT": PermissionName.CASE_APPROVE}
+    spends_in_act: ClassVar = frozenset({"POST", "PUT"})
+    raised: ClassVar[dict[str, type[Exception]]] = {
+        "refused": NotFound,
+        "conflict": IntegrityError,
+        "crash": Crashed,
+    }
+
+    def put(self, request: Request) -> Response:
+        """Reached by nobody of the cast who has a device."""
+        raise AssertionError
+
+    def post(self, request: Request) -> Response:
+        asked: Any = request.data
+        if asked["where"] == "before":
+            raise self.raised[asked["how"]]
+        if asked["where"] == "no act":
+            return Response({"answered": True})
+        try:
+            with self.writing(request) as reply:
+                is_first("act", 1, expires_at=timezone.now())
+                if asked["where"] == "in":
+                    raise self.raised[asked["how"]]
+                reply.send({"done": True})
+        except IntegrityError:
+            if not asked.get("answers"):
+                raise
+            # As a claim does: what stands already is given again.
+            return Response({"answered": True})
+        return reply.response
+
+
 class OpenProbe(ApiView):
     tenancy: ClassVar = "enrolment"
 
@@ -67,6 +110,7 @@ def audit_page(request: HttpRequest, actor: Actor) -> HttpResponse:
 urlpatterns = [
     path("api/v1/", include(urls.api_urlpatterns)),
     path("api/v1/probe", Probe.as_view()),
+    path("api/v1/act", ActProbe.as_view()),
     path("api/v1/open", OpenProbe.as_view()),
     path("console/", home),
     path("console/audit/", audit_page),

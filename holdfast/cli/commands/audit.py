@@ -44,12 +44,16 @@ def export(
 
     It is verified at once.
 
+    A long log (more than 50,000 entries) is made by the server in the background and fetched piece by piece. Whatever
+    interrupts it, the same command goes on where it stopped, for a day: until then its pieces lie beside the file, as
+    FILE.….part.
+
     Anybody can verify the file later on a machine with no server: holdfast audit verify. The key of your organisation's
     root, which is printed, is what to give them for it. Keep the head: a log that is exported later must extend it.
     """
     shell = shell_of(context)
-    with shell.account() as account, shell.working("Exporting the log"):
-        report, root = log.export(account, out, log=name), log.root_key(account)
+    with shell.account() as account, shell.working("Exporting the log") as working:
+        report, root = log.export(account, out, log=name, tell=working), log.root_key(account)
     shell.show(
         {"file": out, **_document(report), "root_key": root},
         f"[bold green]✓[/] {report.size} entries are in {plain(str(out))}"

@@ -22,13 +22,16 @@ from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.log_export import (
     MAX_LINE,
     ExportedEntry,
+    ExportedTile,
     Header,
     WithheldEntry,
+    check_tile,
     checkpoint_line,
     read_checkpoint_line,
     read_entry_line,
 )
 from holdfast.core.log.merkle import CompactRange, InclusionChecker
+from holdfast.core.log.tiles import WIDTH
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Sign1
 
@@ -248,7 +251,8 @@ def _notes(header: Header, written: Roles | None, writers: Writers) -> Iterator[
             "give the tenant root's key with --trust to have them vouched for"
         )
     elif header.origin.endswith("/audit"):
-        yield "who wrote each entry is not checked, since this export is of an older form"
+        why = "the file names no keys that write this log" if header.has_tiles else "this export is of an older form"
+        yield f"who wrote each entry is not checked, since {why}"
     if written is not None and written.unsigned is not None:
         by = "the tenant root" if writers is Writers.ANCHORED else "the statement in the file"
         yield (
@@ -352,26 +356,12 @@ def _entries(
     Raises _Broken.
     """
     put_back: list[tuple[int, int]] = []
-    grown, size, withheld = CompactRange(), header.size, 0
-    checker = InclusionChecker(size=size, root=root) if root is not None else None
+    grown, size = CompactRange(), header.size
+    proofs = _Proofs(file, header, root)
     newest_past = max(pasts, default=0)
     ids: set[bytes] = set()
     for index in range(size):
-        line = file.readline(MAX_LINE + 1)
-        try:
-            entry = read_entry_line(line)
-            withheld += isinstance(entry, WithheldEntry)
-            # The first line says how many: nobody turns an entry into a withheld one further down.
-            if withheld > header.withheld:
-                raise Untrusted("it is withheld, and the first line does not count it")
-            if entry.index != index:
-                raise Untrusted(f"in its place stands the entry of index {entry.index}")
-            hashed = entry.leaf_hash
-            if checker is not None:
-                checker.check(hashed, index=index, proof=entry.proof)
-        except HoldfastError as error:
-            bad = _bad(index, line, str(error))
-            raise _Broken(f"entry {index} is not what was signed: {error}", bad) from error
+        entry, line = proofs.next_entry(index)
         try:
             if written is not None and isinstance(entry, ExportedEntry):
                 said = _require_written(entry, written, ids)
@@ -382,12 +372,79 @@ def _entries(
             raise _Broken(f"entry {index} was written by nobody who may: {why}", _bad(index, line, why)) from error
         if index >= newest_past:
             continue
-        grown = grown.append(hashed)
+        grown = grown.append(entry.leaf_hash)
         if grown.size in pasts and not hmac.compare_digest(grown.root(), pasts[grown.size]):
             raise _Broken(f"the log was rewritten: its first {grown.size} entries are not those signed earlier")
-    if withheld != header.withheld:
-        raise _Broken(f"the first line speaks of {header.withheld} withheld entries, and there are {withheld}")
+    if proofs.withheld != header.withheld:
+        raise _Broken(f"the first line speaks of {header.withheld} withheld entries, and there are {proofs.withheld}")
     return put_back
+
+
+_OTHER_LEAF: Final = "it is not the leaf whose hash is proven"
+
+
+class _Proofs:
+    """Reads entries in their order and holds each to the head: by its own proof, or by the line before its tile."""
+
+    def __init__(self, file: BinaryIO, header: Header, root: bytes | None) -> None:
+        self._file, self._header, self._root = file, header, root
+        self._checker = InclusionChecker(size=header.size, root=root) if root is not None else None
+        self._hashes: list[bytes] = []
+        self.withheld = 0
+
+    def next_entry(self, index: int) -> tuple[ExportedEntry | WithheldEntry, bytes]:
+        """Return the entry of an index, the next in the file, and its line. Raises _Broken."""
+        if self._header.has_tiles and index % WIDTH == 0:
+            self._hashes = self._tile(index)
+        line = self._file.readline(MAX_LINE + 1)
+        try:
+            entry = read_entry_line(line)
+            self.withheld += isinstance(entry, WithheldEntry)
+            # The first line says how many: nobody turns an entry into a withheld one further down.
+            if self.withheld > self._header.withheld:
+                raise Untrusted("it is withheld, and the first line does not count it")
+            if entry.index != index:
+                raise Untrusted(f"in its place stands the entry of index {entry.index}")
+            self._check(entry)
+        except HoldfastError as error:
+            bad = _bad(index, line, str(error))
+            raise _Broken(f"entry {index} is not what was signed: {error}", bad) from error
+        return entry, line
+
+    def _check(self, entry: ExportedEntry | WithheldEntry) -> None:
+        if (entry.proof is None) != self._header.has_tiles:
+            raise Malformed("export: a line of another format")
+        if entry.proof is None:
+            if entry.leaf_hash != self._hashes[entry.index % WIDTH]:
+                raise Untrusted(_OTHER_LEAF)
+        elif self._checker is not None:
+            self._checker.check(entry.leaf_hash, index=entry.index, proof=entry.proof)
+
+    def _tile(self, first: int) -> list[bytes]:
+        line = self._file.readline(MAX_LINE + 1)
+        try:
+            tile = ExportedTile.from_line(line)
+        except HoldfastError as error:
+            raise _Broken(f"entry {first} is not what was signed: {error}", _bad(first, line, str(error))) from error
+        try:
+            check_tile(tile, index=first // WIDTH, size=self._header.size, root=self._root)
+        except HoldfastError as error:
+            raise self._wrong(tile, first, str(error)) from error
+        return tile.rows()
+
+    def _wrong(self, tile: ExportedTile, first: int, error: str) -> _Broken:
+        """Say which entry is wrong below hashes that do not hold: the first that is not that of its hash."""
+        last = min(first + WIDTH, self._header.size) - 1
+        for at, hashed in enumerate(tile.rows()[: last + 1 - first], first):
+            line = self._file.readline(MAX_LINE + 1)
+            try:
+                if read_entry_line(line).leaf_hash == hashed:
+                    continue
+            except HoldfastError:
+                pass
+            return _Broken(f"entry {at} is not what was signed: {_OTHER_LEAF}", _bad(at, line, _OTHER_LEAF))
+        bad = BadEntry(first, "", "", f"one of the entries {first} … {last} is another, or their hashes are: {error}")
+        return _Broken(f"entries {first} … {last} are not what was signed: {error}", bad)
 
 
 def _require_written(exported: ExportedEntry, roles: Roles, ids: set[bytes]) -> LogEntry:
@@ -405,7 +462,7 @@ def _require_written(exported: ExportedEntry, roles: Roles, ids: set[bytes]) -> 
 
 def _bad(index: int, line: bytes, reason: str) -> BadEntry:
     """Name an entry by what its line says, which is all there is to name it by."""
-    if not line or line.startswith(b'{"checkpoint":'):
+    if not line or line.startswith((b'{"checkpoint":', b'{"tile":')):
         return BadEntry(index, "", "", "missing: the file ends before it")
     named = ExportedEntry.claimed(line)
     return BadEntry(index, named.get("id", ""), named.get("tag", ""), reason)

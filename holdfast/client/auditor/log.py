@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from holdfast.client.auditor import fetching
 from holdfast.client.auditor.auditor import Verdict, VerificationReport, verify_export
-from holdfast.client.errors import RESTORED, ServerRestored, TrustRefused
+from holdfast.client.auditor.fetching import Tell
+from holdfast.client.errors import RESTORED, Problem, ServerRestored, TrustRefused
 from holdfast.client.identity import restored, tenant
 from holdfast.client.profile.account import Account, root_key_of
 from holdfast.core.identity.roles import root_verifier
@@ -20,20 +22,31 @@ from holdfast.core.log.log_entry import log_origin
 from holdfast.core.log.log_export import MAX_LINE, read_checkpoint_line
 from holdfast.files import whole_file
 
+TOO_LONG: Final = "log-too-long"  # docs/problems.md
 MAX_EXPORT: Final = 4 * 1024**3  # bytes: ten million entries of 400; it is read as it comes and never held
 
 
-def export(account: Account, target: Path, *, log: str = "audit") -> VerificationReport:
+def export(
+    account: Account, target: Path, *, log: str = "audit", tell: Tell = lambda _done, _size: None
+) -> VerificationReport:
     """Write the whole log to a new file, and hold it to the tenant root pinned here and to the head seen last.
+
+    A long one is made by the server in the background and fetched piece by piece: when it broke off, a call with the
+    same target goes on with it. tell: is told how many entries are there, and of how many.
 
     Of a server older than role keys, to the log key of the code. Under a root that was taken on first use the result
     is NOT_ANCHORED. Raises TrustRefused, leaving the file as evidence, when it does not hold or does not extend what
     was seen.
     """
     tenant.follow_log_keys(account)
-    with whole_file(target) as out:
-        for piece in account.api.download(f"audit/export?log={log}", maximum=MAX_EXPORT):
-            out.write(piece)
+    try:
+        with whole_file(target) as out:
+            for piece in account.api.download(f"audit/export?log={log}", maximum=MAX_EXPORT):
+                out.write(piece)
+    except Problem as problem:
+        if problem.code != TOO_LONG:
+            raise
+        fetching.fetch(account, target, log=log, maximum=MAX_EXPORT, tell=tell)
     trust, roles = account.state.trust, account.roles
     origin = log_origin(str(UUID(bytes=account.tenant)), log)
     seen = trust.checkpoints.get(origin)

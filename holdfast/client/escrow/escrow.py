@@ -346,7 +346,7 @@ def _repeat_consent(account: Account) -> None:
         return  # the server takes no other; the person is asked anew
     for row in account.api.pages("statements", "statements", "hash", query={"purpose": "consent"}):
         known = Consent.from_payload(Sign1.parse(row.octets("statement")).payload)
-        if known.policy_hash == said.policy_hash and known.header.issued_at >= said.header.issued_at:
+        if known.policy_hash == said.policy_hash and known.order >= said.order:
             return
     account.api.post("statements", {"statement": b64u(account.state.consent)})
 

@@ -261,7 +261,7 @@ def _later_consent(own: bytes, brought: bytes) -> bytes:
     except HoldfastError:
         return own
     mine = Consent.from_payload(Sign1.parse(own).payload)
-    return brought if said.header.issued_at > mine.header.issued_at else own
+    return brought if said.order > mine.order else own
 
 
 def next_stamp(account: Account, kind: str, key: bytes) -> int:

@@ -77,6 +77,20 @@ def inclusion_proofs(tile: TileReader, nodes: merkle.Nodes, *, index: int, size:
     return [path + above for path in below]
 
 
+def tile_proof(nodes: merkle.Nodes, *, index: int, size: int) -> tuple[bytes, ...]:
+    """Return what leads from the root of the lowest tile `index` to the root of the tree of `size`.
+
+    nodes: what `tile_nodes` makes of a reader. Tiles are the leaves of the tree above them, as RFC 6962 splits at
+    powers of two. Raises Malformed when a tile is too short, ValueError outside the tree.
+    """
+    first = index * WIDTH
+    width = min(WIDTH, size - first)
+    if width <= 0:
+        raise ValueError("no such tile in a tree of this size")
+    below = (width - 1).bit_length()  # as many hashes lead from the tile's first leaf to the tile's root
+    return tuple(merkle.inclusion_from(nodes, first, size)[below:])
+
+
 def consistency_proof(tile: TileReader, *, old_size: int, size: int) -> list[bytes]:
     """Return the consistency proof between two sizes; ValueError unless 1 <= old_size <= size."""
     return merkle.consistency_from(tile_nodes(tile), old_size, size)

@@ -29,6 +29,7 @@ audit:entries:counted                  worker
 audit:entries:exported                 web
 audit:entries:read                     web
 audit:entry:refuse                     sequencer
+audit:export:ask                       web
 audit:log:accept                       ceremony
 audit:log:newer                        web
 audit:roles:publish                    ceremony

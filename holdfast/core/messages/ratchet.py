@@ -9,12 +9,12 @@ Specification: https://signal.org/docs/specifications/doubleratchet/ section 4.
 from __future__ import annotations
 
 import os
-from hmac import digest
 from typing import Final, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from holdfast.core.base.encoding import Fields, Value, label
@@ -57,16 +57,15 @@ def derive_root(root: bytes, secret: bytes) -> tuple[bytes, bytes, bytes]:
     return okm[:KEY_SIZE], okm[KEY_SIZE : 2 * KEY_SIZE], okm[2 * KEY_SIZE :]
 
 
-def derive_message(chain: bytes) -> bytes:
-    """KDF_CK, the message key: 32 bytes."""
+def derive_chain(chain: bytes) -> tuple[bytes, bytes]:
+    """KDF_CK: return the message key and the next chain key, 32 bytes each. PROTOCOL section 4."""
     # The same section gives these bytes: two inputs under one key, so a message key says nothing about the next chain
-    # key and may be kept for a late message.
-    return digest(chain, b"\x01", "sha256")
-
-
-def derive_chain(chain: bytes) -> bytes:
-    """KDF_CK, the next chain key: 32 bytes."""
-    return digest(chain, b"\x02", "sha256")
+    # key and may be kept for a late message. Keying HMAC is two thirds of it, and is done once for both.
+    message = HMAC(chain, _SHA256)
+    following = message.copy()
+    message.update(b"\x01")
+    following.update(b"\x02")
+    return message.finalize(), following.finalize()
 
 
 def _open_header(cipher: AESGCM, salt: bytes, sealed: bytes, prefix: bytes) -> bytes | None:
@@ -92,8 +91,7 @@ def _missing(chain: bytes, number: int, until: int) -> tuple[dict[int, bytes], b
     """Return the message keys of `number` up to, not including, `until`, and the chain key after them."""
     keys = {}
     for missed in range(number, until):
-        keys[missed] = derive_message(chain)
-        chain = derive_chain(chain)
+        keys[missed], chain = derive_chain(chain)
     return keys, chain
 
 
@@ -199,13 +197,14 @@ class Ratchet(HoldsSecrets):
         # The salt is why a state that was rolled back or cloned, and so meets a message key again, still never meets
         # one (key, nonce) pair twice. PROTOCOL section 4.
         salt = os.urandom(SALT_SIZE)
-        okm = HKDF(_SHA256, KEY_SIZE + SALT_SIZE, salt, _MESSAGE).derive(digest(chain, b"\x01", "sha256"))
+        message_key, following = derive_chain(chain)
+        okm = HKDF(_SHA256, KEY_SIZE + SALT_SIZE, salt, _MESSAGE).derive(message_key)
         # The header is bound to the prefix, the body to all before it and to TH: no part of a message can be put into
         # another, no type changed, and nothing opens in a session of other keys.
         head = salt + self._sending_header.encrypt(salt, self._stem + number.to_bytes(4, "big"), prefix)
         body = AESGCM(okm[:KEY_SIZE]).encrypt(okm[KEY_SIZE:], pad(plaintext), self._ad + prefix + head)
         # The chain moves on last: if anything above fails, no number is lost and no key has been used.
-        self._sending = digest(chain, b"\x02", "sha256")
+        self._sending = following
         self.sent = number + 1
         return head + body
 
@@ -233,11 +232,11 @@ class Ratchet(HoldsSecrets):
                 # A header that opens fixes the chain: no other key is tried, whatever becomes of the body.
                 if number != self.received or number >= MAX_NUMBER:
                     return self._open_out_of_order(number, (salt, body, aad), now)
-                chain = self._receiving
-                plaintext = _open_body(digest(chain, b"\x01", "sha256"), salt, body, aad)
+                message_key, following = derive_chain(self._receiving)
+                plaintext = _open_body(message_key, salt, body, aad)
                 # Only now, with the body authenticated. The header is no proof: anybody on the way can put a header
                 # seen once in front of a body of their own, and would move the chain past the honest message.
-                self._receiving = digest(chain, b"\x02", "sha256")
+                self._receiving = following
                 self.received = number + 1
                 return plaintext
         # HKr, NHKr, old chains: the order of likelihood. 1 + 1 + 5 openings are the most that junk can cost.
@@ -275,9 +274,10 @@ class Ratchet(HoldsSecrets):
             raise UnwrapFailed("message does not open")
         # On locals, and stored below: a forged body must not fill the store, nor push older keys out of it.
         missing, chain = _missing(self._receiving, self.received, number)
-        plaintext = _open_body(derive_message(chain), *sealed)
+        message_key, following = derive_chain(chain)
+        plaintext = _open_body(message_key, *sealed)
         self.skipped.add(self._receiving_header_key, missing, now)
-        self._receiving = derive_chain(chain)
+        self._receiving = following
         self.received = number + 1
         return plaintext
 
@@ -299,7 +299,8 @@ class Ratchet(HoldsSecrets):
             raise UnwrapFailed("message does not open") from None
         rest = _missing(self._receiving, self.received, previous)[0] if self._receiving else {}
         missing, chain = _missing(chain, 0, number)
-        plaintext = _open_body(derive_message(chain), *sealed)
+        message_key, following = derive_chain(chain)
+        plaintext = _open_body(message_key, *sealed)
         # Made now, and not at the next sending: the private half that the peer's last message relied on is gone that
         # much sooner, and with it what a thief of this state could still derive (docs/formats/ratchet.md).
         own = AgreementKey.generate(self._kind)
@@ -309,7 +310,7 @@ class Ratchet(HoldsSecrets):
         self.skipped.turn(self._receiving_header_key, rest, self._next_receiving, missing, now)
         self._receiving_header_key, self._next_receiving = self._next_receiving, next_receiving
         self._receiving_header = header_cipher
-        self._receiving, self.received = derive_chain(chain), number + 1
+        self._receiving, self.received = following, number + 1
         self._begin_sending(own, sending)
         return plaintext
 

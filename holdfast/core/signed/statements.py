@@ -157,6 +157,11 @@ class Consent:
     text_hash: bytes
     agreed: bool
 
+    @property
+    def order(self) -> tuple[int, bool]:
+        """What says which of a person's answers is the later one. Of two of one second, it is the no."""
+        return self.header.issued_at, not self.agreed
+
     @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `consent`."""

@@ -18,9 +18,16 @@ from holdfast.core.base.errors import Malformed
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.identity.roles import RoleKey, Roles, SignedRoles, root_verifier, verify_roles
 from holdfast.core.log import checkpoint as notes
-from holdfast.core.log import merkle
+from holdfast.core.log import merkle, tiles
 from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
-from holdfast.core.log.log_export import ExportedEntry, Header, WithheldEntry, checkpoint_line
+from holdfast.core.log.log_export import (
+    ExportedEntry,
+    ExportedTile,
+    Header,
+    WithheldEntry,
+    checkpoint_line,
+    read_entry_line,
+)
 from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
@@ -61,6 +68,22 @@ def lines_of(leaves: list[bytes], *, key: SigningKey = KEY, origin: str = ORIGIN
     header = Header(origin, notes.NoteVerifier(origin, key.public).to_text(), size)
     head = checkpoint_line(note_of(leaves, key=key, origin=origin))
     return [header.to_line(), *(entry.to_line() for entry in entries), head]
+
+
+def with_tiles(lines: list[bytes]) -> list[bytes]:
+    """The same log in the form that has a line of hashes before each 256 entries."""
+    header = replace(Header.from_line(lines[0]), has_tiles=True)
+    entries = [read_entry_line(line) for line in lines[1:-1]]
+    nodes = merkle.memory_nodes([entry.leaf_hash for entry in entries])
+    changed = [header.to_line()]
+    for index, entry in enumerate(entries):
+        if index % tiles.WIDTH == 0:
+            hashes = b"".join(one.leaf_hash for one in entries[index : index + tiles.WIDTH])
+            tile = index // tiles.WIDTH
+            proof = tiles.tile_proof(nodes, index=tile, size=len(entries))
+            changed.append(ExportedTile(tile, hashes, proof).to_line())
+        changed.append(replace(entry, proof=None).to_line())
+    return [*changed, lines[-1]]
 
 
 def verify(
@@ -135,7 +158,7 @@ class Forger:
 
     def break_the_proof(self, lines: list[bytes], at: int) -> list[bytes]:
         entry = ExportedEntry.from_line(lines[at + 1])
-        return self._put(lines, at, replace(entry, proof=(*entry.proof, bytes(32))))
+        return self._put(lines, at, replace(entry, proof=(*(entry.proof or ()), bytes(32))))
 
     def _put(self, lines: list[bytes], at: int, entry: ExportedEntry) -> list[bytes]:
         return [*lines[: at + 1], entry.to_line(), *lines[at + 2 :]]
@@ -313,6 +336,49 @@ def withholding(lines: list[bytes], *hidden: int, counted: int | None = None) ->
     return changed
 
 
+@pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 513, 700])
+def test_log_proven_by_tiles_is_verified_and_each_change_is_named(size: int, tmp_path: Path) -> None:
+    leaves = [leaf_of(number) for number in range(size)]
+    lines = with_tiles(lines_of(leaves))
+    assert verify(tmp_path, lines).verdict is Verdict.VERIFIED
+    assert verify(tmp_path, with_tiles(withholding(lines_of(leaves), size - 1))).verdict is Verdict.WITHHELD
+    at = size - 1
+    place = len(lines) - 2  # of the last entry
+    tile = 1 + at // tiles.WIDTH * (tiles.WIDTH + 1)  # of the line of hashes that it stands below
+    other = ExportedEntry(at, leaf_of(at + 1000), None)
+    read = ExportedTile.from_line(lines[tile])
+    forged = replace(read, hashes=read.hashes[: -merkle.HASH_SIZE] + other.leaf_hash)
+    without_proof = lines_of(leaves)[at + 1]
+    first = at // tiles.WIDTH * tiles.WIDTH
+    for changed, named in (
+        ({place: other.to_line()}, at),
+        ({place: b""}, at),
+        ({place: lines[place] * 2}, None),
+        ({place: without_proof}, at),
+        ({tile: b""}, first),
+        ({tile: lines[tile] * 2}, first),
+        ({tile: replace(read, index=read.index + 1).to_line()}, first),
+        ({tile: replace(read, hashes=read.hashes[: -merkle.HASH_SIZE]).to_line()}, first),
+        ({tile: replace(read, proof=(*read.proof, bytes(32))).to_line()}, first),
+        ({tile: forged.to_line()}, at),
+        # Who changes the hash as well is found among the entries that are proven together.
+        ({tile: forged.to_line(), place: other.to_line()}, first),
+    ):
+        report = verify(tmp_path, [changed.get(number, line) for number, line in enumerate(lines)])
+        assert report.verdict is Verdict.BROKEN
+        if named is not None:
+            assert report.entry is not None
+            assert report.entry.index == named, report.reason
+
+
+def test_every_changed_byte_of_a_file_with_tiles_is_found(tmp_path: Path) -> None:
+    octets = b"".join(with_tiles(lines_of([leaf_of(number) for number in range(3)])))
+    path = tmp_path / "log.jsonl"
+    for at in range(len(octets)):
+        path.write_bytes(octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :])
+        assert verify_export(path, VKEY).verdict is Verdict.BROKEN, octets[at - 20 : at + 20]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_log_with_entries_withheld_is_proven_and_never_taken_for_a_whole_one(size: int, tmp_path: Path) -> None:
     for hidden in ({0}, {size - 1}, set(range(size))):
@@ -335,7 +401,7 @@ def test_withheld_entry_that_is_not_counted_or_not_the_one_that_was_signed_is_na
     for changed in (
         replace(forged, leaf_hash=bytes(32)).to_line(),
         replace(forged, index=6).to_line(),
-        replace(forged, proof=forged.proof[:-1]).to_line(),
+        replace(forged, proof=(forged.proof or ())[:-1]).to_line(),
         lines[6].replace(b'"withheld"', b'"Withheld"'),
         lines[6].replace(b'"proof"', b'"leaf":"","proof"'),
     ):

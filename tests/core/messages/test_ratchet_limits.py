@@ -21,7 +21,7 @@ from holdfast.core.base.errors import OutOfBounds, UnwrapFailed
 from holdfast.core.base.padding import pad
 from holdfast.core.crypto.keys import KeyKind
 from holdfast.core.messages import ratchet as module
-from holdfast.core.messages.ratchet import Ratchet, derive_message
+from holdfast.core.messages.ratchet import Ratchet, derive_chain
 from holdfast.core.messages.skipped import LIFE_SECONDS, SkippedKeys
 from tests.cast.ratchet import (
     AD,
@@ -370,7 +370,7 @@ def forged(by: Ratchet, body_of: bytes) -> bytes:
     salt, number = bytes(12), value[SENT]
     assert isinstance(number, int)
     head = salt + AESGCM(header_key).encrypt(salt, stem + number.to_bytes(4, "big"), PREFIX)
-    okm = HKDF(hashes.SHA256(), 44, salt, encode(["holdfast/v1/msg"])).derive(derive_message(chain))
+    okm = HKDF(hashes.SHA256(), 44, salt, encode(["holdfast/v1/msg"])).derive(derive_chain(chain)[0])
     return PREFIX + head + AESGCM(okm[:32]).encrypt(okm[32:], body_of, AD + PREFIX + head)
 
 

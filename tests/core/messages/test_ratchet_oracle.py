@@ -19,7 +19,7 @@ from holdfast.core.base.encoding import encode
 from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import AgreementKey
-from holdfast.core.messages.ratchet import Ratchet, derive_message
+from holdfast.core.messages.ratchet import Ratchet, derive_chain
 from tests.cast.ratchet import (
     AD,
     HEADER,
@@ -115,7 +115,7 @@ class Twins:
         chain = self.ours.to_value()[SENDING]
         assert isinstance(chain, bytes)
         theirs = at_once(self.oracle.encrypt_message(b"", b""))
-        assert theirs.ciphertext == derive_message(chain)
+        assert theirs.ciphertext == derive_chain(chain)[0]
         return message(self.ours), theirs
 
     def decrypt(self, sealed: bytes, theirs: Any) -> None:

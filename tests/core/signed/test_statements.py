@@ -18,7 +18,7 @@ from holdfast.core.escrow.custody import OpenedFile
 from holdfast.core.identity.policy import YEAR_SECONDS
 from holdfast.core.messages.prekeys import OneTimePreKey, SignedPreKey
 from holdfast.core.signed.payloads import Header, check_time
-from holdfast.core.signed.statements import DeviceStatement
+from holdfast.core.signed.statements import Consent, DeviceStatement
 from tests.cast import statements as cast
 from tests.cast.statements import ACME, ALICE, DAY, LAPTOP, NOW, PAYLOADS
 from tests.cast.unread import unread
@@ -302,3 +302,11 @@ def test_case_gives_its_recipients_two_keys_eight_words() -> None:
     assert one.recipient_words == cast.case(reason="another").recipient_words
     assert one.recipient_words != cast.case(recipient_sealing_key=SealingKey.generate().public).recipient_words
     assert one.recipient_words != cast.case(recipient_rsa_key=RecipientRsaKey.generate().public).recipient_words
+
+
+def test_of_two_answers_of_one_second_the_no_is_the_later() -> None:
+    made = next(one for one in PAYLOADS.values() if isinstance(one, Consent))
+    yes, no = replace(made, agreed=True), replace(made, agreed=False)
+    sooner, later = (replace(no, header=replace(no.header, issued_at=NOW + after)) for after in (-1, 1))
+    after = replace(yes, header=later.header)
+    assert sorted([after, no, sooner, yes], key=lambda one: one.order) == [sooner, yes, no, after]

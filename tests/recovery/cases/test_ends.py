@@ -322,6 +322,7 @@ def test_open_case_stands_first_whatever_was_opened_and_ended_after_it(world: Wo
             q=secrets.token_bytes(32),
             state=CaseState.CANCELLED,
             opened_at=row.opened_at + timedelta(seconds=number // 2),
+            ended_at=row.opened_at + timedelta(seconds=number // 2),
         )
         for number in range(205)
     ]

@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from audit import sequencer
 from audit import services as audit
-from audit.models import Checkpoint, Entry, LogHead, Tile
+from audit.models import Checkpoint, Entry, LogHead, Numbered, Tile, Waiting
 from holdfast.core.identity.acts import Act, Resolution, Standing
 from holdfast.core.log.log_entry import LogEntry, log_origin
 from holdfast.core.log.merkle import CompactRange, leaf_hash
@@ -75,7 +75,7 @@ def forge(world: World, role: Role, tag: str, *, at: int | None = None, subject:
     entry = LogEntry(entry_id.bytes, tag, f"system:{role}", b"", subject, seen, body)
     leaf = entry.signed(origin=log_origin(str(world.tenant_id), "audit"), key=ROLE_KEYS[role]).to_leaf()
     with tenant_scope(world.tenant_id):
-        Entry.objects.create(
+        Waiting.objects.create(
             id=entry_id,
             log="audit",
             leaf=leaf,
@@ -93,8 +93,16 @@ def put_into_the_log(world: World, leaf: bytes) -> int:
         head = LogHead.objects.get(log="audit")
         grown = sequencer._grown(head).append(leaf_hash(leaf))
         with as_superuser("audit_entry", "audit_loghead", "audit_checkpoint"):
-            Entry.objects.create(
-                log="audit", leaf=leaf, leaf_index=head.size, tag="x", actor="x", subject="", time=timezone.now()
+            Numbered.objects.create(
+                seq=10**9 + head.size,
+                id=uuid.uuid4(),
+                log="audit",
+                leaf=leaf,
+                leaf_index=head.size,
+                tag="x",
+                actor="x",
+                subject="",
+                time=timezone.now(),
             )
             with transaction.atomic():
                 sequencer._grow_tiles("audit", head.size, [leaf_hash(leaf)])
@@ -158,12 +166,12 @@ def test_backdated_entries_shorten_no_delay(found: Any, hsm: Hsm) -> None:
         assert answer.status_code == 201, answer.content
     # The entries as the liar would have written them; they hold the same hashes and so tell of the same approvals.
     past = int(time.time()) - 80 * HOUR
-    with as_superuser("audit_entry"):
-        for row in Entry.unscoped.filter(tag__startswith="recovery:", log="audit", leaf_index=None):
+    with as_superuser("audit_waiting"):
+        for row in Waiting.unscoped.filter(tag__startswith="recovery:", log="audit"):
             said = LogEntry.from_leaf(bytes(row.leaf))
             role = Role.WORKER if said.tag == "recovery:notice:hand-over" else Role.WEB
             old = replace(said, time=past).signed(origin=log_origin(str(world.tenant_id), "audit"), key=ROLE_KEYS[role])
-            Entry.unscoped.filter(pk=row.pk).update(leaf=old.to_leaf(), time=timezone.now() - timedelta(hours=80))
+            Waiting.unscoped.filter(pk=row.pk).update(leaf=old.to_leaf(), time=timezone.now() - timedelta(hours=80))
     due(world, case)
     world.tick()
     assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("waiting", "not-yet", 0)
@@ -213,10 +221,10 @@ def erase_the_last_entry(world: World) -> None:
     tables = ("audit_entry", "audit_loghead", "audit_checkpoint", "audit_tile")
     with tenant_scope(world.tenant_id), as_superuser(*tables):
         head = LogHead.objects.get(log="audit")
-        Entry.objects.filter(log="audit", leaf_index=head.size - 1).delete()
+        Numbered.objects.filter(log="audit", leaf_index=head.size - 1).delete()
         hashes = [
             leaf_hash(bytes(leaf))
-            for leaf in Entry.objects.filter(log="audit", leaf_index__lt=head.size - 1)
+            for leaf in Numbered.objects.filter(log="audit", leaf_index__lt=head.size - 1)
             .order_by("leaf_index")
             .values_list("leaf", flat=True)
         ]

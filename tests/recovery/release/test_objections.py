@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from audit.models import Entry
+from audit.models import Waiting
 from holdfast.core.identity.acts import Act
 from holdfast.core.log.writers import Role
 from kernel.actors import Actor
@@ -224,8 +224,8 @@ def test_another_waits_long_for_what_its_subject_cannot_object_to(
         assert (world.state(case), long_delay(world, case)) == ("waiting", "")
         what(world)
         # Of a host whose clock is behind.
-        with as_superuser("audit_entry"):
-            Entry.unscoped.filter(tag="tenants:person:suspend").update(time=database_now() - SKEW)
+        with as_superuser("audit_waiting"):
+            Waiting.unscoped.filter(tag="tenants:person:suspend").update(time=database_now() - SKEW)
         tasks.settle_cases()
     if (when, what) == ("before", suspend_and_let_in):
         # Let in again before it was opened: they could object all the time.

@@ -18,7 +18,7 @@ from audit import access as audit_access
 from audit import journal, restored, sequencer
 from audit import services as audit
 from audit.errors import LogBroken, LogRestored
-from audit.models import Entry, LogHead, Restored
+from audit.models import Entry, LogHead, Restored, Waiting
 from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies.accepted import FirstReading, restored_steps
 from escrow import access as escrow
@@ -231,8 +231,8 @@ def test_what_narrows_is_put_back_by_what_people_signed_whatever_its_entry_says(
     restore = backup(world)
     for name in ("carol", "dan"):
         assert world.resolve(made, name).status_code == 201
-    with as_superuser("audit_entry"):
-        Entry.unscoped.filter(tag="escrow:resolution:pass").delete()
+    with as_superuser("audit_waiting"):
+        Waiting.unscoped.filter(tag="escrow:resolution:pass").delete()
     digest = hashlib.sha256(made.to_payload()).digest()
     forge(world, Role.WEB, "escrow:resolution:pass", subject="nobody", hash=digest, act=int(Act.WITHDRAW_VERSION))
     forge(world, Role.WEB, "recovery:case:veto", subject=str(vetoed.id), device="none", ends=1)
