@@ -593,9 +593,8 @@ class PreKeysView(LeanView):
         device = access.own_device_for_reading(self.actor, device_id)
         signed, batch = services.verify_batch(device=device, statement=given["batch"], leaves=given["leaves"])
         with self.writing(request) as reply:
-            device = access.own_device_for_update(self.actor, device_id)
             done = services.store_batch(
-                device=device, statement=given["batch"], signed=signed, batch=batch, actor=self.actor
+                device_id=device_id, statement=given["batch"], signed=signed, batch=batch, actor=self.actor
             )
             reply.send({"stored": done.stored, "count": done.count}, status=201 if done.stored else 200)
         return reply.response

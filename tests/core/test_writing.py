@@ -20,12 +20,12 @@ from holdfast.client.messages.inbox_rows import Envelope
 from holdfast.client.messages.outbox import Row
 from holdfast.client.messages.sent import Body
 from holdfast.client.profile.state import Contact
-from holdfast.core.base.encoding import MAX_BLOB, Fields, encode
+from holdfast.core.base.encoding import MAX_BLOB, MAX_STATEMENT, Fields, encode
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.rows import Column, open_map, open_row, seal_map, seal_row
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import slip39
-from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.crypto.keys import AgreementKey, SigningKey
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.escrow.archive import ArchiveHeader
 from holdfast.core.escrow.deposit import DepositHeader
@@ -33,6 +33,9 @@ from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
 from holdfast.core.log.log_entry import KeyLogEntry
 from holdfast.core.messages.bundle import build_batch
 from holdfast.core.messages.content import Content, ContentKind, LargeReference
+from holdfast.core.messages.session import InitialPart, read_message
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import Header
 from holdfast.core.vault.blob import VaultHeader, open_vault, seal_vault
@@ -192,6 +195,37 @@ def test_batch_of_keys_that_no_reader_takes_is_not_made() -> None:
         build_batch(header, suite=Suite.HYBRID, first_key_id=2**32, size=1, signing_key=key)
     with pytest.raises(ValueError, match="read this back"):
         build_batch(replace(header, device=b""), suite=Suite.HYBRID, first_key_id=1, size=1, signing_key=key)
+
+
+INITIAL: Final = InitialPart(
+    suite=Suite.HYBRID,
+    device_statement=cose.sign(b"payload", purpose=Purpose.DEVICE, key=SigningKey.generate()),
+    ephemeral=AgreementKey.generate().public,
+    signed_pre_key_id=1,
+    one_time_pre_key_id=2,
+    ciphertext=bytes(1088),
+    initiator_head=HASH,
+    responder_head=HASH,
+)
+WRONG_PARTS: Final[tuple[Any, ...]] = (
+    Suite.CLASSICAL, Suite.HYBRID_P256, SigningKey.generate().public, Sign1(b"", b"payload", bytes(64)),
+    Sign1(INITIAL.device_statement.protected, b"payload", bytes(63)),
+    Sign1(INITIAL.device_statement.protected, bytes(MAX_STATEMENT), bytes(64)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(INITIAL)])
+def test_initial_part_that_no_reader_takes_is_not_made(name: str) -> None:
+    def read(written: bytes) -> InitialPart | None:
+        return read_message(written + b"sealed").initial
+
+    assert read(INITIAL.encode()) == INITIAL
+    refused = 0
+    for wrong in (*WRONG, *WRONG_PARTS):
+        spoilt = replace(INITIAL, **{name: wrong})
+        refused += not given_out(spoilt.encode, read)
+    # What is left: five numbers that can be ids, and the one-time key's that can be absent.
+    assert refused >= len(WRONG) + len(WRONG_PARTS) - 6
 
 
 # Rows of the store

@@ -251,7 +251,10 @@ class Fields:
         """Read a fixed array of `size` items in the same way; fields are then numbered from 0."""
         if not isinstance(value, list) or len(value) != size:
             raise Malformed(f"{what}: not an array of {size}")
-        return cls(dict(enumerate(value)), what, range(size))
+        # Numbered here, so that no field can be missing or unknown: there is nothing to compare.
+        self = object.__new__(cls)
+        self._map, self._what = dict(enumerate(value)), what
+        return self
 
     def __contains__(self, key: int) -> bool:
         return key in self._map

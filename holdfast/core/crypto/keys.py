@@ -10,6 +10,7 @@ https://www.rfc-editor.org/rfc/rfc6979 section 3.2, FIPS 203 section 7.
 import functools
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Literal
@@ -173,7 +174,8 @@ class PublicKey:
     def _of_parsed(cls, kind: KeyKind, raw: bytes, encoded: bytes, parsed: object) -> "PublicKey":
         """Make a key of what a parser has just checked, or the library derived from a private key held here."""
         made = object.__new__(cls)
-        made.__dict__.update(kind=kind, raw=raw, encoded=encoded, _parsed=parsed)
+        fields = made.__dict__
+        fields["kind"], fields["raw"], fields["encoded"], fields["_parsed"] = kind, raw, encoded, parsed
         return made
 
     @property
@@ -342,21 +344,25 @@ class SigningKey:
 class AgreementKey:
     """An X25519 or P-256 Diffie-Hellman key, kept as its 32-byte scalar."""
 
-    __slots__ = ("_private", "_seed", "public")
+    __slots__ = ("_exchange", "_seed", "public")
 
     def __init__(self, kind: KeyKind, seed: SecretBytes) -> None:
         raw = _seed_of(seed, 32)
         self._seed = seed
-        # Of a type for each kind, which `public.kind` tells: asking an abstract class costs a microsecond every time.
-        self._private: Any
+        # The library's own call, chosen here once: a handshake makes five of them.
+        self._exchange: Callable[[Any], bytes]
         if kind is KeyKind.X25519:
-            self._private = x25519.X25519PrivateKey.from_private_bytes(raw)
-            self.public = _raw_public(kind, self._private.public_key())
+            private = x25519.X25519PrivateKey.from_private_bytes(raw)
+            self._exchange = private.exchange
+            self.public = _raw_public(kind, private.public_key())
         elif kind is KeyKind.P256_AGREEMENT:
-            self._private = _p256_private(raw)
-            self.public = _p256_public(kind, self._private.public_key())
+            self._take_p256(_p256_private(raw))
         else:
             raise ValueError(f"{kind.name} keys do not agree on secrets")
+
+    def _take_p256(self, private: ec.EllipticCurvePrivateKey) -> None:
+        self._exchange = functools.partial(private.exchange, _ECDH)
+        self.public = _p256_public(KeyKind.P256_AGREEMENT, private.public_key())
 
     @classmethod
     def generate(cls, kind: KeyKind = KeyKind.X25519) -> "AgreementKey":
@@ -364,10 +370,9 @@ class AgreementKey:
         if kind is not KeyKind.P256_AGREEMENT:
             return cls(kind, SecretBytes(secrets.token_bytes(32)))
         # The library's own generation and the scalar read from it cost half of deriving a key from a scalar.
-        own = object.__new__(cls)
-        own._private = ec.generate_private_key(_P256)
-        own._seed = SecretBytes(own._private.private_numbers().private_value.to_bytes(32, "big"))
-        own.public = _p256_public(kind, own._private.public_key())
+        own, private = object.__new__(cls), ec.generate_private_key(_P256)
+        own._seed = SecretBytes(private.private_numbers().private_value.to_bytes(32, "big"))
+        own._take_p256(private)
         return own
 
     @classmethod
@@ -382,13 +387,11 @@ class AgreementKey:
         """
         if peer.kind is not self.public.kind:
             raise Malformed("key agreement: the two keys are of different kinds")
-        # No zero check here: the group has prime order and the point was checked when it was read.
-        if peer.kind is KeyKind.P256_AGREEMENT:
-            return SecretBytes(self._private.exchange(_ECDH, peer.parsed))
         try:
-            return SecretBytes(self._private.exchange(peer.parsed))
+            return SecretBytes(self._exchange(peer.parsed))
         except ValueError:
-            # Decoding refuses small orders already; this holds for a key that came another way.
+            # Of X25519 alone, and decoding refuses small orders already: this holds for a key that came another way. On
+            # P-256 no zero can come: the group has prime order, and the point was checked when it was read.
             raise Malformed("key agreement: all-zero secret") from None
 
     def seed(self) -> SecretBytes:

@@ -7,13 +7,14 @@ Opens nothing: what is read here is a claim until a session has authenticated it
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode
+from holdfast.core.base.encoding import MAX_BLOB, Fields, Value, decode, encode
 from holdfast.core.base.errors import Malformed
-from holdfast.core.base.writing import read_back
+from holdfast.core.base.writing import require_readable
 from holdfast.core.crypto.keys import ML_KEM_CIPHERTEXT_SIZE, PublicKey
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.signed.cose import Sign1
@@ -52,10 +53,19 @@ class InitialPart:
     initiator_head: bytes
     responder_head: bytes
 
-    @read_back("of_encoded")
     def encode(self) -> bytes:
-        """Return prefix | u16 length | dCBOR: every byte of an initial message before enc_header."""
-        fields: dict[int, Encodable] = {
+        """Return prefix | u16 length | dCBOR: every byte of an initial message before enc_header.
+
+        Raises ValueError for what no reader takes (the caller's mistake).
+        """
+        values = self._values()
+        # Held to the reader's rules before they are bytes, not after: that the codec gives back what it was given is
+        # its own property, and reading 2.7 KB again would cost as much as a DH.
+        require_readable(functools.partial(self._from_value, suite=self.suite), values)
+        return self._framed(values)
+
+    def _values(self) -> dict[int, Value]:
+        values: dict[int, Value] = {
             # The statement itself and not its hash: the responder may never have met this device.
             1: self.device_statement.encode(),
             2: self.ephemeral.encoded,
@@ -64,25 +74,23 @@ class InitialPart:
             7: self.responder_head,
         }
         if self.one_time_pre_key_id is not None:
-            fields[4] = self.one_time_pre_key_id
+            values[4] = self.one_time_pre_key_id
         if self.ciphertext is not None:
-            fields[5] = self.ciphertext
-        body = encode(fields)
-        return prefix(INITIAL, self.suite) + len(body).to_bytes(_LENGTH_SIZE, "big") + body
+            values[5] = self.ciphertext
+        return values
 
-    @classmethod
-    def of_encoded(cls, octets: bytes) -> InitialPart:
-        """Read what `encode` gave; raises Malformed."""
-        # As it stands at the head of a message, behind which something sealed must follow.
-        read = read_message(octets + bytes(1)).initial
-        if read is None:
-            raise Malformed("initial part: of another type")
-        return read
+    def _framed(self, values: dict[int, Value]) -> bytes:
+        body = encode(values)
+        return prefix(INITIAL, self.suite) + len(body).to_bytes(_LENGTH_SIZE, "big") + body
 
     @classmethod
     def from_body(cls, body: bytes, suite: Suite) -> InitialPart:
         """Read the dCBOR; raises Malformed, also for a key or ciphertext that is not of the suite."""
-        fields = Fields(decode(body, max_size=MAX_BLOB), "initial part", _REQUIRED, (4, 5))
+        return cls._from_value(decode(body, max_size=MAX_BLOB), suite)
+
+    @classmethod
+    def _from_value(cls, value: Value, suite: Suite) -> InitialPart:
+        fields = Fields(value, "initial part", _REQUIRED, (4, 5))
         # A hybrid suite without its ciphertext would be the classical one under another name: a downgrade (FAULTS S8).
         if (5 in fields) is not suite.has_kem:
             raise fields.refuse(5, "does not fit the suite")
