@@ -67,9 +67,9 @@ seeds: ## Break the code on purpose, fault by fault, and see the named test catc
 	@./deploy/install.sh test
 	$(PY) -m tests.faults.seeds
 
-bench: ## Measure, each figure beside its floor
+bench: ## Measure, each figure beside its floor or peer: PART=<names>, ARGS=--no-goals, ARGS=--write
 	@./deploy/install.sh test
-	$(PY) -m tests.cast.postgres $(PY) -m bench
+	$(PY) -m tests.cast.postgres $(PY) -m bench $(PART) $(ARGS)
 
 soak: ## The longer storms: PART=<name>, at most an hour each and resumed where it ended; without PART the list
 	@./deploy/install.sh test

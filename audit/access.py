@@ -37,6 +37,8 @@ from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import in_their_tenants
 
+BATCH = 512  # of leaves that a follower's reader holds at a time
+
 # What an app above knows and this one cannot: which audit entries a reader may not see yet. Each rule returns their
 # condition, or None for a reader from whom it withholds nothing.
 Withholding = Callable[[Actor], Q | None]

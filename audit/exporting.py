@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import gzip
 import time
+from bisect import bisect_right
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import accumulate
 from typing import Final
@@ -28,6 +30,7 @@ from kernel.clock import database_now
 from kernel.errors import LimitReached, NotFound
 from kernel.models import Job
 from kernel.queue import RunLater, enqueue
+from kernel.scope import tenant_scope
 from kernel.sweeps import delete_in_batches
 
 EXPORT_JOB: Final = "audit.export"
@@ -123,6 +126,18 @@ def take(row: LogExport, *, actor: Actor) -> None:
             apart=str(row.pk),
             body={"log": row.log, "size": row.size, "withheld": len(row.withheld)},
         )
+
+
+def octets(row: LogExport, start: int) -> Iterator[bytes]:
+    """Give the file from a byte on, piece by piece: one is held at a time."""
+    with tenant_scope(row.tenant_id):
+        ends = ends_of(row)
+    for number in range(bisect_right(ends, start), len(ends)):
+        # The scope is opened for each piece: between two, other work may run in this thread.
+        with tenant_scope(row.tenant_id):
+            piece_octets = _octets(row, number)
+        begins = ends[number] - len(piece_octets)
+        yield piece_octets[max(0, start - begins) :]
 
 
 def _octets(row: LogExport, number: int) -> bytes:

@@ -62,9 +62,11 @@ class Appended(NamedTuple):
 
 
 # One statement, always the same: it is prepared once, and nothing of the model layer is run for an entry.
+ENTRY_TABLE: Final = Waiting._meta.db_table
+ENTRY_COLUMNS: Final = Appended._fields
 _INSERT: Final = f"""
-INSERT INTO {Waiting._meta.db_table} ({", ".join(Appended._fields)})
-VALUES ({", ".join(["%s"] * len(Appended._fields))})
+INSERT INTO {ENTRY_TABLE} ({", ".join(ENTRY_COLUMNS)})
+VALUES ({", ".join(["%s"] * len(ENTRY_COLUMNS))})
 """  # noqa: S608 — our own table's name
 
 
@@ -77,7 +79,22 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
     AuditUnavailable when the database does not take the entry, or this process may not sign it, and rolls the act back
     with it (FAULTS L1).
     """
-    tenant = _tenant_of_the_act()
+    _tenant_of_the_act()
+    try:
+        row = prepared(tag=tag, actor=actor, subject=subject, body=body)
+    except AuditUnavailable:
+        transaction.set_rollback(True)  # also a caller that swallows this error cannot commit the act
+        raise
+    return _insert(row)
+
+
+def prepared(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, BodyValue] | None = None) -> Appended:
+    """Sign an entry and return its row, for an act that inserts it in a statement of its own; nothing is recorded.
+
+    Whoever calls this inserts `parameters` of it as ENTRY_COLUMNS of ENTRY_TABLE, in the transaction of the act or in
+    the very statement of it. Raises as `append` does, but for no transaction.
+    """
+    tenant = current_tenant()
     if actor.tenant_id not in (None, tenant):
         raise ForeignRow("an entry names the tenant's own actor")
     fields = dict(body or {})
@@ -93,13 +110,15 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
         time=int(now.timestamp()),
         body=fields,
     )
-    try:
-        key = signing.key_for(tag)
-    except AuditUnavailable:
-        transaction.set_rollback(True)  # also a caller that swallows this error cannot commit the act
-        raise
-    leaf = entry.to_signed_leaf(origin=_origin(tenant), key=key)
-    return _insert(_audit_row(entry, entry_id, leaf, now, tenant))
+    leaf = entry.to_signed_leaf(origin=_origin(tenant), key=signing.key_for(tag))
+    return _audit_row(entry, entry_id, leaf, now, tenant)
+
+
+def parameters(row: Appended) -> list[Any]:
+    """Return a row's values in the order of ENTRY_COLUMNS, as the database takes them."""
+    values: list[Any] = list(row)
+    values[-1] = json.dumps(row.body)
+    return [_parameter(value) for value in values] if connection.vendor == "sqlite" else values
 
 
 def append_first(
@@ -318,14 +337,17 @@ def newest_notes(log: str) -> dict[UUID, str]:
     return {tenant_id: note for tenant_id, note in rows.values_list("tenant_id", "note") if note is not None}
 
 
+LEAVES_AT_ONCE = 512  # that a follower holds
+
+
 def entries_between(tenant_id: UUID, log: str, start: int, stop: int) -> Iterator[bytes]:
     """Give the leaves with indices start … stop−1 in order, for a follower; one batch is held at a time.
 
     Raises LogBroken at the first index that has no row: a follower is never handed a log with a hole closed.
     """
-    for low in range(start, stop, access.BATCH):
+    for low in range(start, stop, LEAVES_AT_ONCE):
         with tenant_scope(tenant_id):
-            batch = access.leaves(log, low, min(low + access.BATCH, stop))
+            batch = access.leaves(log, low, min(low + LEAVES_AT_ONCE, stop))
         yield from batch
 
 
@@ -344,8 +366,8 @@ def column(value: BodyValue) -> Any:
 
 def _parameter(value: Any) -> Any:
     """Return a value as the database takes it: SQLite has no type for an id or a time."""
-    if isinstance(value, UUID) and not connection.features.has_native_uuid_field:
-        return value.hex
+    if isinstance(value, UUID):
+        return value if connection.features.has_native_uuid_field else value.hex
     return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
 
 
@@ -370,13 +392,9 @@ def _origin(tenant: UUID) -> str:
 
 
 def _insert(row: Appended) -> Appended:
-    parameters: list[Any] = list(row)
-    parameters[-1] = json.dumps(row.body)
-    if connection.vendor == "sqlite":
-        parameters = [_parameter(value) for value in parameters]
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_INSERT, parameters)
+            cursor.execute(_INSERT, parameters(row))
     except DatabaseError as error:
         transaction.set_rollback(True)  # also a caller that swallows this error cannot commit the act
         raise AuditUnavailable from error

@@ -1,56 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench`: every figure beside its floor, in one run, as ratios. Run under `python -m tests.cast.postgres`.
+"""`python -m bench [PART …]` under `python -m tests.cast.postgres`: every figure beside its floor or peer, in one run.
 
-Each part runs in a process of its own, because a process has one database. Only ratios travel between machines.
+Each part runs in a process of its own, because a process has one database. Only ratios travel between machines. What
+was measured is kept in var/bench, so that a run may be taken part by part; `--write` makes docs/performance.md and its
+pictures of what is kept there. Ends with 1 when a goal does not hold, unless told `--no-goals`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
+import time
+from typing import Final
 
 import psycopg
 
-PARTS = (
-    ("claims", "postgresql"),
-    ("claims", "sqlite"),
-    ("growth", "postgresql"),
-    ("growth", "sqlite"),
-    ("background", "postgresql"),
-    ("background", "sqlite"),
-    ("uploads", "postgresql"),
-    ("uploads", "sqlite"),
-    ("people_files", "postgresql"),
-    ("people_files", "sqlite"),
-    ("releases", "sqlite"),
-    ("console", "postgresql"),
-    ("sessions", "none"),
-    ("entries", "none"),
-    ("exports", "none"),
-    ("policies", "none"),
-    ("founding", "none"),
-    ("start", "none"),
-)
+from bench import page
+from bench.world import Curve, Row
+
+BOTH: Final = ("postgresql", "sqlite")
+PARTS: Final = {
+    "claims": BOTH,
+    "persons": ("postgresql",),
+    "uploads": BOTH,
+    "vaults": ("postgresql",),
+    "growth": BOTH,
+    "background": BOTH,
+    "people_files": BOTH,
+    "releases": ("sqlite",),
+    "followed": ("sqlite",),
+    "console": ("postgresql",),
+    "sessions": ("sqlite",),
+    "entries": ("sqlite",),
+    "exports": ("sqlite",),
+    "policies": ("sqlite",),
+    "founding": ("sqlite",),
+    "start": ("sqlite",),
+}
+COLUMNS: Final = (("what", 74), ("ours", 18), ("floor", 32), ("ratio", 8), ("spread", 16), ("goal", 10), ("holds", 6))
 
 
-def run(part: str, database: str) -> list[dict[str, str]]:
-    """Run one part on one database and return its rows."""
+def run(part: str, database: str, largest: int) -> tuple[list[Row], list[Curve]]:
+    """Run one part on one database and return its rows and curves."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as state:
-        environment = {**os.environ, "HOLDFAST_STATE_DIR": state, "DJANGO_SETTINGS_MODULE": "bench.settings"}
-        if database != "postgresql":
-            environment.pop("HOLDFAST_TEST_POSTGRES", None)
-        else:
-            environment["HOLDFAST_TEST_POSTGRES"] = _fresh_database(part)
+        environment = {**os.environ, **_environment(state, part, database), "BENCH_LARGEST": str(largest)}
         done = subprocess.run(
             [sys.executable, "-m", f"bench.{part}"], env=environment, text=True, stdout=subprocess.PIPE, check=False
         )
     if done.returncode:
-        return [{"what": f"{part} on {database}: FAILED"}]
-    return [{"database": database, **row} for row in json.loads(done.stdout.splitlines()[-1])]
+        return [{"what": f"{part}: FAILED", "holds": False}], []
+    given = json.loads(done.stdout.splitlines()[-1])
+    return given["rows"], given["curves"]
+
+
+def _environment(state: str, part: str, database: str) -> dict[str, str]:
+    key = f"{state}/secret.key"
+    with open(key, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(os.urandom(32).hex())
+    url = _fresh_database(f"{part}_{time.time_ns()}") if database == "postgresql" else f"sqlite://{state}/bench.sqlite3"
+    return {
+        "DJANGO_SETTINGS_MODULE": "bench.settings",
+        "HOLDFAST_STATE_DIR": state,
+        "HOLDFAST_SECRET_KEY_FILE": key,
+        "HOLDFAST_DATABASE_URL": url,
+        "HOLDFAST_PUBLIC_URL": "http://testserver",
+        "HOLDFAST_CASES_PER_DAY": "1000",
+        "HOLDFAST_CONTACTS_DELAY_SECONDS": "0",
+    }
 
 
 def _fresh_database(name: str) -> str:
@@ -62,21 +82,36 @@ def _fresh_database(name: str) -> str:
 
 
 def main() -> int:
-    """Run every part and print the table."""
+    """Run the parts that were named, or all, and print the table."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=" ".join(PARTS))
+    parser.add_argument("--no-goals", action="store_true", help="only look: end with 0 whatever was measured")
+    parser.add_argument("--write", action="store_true", help="make docs/performance.md of what is kept in var/bench")
+    parser.add_argument("--largest", type=int, default=10**6, help="how many keys growth goes up to")
+    given = parser.parse_args()
     if "HOLDFAST_TEST_POSTGRES" not in os.environ:
         print("Run it as `make bench`: it needs a PostgreSQL server at its side.", file=sys.stderr)
         return 2
-    print(
-        f"Holdfast benchmarks, {os.cpu_count()} cores, Python {platform.python_version()}. Ratios are ours / floor.\n"
-    )
-    columns = (("what", 58), ("database", 11), ("ours", 18), ("floor", 18), ("ratio", 7))
-    print("".join(f"{name:<{width}}" for name, width in columns))
-    failed = False
-    for part, database in PARTS:
-        for row in run(part, database):
-            failed |= "FAILED" in row["what"]
-            print("".join(f"{row.get(name, ''):<{width}}" for name, width in columns), flush=True)
-    return int(failed)
+    print(f"{page.machine()}\nRatios are ours / floor, or ours / peer.\n")
+    missed = False
+    for part in given.parts or PARTS:
+        for database in PARTS[part]:
+            begun = time.monotonic()
+            rows, curves = run(part, database, given.largest)
+            page.keep(part, database, rows, curves)
+            print(f"── {part}, {database}, {time.monotonic() - begun:.0f} s")
+            print("".join(f"{name:<{width}}" for name, width in COLUMNS))
+            for row in rows:
+                missed |= row.get("holds") is False
+                print("".join(f"{_word(row.get(name, '')):<{width}}" for name, width in COLUMNS).rstrip(), flush=True)
+            print()
+    if given.write:
+        print(f"written: {', '.join(page.write())}")
+    return int(missed and not given.no_goals)
+
+
+def _word(value: str | bool) -> str:
+    return {True: "yes", False: "MISSED"}.get(value, str(value)) if isinstance(value, bool) else value
 
 
 if __name__ == "__main__":

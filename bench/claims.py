@@ -1,206 +1,197 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Claims over HTTP, signature, nonce and audit entry included, against the same SQL run bare by as many clients."""
+"""Claims over HTTP, many requesters and many targets: beside bare SQL, a bare Django view, and Synapse."""
 
 from __future__ import annotations
 
-import secrets
-import socket
-import sqlite3
-import threading
-import time
-import uuid
 from collections.abc import Callable
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Final
 
-from bench import world
+from bench import load, world
+from bench.crowd import Crowd, Stock, claims, lines
+from bench.peers import bare_sql
+from bench.peers.django_view import django_view
+from bench.peers.django_view import request as bare_request
+from bench.peers.synapse import synapse
 
-KEYS = 4_000
-PER_RUN = 800
-CLIENTS = (1, 8, 32)
+CLIENTS: Final = (1, 8, 32)
+PEOPLE: Final = 16  # of each suite; all of them claim, and of each suite's is claimed in turn
+MOST: Final = 900  # claims in one round
+PEER_MOST: Final = 4_000
+SUITES: Final = ("suite 1", "suite 2")
+
+
+class _Ours:
+    """Our server with its crowd, and what its claims cost."""
+
+    def __init__(self, serving: world.Serving, requesters: list[Any], targets: Stock) -> None:
+        self.serving, self.requesters, self.targets = serving, requesters, targets
+        self.claimed = 0
+        self.cpu: list[float] = []  # of the web process, seconds a claim
+        self.database_cpu: list[float] = []
+
+    def rate(self, clients: int) -> float:
+        self.targets.have(MOST)
+        ready = lines(claims(self.requesters, [f"{one.path}/claim" for one in self.targets.phones], MOST), clients)
+        cpu, database = self.serving.cpu(), world.database_cpu()
+        run = load.run(self.serving.port, ready)
+        self.cpu.append((self.serving.cpu() - cpu) / run.answered)
+        self.database_cpu.append((world.database_cpu() - database) / run.answered)
+        self.claimed += run.answered
+        self.targets.took(run.answered)
+        return run.rate
 
 
 def main() -> None:
     """Measure and report."""
     world.start()
-    from keys import services
-    from tests.cast.phones import Directory
+    from django.db import connection
 
-    # The floor takes as many keys as the server does, from one device.
-    services.MAX_UNISSUED = 10**9  # type: ignore[misc]
-    directory = Directory()
-    bob, alice = directory.phone("bob"), directory.phone("alice")
-    alice.publish(batches=[100] * (2 * len(CLIENTS) * PER_RUN // 100 + 4))
-    rows = []
-    with world.server() as (host, port, worker):
-        _load(host, port, bob, alice, 1, 100)
-        for clients in CLIENTS:
-            before = world.cpu_seconds(worker)
-            ours = _load(host, port, bob, alice, clients, PER_RUN)
-            cpu = (world.cpu_seconds(worker) - before) / PER_RUN
-            bare = _bare(bob, alice, clients, PER_RUN)
-            line = world.row(f"claims per second, {clients} client(s)", ours, bare, "/s")
-            rows.append(line)
-            cost = f"{cpu * 1e3:.2f} ms"
-            rows.append({"what": f"  server CPU per claim, {clients} client(s)", "ours": cost})
+    world.say(f"making {2 * PEOPLE} people with devices and keys")
+    crowd = Crowd()
+    by_suite = [crowd.people(PEOPLE, hybrid=hybrid) for hybrid in (False, True)]
+    phones = [account.phones[0] for accounts in by_suite for account in accounts]
+    targets = [Stock([account.phones[0] for account in accounts]) for accounts in by_suite]
+    is_postgres = connection.vendor == "postgresql"
+    before = _counted()
+    with world.server() as one:
+        ours = [_Ours(one, phones, of_suite) for of_suite in targets]
+        rows = [*_rows(*ours), *_workers(ours[0])] if is_postgres else [*_embedded(*ours)]
+    claimed = sum(each.claimed for each in ours)
+    rows += _truth(before, claimed)
     world.report(rows)
 
 
-def _requests(port: int, bob: Any, alice: Any, number: int) -> list[bytes]:
-    """Sign as many claims beforehand: a client's signature is not the server's cost."""
-    from holdfast.core.signed.requests import SignatureParameters, content_digest
-
-    body, path = b"{}", f"/api/v1/devices/{alice.id}/claim"
-    digest = content_digest(body)
-    made = []
-    for _ in range(number):
-        parameters = SignatureParameters(
-            method="POST", created=int(time.time()), keyid=bob.id, nonce=secrets.token_bytes(16)
-        )
-        signed = bob.isk.sign(parameters.base(target_uri=f"http://127.0.0.1:{port}{path}", digest=digest))
-        fields = {**parameters.fields(signed), "content-digest": digest, "idempotency-key": uuid.uuid4().hex}
-        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        made.append(
-            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\n{head}\r\n".encode()
-            + body
-        )
-    return made
+def _rows(*ours: _Ours) -> list[world.Row]:
+    bare_sql.stock()
+    with ExitStack() as stack:
+        view = stack.enter_context(django_view())
+        peer: Any
+        try:
+            peer = stack.enter_context(synapse())
+            for _ in range(PEOPLE):
+                peer.add_person(1)
+        except world.NotMeasured as error:
+            peer = error
+        return [row for clients in CLIENTS for row in _at(clients, ours, view, peer)]
 
 
-def _load(host: str, port: int, bob: Any, alice: Any, clients: int, number: int) -> float:
-    """Send `number` claims over `clients` persistent connections; returns claims per second. Fails on any refusal."""
-    queue = _requests(port, bob, alice, number)
-    failures: list[bytes] = []
-
-    def work(mine: list[bytes]) -> None:
-        with socket.create_connection((host, port)) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for request in mine:
-                connection.sendall(request)
-                answer = _answer(connection)
-                if not answer.startswith(b"HTTP/1.1 200") or b'"handed-out"' not in answer:
-                    failures.append(answer[:400])
-
-    seconds = _timed([lambda part=queue[at::clients]: work(part) for at in range(clients)])
-    if failures:
-        raise RuntimeError(f"{len(failures)} claims failed: {failures[0]!r}")
-    return number / seconds
-
-
-def _answer(connection: socket.socket) -> bytes:
-    held = b""
-    while b"\r\n\r\n" not in held:
-        held += connection.recv(65536)
-    head, _, rest = held.partition(b"\r\n\r\n")
-    length = next(
-        int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
-    )
-    while len(rest) < length:
-        rest += connection.recv(65536)
-    return head + b"\r\n\r\n" + rest
-
-
-def _timed(works: list[Callable[[], None]]) -> float:
-    threads = [threading.Thread(target=work) for work in works]
-    begun = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - begun
+def _at(clients: int, ours: tuple[_Ours, ...], view: world.Serving, peer: Any) -> list[world.Row]:
+    """Measure everybody in turn at so many clients."""
+    rates: dict[str, list[float]] = {}
+    for each in ours:
+        each.cpu, each.database_cpu = [], []
+    view_cpu: list[float] = []
+    for number in range(world.ROUNDS):
+        world.say(f"claims, {clients} client(s), round {number + 1} of {world.ROUNDS}")
+        for name, work in {
+            **dict(zip(SUITES, (lambda each=each: each.rate(clients) for each in ours), strict=True)),
+            "view": lambda: _view(view, clients, view_cpu),
+            "pgbench": lambda: bare_sql.pgbench(clients),
+            **({} if isinstance(peer, world.NotMeasured) else {"synapse": lambda: _synapse(peer, clients)}),
+        }.items():
+            rates.setdefault(name, []).append(work())
+    is_goal = clients == max(CLIENTS)
+    said = f"{clients} client" + ("s" if clients > 1 else "")
+    rows: list[world.Row] = []
+    for suite, each in zip(SUITES, ours, strict=True):
+        counts = is_goal and suite == SUITES[0]
+        what = f"claims, {suite}, {said}"
+        if "synapse" in rates:
+            goal = ">= 6" if counts else ""
+            rows.append(world.row(what, rates[suite], rates["synapse"], "/s", beside="Synapse", goal=goal))
+        else:
+            rows.append(world.missing(f"{what}, beside Synapse", peer, goal=">= 6" if counts else ""))
+        goal = ">= 0.5" if counts else ""
+        rows.append(world.row(what, rates[suite], rates["view"], "/s", beside="Django view", goal=goal))
+        rows.append(world.row(what, rates[suite], rates["pgbench"], "/s", beside="pgbench"))
+        cost, goal = f"{suite}, {said}: web CPU of a claim", "<= 2.2" if counts else ""
+        rows.append(world.row(cost, each.cpu, view_cpu, "ms", scale=1e3, beside="Django view", goal=goal))
+        rows.append(world.figure(f"{suite}, {said}: database CPU of a claim", each.database_cpu, "ms", scale=1e3))
+    return rows
 
 
-def _bare(bob: Any, alice: Any, clients: int, number: int) -> float:
-    from django.db import connection
-
-    one_client = _bare_postgres if connection.vendor == "postgresql" else _bare_sqlite
-    share = number // clients
-    return share * clients / _timed([lambda: one_client(bob, alice, share) for _ in range(clients)])
-
-
-def _audit_insert(place: str) -> tuple[str, list[Any]]:
-    columns = "id, tenant_id, log, leaf, tag, actor, subject, time, body"
-    return f"INSERT INTO audit_waiting ({columns}) VALUES ({', '.join([place] * 9)})", []
+def _view(view: world.Serving, clients: int, cpu: list[float]) -> float:
+    bare_sql.stock()
+    before = view.cpu()
+    run = load.run(view.port, lines([bare_request(at) for at in range(PEER_MOST)], clients))
+    cpu.append((view.cpu() - before) / run.answered)
+    return run.rate
 
 
-def _bare_postgres(bob: Any, alice: Any, number: int) -> None:
-    """The statements of one claim on psycopg: look-up, nonce; then claim and audit entry in one transaction."""
-    import psycopg
-    from django.conf import settings
-    from django.utils import timezone
-
-    from keys.claims import _POSTGRES_BY, HOUR
-    from tenants import credentials
-
-    database = settings.DATABASES["default"]
-    tenant = alice.person.tenant_id
-    insert, _ = _audit_insert("%s")
-    with psycopg.connect(
-        host=database["HOST"], port=database["PORT"], user=database["USER"], dbname=database["NAME"], autocommit=True
-    ) as connection:
-        connection.prepare_threshold = 2
-        for _ in range(number):
-            now = timezone.now()
-            connection.execute(credentials._LOOK_UP, [bob.id]).fetchone()
-            connection.execute(credentials._SPEND, [bob.id, secrets.token_bytes(16), tenant, now])
-            with connection.transaction():
-                values = {"tenant": tenant, "target": alice.id, "requester": bob.id, "key": uuid.uuid4().hex}
-                values |= {"now": now, "hour": int(now.timestamp()) // HOUR, "limit": 100}
-                connection.execute(_POSTGRES_BY["device"], values).fetchall()
-                leaf = secrets.token_bytes(200)
-                entry = [uuid.uuid4(), tenant, "audit", leaf, "keys:pre-key:claim", "device:x", "device:y", now, "{}"]
-                connection.execute(insert, entry)
+def _synapse(peer: Any, clients: int) -> float:
+    peer.have(MOST // PEOPLE + CLIENTS[-1])
+    left = peer.left()
+    asked = [peer.claim(at % PEOPLE, (at * 7 + 1) % PEOPLE) for at in range(MOST)]
+    run = load.run(peer.serving.port, lines(asked, clients))
+    if left - peer.left() != run.answered:
+        raise RuntimeError("Synapse handed out another number of keys than it said")
+    return run.rate
 
 
-def _bare_sqlite(bob: Any, alice: Any, number: int) -> None:
-    """The same steps on sqlite3, under the same pragmas."""
-    from django.conf import settings
+def _workers(ours: _Ours) -> list[world.Row]:
+    """Measure two web workers beside one: answers for each second of web CPU."""
+    clients = max(CLIENTS)
+    both: list[float] = []
+    one: list[float] = []
+    rates: list[tuple[float, float]] = []
+    with world.server(workers=2) as serving:
+        two = _Ours(serving, ours.requesters, ours.targets)
+        for number in range(world.ROUNDS):
+            world.say(f"claims, two workers, round {number + 1} of {world.ROUNDS}")
+            ours.cpu, two.cpu = [], []
+            rates.append((two.rate(clients), ours.rate(clients)))
+            both.append(1 / two.cpu[0])
+            one.append(1 / ours.cpu[0])
+    ours.claimed += two.claimed
+    what = f"claims for each second of web CPU, two workers, {clients} clients"
+    return [
+        world.row(what, both, one, "", beside="one worker", goal=">= 0.85"),
+        world.row("claims, two workers", *zip(*rates, strict=True), "/s", beside="one worker"),  # type: ignore[misc]
+    ]
 
-    from keys import claims
-    from tenants import credentials
 
-    tenant, hour = alice.person.tenant_id.hex, int(time.time()) // claims.HOUR
-    insert, _ = _audit_insert("?")
-    connection = sqlite3.connect(settings.DATABASES["default"]["NAME"], timeout=30, isolation_level=None)
-    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
-    targets, take, record, spend, look_up, nonce = (
-        sql.replace("%s", "?")
-        for sql in (
-            claims._TARGETS_BY["device"],
-            claims._TAKE,
-            claims._RECORD,
-            claims._SPEND,
-            credentials._LOOK_UP,
-            credentials._SPEND,
-        )
-    )
-    for _ in range(number):
-        connection.execute(look_up, [bob.id.hex]).fetchone()
-        connection.execute(nonce, [bob.id.hex, secrets.token_bytes(16), tenant, "2030-01-01 00:00:00"])
-        connection.execute("BEGIN IMMEDIATE")
-        for ordinal, found in enumerate(connection.execute(targets, [tenant, alice.id.hex, 100]).fetchall()):
-            device, _, head, _, _, spk_id, epoch = found
-            batch, *key = connection.execute(take, [tenant, device, epoch]).fetchone()
-            connection.execute("SELECT statement FROM keys_prekeybatch WHERE id = ?", [batch]).fetchone()
-            who = [uuid.uuid4().hex, tenant, bob.id.hex, uuid.uuid4().hex, ordinal, alice.id.hex, device]
-            connection.execute(record, [*who, head, spk_id, batch, *key, "2026-01-01 00:00:00"])
-            connection.execute(spend, [uuid.uuid4().hex, tenant, "target", device, hour, 1]).fetchall()
-        connection.execute(spend, [uuid.uuid4().hex, tenant, "requester", bob.id.hex, hour, 1]).fetchall()
-        leaf = secrets.token_bytes(200)
-        entry = [
-            uuid.uuid4().hex,
-            tenant,
-            "audit",
-            leaf,
-            "keys:pre-key:claim",
-            "device:x",
-            "device:y",
-            "2026-01-01",
-            "{}",
-        ]
-        connection.execute(insert, entry)
-        connection.execute("COMMIT")
-    connection.close()
+def _embedded(*ours: _Ours) -> list[world.Row]:
+    rows = []
+    for clients in (1, 8):
+        rates: dict[Callable[[int], float], list[float]] = {}
+        works = [*(each.rate for each in ours), bare_sql.sqlite]
+        for number in range(world.ROUNDS):
+            world.say(f"claims, {clients} client(s), round {number + 1} of {world.ROUNDS}")
+            for work in works:
+                rates.setdefault(work, []).append(work(clients))
+        for suite, work in zip(SUITES, works, strict=False):
+            rows.append(world.row(f"claims, {suite}, {clients} client(s)", rates[work], rates[bare_sql.sqlite], "/s"))
+    return rows
+
+
+def _counted() -> dict[str, int]:
+    """Count what every claim must leave behind."""
+    from django.db.models import Sum
+
+    from audit.models import Entry
+    from keys.models import Claim, ClaimBudget
+    from tenants.models import Nonce
+
+    spent = {
+        side: ClaimBudget.unscoped.filter(side=side).aggregate(sum=Sum("taken"))["sum"] or 0
+        for side in ("requester", "target")
+    }
+    return {
+        "nonces": Nonce.objects.count(),
+        "audit entries": Entry.unscoped.filter(tag="keys:pre-key:claim").count(),
+        "claims written down": Claim.unscoped.count(),
+        **{f"taken, by {side}": sum_ for side, sum_ in spent.items()},
+    }
+
+
+def _truth(before: dict[str, int], claimed: int) -> list[world.Row]:
+    after = _counted()
+    return [
+        world.row(f"{name}, counted afterwards", after[name] - before[name], claimed, "", beside="claims answered")
+        | {"goal": "1", "holds": after[name] - before[name] == claimed}
+        for name in before
+    ]
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ def _ours(alice: Any, built: Iterator[Any]) -> None:
     with tenant_scope(alice.person.tenant_id):
         device = access.device(alice.id)
         signed, verified = services.verify_batch(device=device, statement=statement, leaves=batch.leaves)
-        services.store_batch(device=device, statement=statement, signed=signed, batch=verified, actor=alice.actor())
+        services.store_batch(
+            device_id=device.id, statement=statement, signed=signed, batch=verified, actor=alice.actor()
+        )
 
 
 def _floor(alice: Any, built: Iterator[Any]) -> None:

@@ -62,7 +62,7 @@ def database(url: str, *, state_dir: Path, password_file: Path | None = None) ->
         return sqlite(Path(unquote(parts.path)))
     if parts.scheme in ("postgres", "postgresql"):
         return {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": "kernel.postgres",
             "NAME": unquote(parts.path.lstrip("/")),
             "USER": unquote(parts.username or ""),
             "PASSWORD": read_secret(password_file) if password_file else "",
@@ -74,8 +74,9 @@ def database(url: str, *, state_dir: Path, password_file: Path | None = None) ->
                 **{name: value for name, value in parse_qsl(parts.query) if name in _TLS},
                 "connect_timeout": 3,
                 **_GONE,
-                # Prepared statements stay on: the hot path's plan is made once (docs/layout.md, speed).
-                "prepare_threshold": 2,
+                # The statements of the hot paths are prepared once per connection (kernel.postgres). The driver
+                # prepares none: with the first rollback it would drop its own and these.
+                "prepare_threshold": None,
                 "server_side_binding": True,
                 "options": "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=15000",
             },

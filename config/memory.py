@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Close a process's memory to debuggers and core files (FAULTS Z2), and die with the parent (Linux only)."""
+"""A process's memory: closed to debuggers and core files (FAULTS Z2), small, and gone with its parent (Linux only)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import ctypes
 import os
 import resource
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -22,6 +25,21 @@ def close_memory() -> None:
     """Refuse ptrace, /proc/PID/mem and core dumps to everyone but root. Raises OSError when the kernel will not."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(PR_SET_DUMPABLE, 0)
+
+
+@contextmanager
+def left_out(*names: str) -> Iterator[None]:
+    """Let packages of others be as if they were not installed, while one that can do without them is imported.
+
+    Each process holds what it imports for as long as it runs. What is imported already stays.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type] # importlib: None refuses the import
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def die_with_parent(began_under: int | None = None) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from django.urls import path
 
 from console import acts, invitation, organisation, overview, password_reset, programs, sign_in
+from console.audit import exports, transcripts
 from console.audit import pages as audit
-from console.audit import transcripts
 from console.cases import pages as cases
 from console.escrow import pages as escrow
 from console.escrow import proposing
@@ -66,5 +66,7 @@ urlpatterns = [
     path("ceremonies/<int:index>/text/", transcripts.transcript_text, name="console-transcript-text"),
     path("ceremonies/<int:index>/signed/", transcripts.transcript_signed, name="console-transcript-signed"),
     path("audit/", audit.audit_list, name="console-audit"),
+    path("audit/exports/", exports.log_exports, name="console-log-exports"),
+    path("audit/exports/<uuid:export_id>/", exports.log_export_file, name="console-log-export"),
     path("audit/<int:index>/", audit.audit_entry, name="console-audit-entry"),
 ]

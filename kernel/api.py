@@ -18,6 +18,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, IntegrityError, InterfaceError
 from django.db.models import Count
+from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -41,6 +42,7 @@ MOST_ANSWERS: Final = 50_000
 TRIM_ONE_IN: Final = 100
 log = logging.getLogger("holdfast.api")
 
+_VARY: Final = ("Authorization", "Signature-Input", "Signature")
 _KEY = re.compile(r"[\x21-\x7e]{1,64}")
 
 
@@ -161,6 +163,10 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        self.before_handler(request)
+
+    def before_handler(self, request: Request) -> None:
+        """Look at the idempotency key of a request that is let in. Ends the request when its answer is stored."""
         if self.idempotency_required and request.method == "POST":
             self.idempotency_key(request)
         key = self._idempotency_key(request)
@@ -175,26 +181,27 @@ class ApiView(APIView):
         return key
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        spent = self._settle()
-        if spent is not None:
-            response = self.handle_exception(spent)
-        answer = super().finalize_response(request, response, *args, **kwargs)
+        answer = super().finalize_response(request, self.spent(response), *args, **kwargs)
+        self.guard_from_caches(answer)
+        return answer
+
+    def guard_from_caches(self, answer: HttpResponseBase) -> None:
+        """Say of an answer that it is not kept, or of the few that may be, for whom it is."""
         if not self.is_cacheable or answer.status_code != 200:
             answer["cache-control"] = "no-store"
         # Who asks stands in signature or token: a cache on the way must not hand one caller's answer to another.
-        patch_vary_headers(answer, ("Authorization", "Signature-Input", "Signature"))
-        return answer
+        if answer.has_header("vary"):
+            patch_vary_headers(answer, _VARY)
+        else:
+            answer["vary"] = ", ".join(_VARY)
 
-    def _settle(self) -> Exception | None:
+    def spent(self, response: Any) -> Any:
         """Spend what is left to spend: whatever was to be answered, it is not to whoever sent a replay."""
-        try:
-            acts.settle()
-        except (DomainError, DatabaseError, InterfaceError) as error:
-            return error
-        return None
+        error = _settle()
+        return response if error is None else self.handle_exception(error)
 
     def handle_exception(self, exc: Exception) -> Response:
-        exc = self._settle() or exc
+        exc = _settle() or exc
         if isinstance(exc, _Replayed):
             return exc.response
         return super().handle_exception(exc)
@@ -216,6 +223,15 @@ class ApiView(APIView):
         if not _KEY.fullmatch(key):
             raise MalformedRequest("Must be 1 to 64 visible ASCII characters.", field="idempotency-key")
         return key
+
+
+def _settle() -> Exception | None:
+    """Spend what no act has spent; return the refusal that comes of it."""
+    try:
+        acts.settle()
+    except (DomainError, DatabaseError, InterfaceError) as error:
+        return error
+    return None
 
 
 def count_answers(actor_ids: Collection[UUID]) -> int:

@@ -30,7 +30,6 @@ from keys.models import (
     MessageContent,
     MessageKind,
     OneTimePreKey,
-    PreKeyBatch,
     SignedPreKey,
     TenantMasterKey,
     Vault,
@@ -511,17 +510,6 @@ def current_signed_pre_key(device_id: UUID) -> SignedPreKey | None:
 def signed_pre_key(device_id: UUID, key_id: int) -> SignedPreKey | None:
     """Return the signed pre-key that this id was used for, current or not."""
     return cast("SignedPreKey | None", SignedPreKey.objects.filter(device_id=device_id, key_id=key_id).first())
-
-
-def batch(device_id: UUID, batch_id: bytes) -> PreKeyBatch | None:
-    """Return a batch by the id that its statement gives it; it stays when all its keys are gone."""
-    return cast("PreKeyBatch | None", PreKeyBatch.objects.filter(device_id=device_id, batch_id=batch_id).first())
-
-
-def has_key_ids_within(device_id: UUID, first: int, last: int) -> bool:
-    """Tell whether a batch of the device, used up or voided ones included, covers an id of this range."""
-    overlapping = PreKeyBatch.objects.filter(device_id=device_id, first_key_id__lte=last, last_key_id__gte=first)
-    return bool(overlapping.exists())
 
 
 def unissued(device: Device) -> QuerySet[OneTimePreKey]:

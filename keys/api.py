@@ -27,6 +27,7 @@ from kernel.actors import Actor, system_actor
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, NumberField, StrictSerializer, UtcField, refuse_unknown, rfc3339
+from kernel.lean import LeanView
 from keys import access, chains, claims, health, services
 from keys.errors import ChainFork, IfMatchMissing
 from tenants import services as tenants
@@ -576,7 +577,7 @@ def hash_if_match(request: Request) -> bytes:
     raise MalformedRequest("if-match: must be one quoted hash in base64url.", field="if-match")
 
 
-class PreKeysView(ApiView):
+class PreKeysView(LeanView):
     permission_names: ClassVar = {"GET": PermissionName.PREKEY_WRITE, "POST": PermissionName.PREKEY_WRITE}
     max_body = 256 * 1024
 
@@ -592,9 +593,8 @@ class PreKeysView(ApiView):
         device = access.own_device_for_reading(self.actor, device_id)
         signed, batch = services.verify_batch(device=device, statement=given["batch"], leaves=given["leaves"])
         with self.writing(request) as reply:
-            device = access.own_device_for_update(self.actor, device_id)
             done = services.store_batch(
-                device=device, statement=given["batch"], signed=signed, batch=batch, actor=self.actor
+                device_id=device_id, statement=given["batch"], signed=signed, batch=batch, actor=self.actor
             )
             reply.send({"stored": done.stored, "count": done.count}, status=201 if done.stored else 200)
         return reply.response
@@ -642,7 +642,7 @@ class CheckView(ApiView):
         )
 
 
-class ClaimView(ApiView):
+class ClaimView(LeanView):
     """The hot path. The claim's own row answers a repeated key, so the general mechanism stands aside."""
 
     permission_names: ClassVar = {"POST": PermissionName.PREKEY_CLAIM}
@@ -662,7 +662,7 @@ class ClaimView(ApiView):
         return _answer(claims.claim_device(device_id=device_id, key=self.idempotency_key(request), actor=self.actor))
 
 
-class UserClaimView(ApiView):
+class UserClaimView(LeanView):
     """The hot path for all devices of a user at once."""
 
     permission_names: ClassVar = {"POST": PermissionName.PREKEY_CLAIM}

@@ -15,6 +15,7 @@ from holdfast.core.base.encoding import b64u
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, IdField, StrictSerializer, UtcField, rfc3339
+from kernel.lean import LeanView
 from keys import access, mailbox
 from tenants.permissions import PermissionName
 
@@ -105,13 +106,14 @@ def _delivered(row: mailbox.Delivered) -> dict[str, str]:
     return {"message_id": str(row.id), "device_id": str(row.device_id)}
 
 
-class UserMessagesView(ApiView):
+class UserMessagesView(LeanView):
     """Messages to a user: to all of their devices at once, or to none."""
 
     permission_names: ClassVar = {"POST": PermissionName.MESSAGE_SEND}
     spends_in_act: ClassVar = frozenset({"POST"})
     replays_late = True
     idempotency_required = True
+    spends_in_act: ClassVar = frozenset({"POST"})
     max_body = MAX_BODY
 
     @extend_schema(
@@ -137,13 +139,14 @@ class UserMessagesView(ApiView):
         return reply.response
 
 
-class DeviceMessagesView(ApiView):
+class DeviceMessagesView(LeanView):
     """Letters to one device, and the messages that are for it alone."""
 
     permission_names: ClassVar = {"POST": PermissionName.LETTER_SEND}
     spends_in_act: ClassVar = frozenset({"POST"})
     replays_late = True
     idempotency_required = True
+    spends_in_act: ClassVar = frozenset({"POST"})
     max_body = MAX_BODY
 
     @extend_schema(
@@ -170,7 +173,7 @@ class DeviceMessagesView(ApiView):
         return reply.response
 
 
-class MessagesView(ApiView):
+class MessagesView(LeanView):
     """The mailbox of the device that asks."""
 
     permission_names: ClassVar = {"GET": PermissionName.MESSAGE_READ}
@@ -197,7 +200,7 @@ class ContentView(ApiView):
         return Response({"content": b64u(access.message_content(self.actor, message_id))})
 
 
-class AcknowledgeView(ApiView):
+class AcknowledgeView(LeanView):
     permission_names: ClassVar = {"POST": PermissionName.MESSAGE_READ}
     spends_in_act: ClassVar = frozenset({"POST"})
 

@@ -32,7 +32,7 @@ SELECT DISTINCT device_id, sort FROM (
   SELECT device_id, sort, sender, messages, octets FROM {_SIZE} WHERE tenant_id = %s
   UNION ALL SELECT device_id, sort, {_SENDER}, -1, -size FROM {_MESSAGE} WHERE tenant_id = %s AND sort <> 0
   UNION ALL SELECT device_id, sort, {{all}}, -1, -size FROM {_MESSAGE} WHERE tenant_id = %s AND sort <> 0
-) AS both GROUP BY device_id, sort, sender HAVING SUM(messages) <> 0 OR SUM(octets) <> 0
+) AS counted GROUP BY device_id, sort, sender HAVING SUM(messages) <> 0 OR SUM(octets) <> 0
 """  # noqa: S608 — our own tables' names
 
 

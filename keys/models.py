@@ -135,9 +135,13 @@ class SignedPreKey(TenantModel):
 
 
 class PreKeyBatch(TenantModel):
-    """A batch statement and the range of key ids it covers: the tombstone that outlives its keys."""
+    """A batch statement and the range of key ids it covers: the tombstone that outlives its keys.
+
+    number: which of its device's batches it is, from 1, so that of two at once one finds its number taken.
+    """
 
     device_id = models.UUIDField()
+    number = models.PositiveIntegerField()
     batch_id = models.BinaryField(max_length=16)
     statement = models.BinaryField()
     statement_hash = models.BinaryField(max_length=32)
@@ -149,8 +153,13 @@ class PreKeyBatch(TenantModel):
 
     class Meta(TenantModel.Meta):
         abstract = False
+        indexes: ClassVar = [
+            # Leads past the batches of before to those whose ids a new one can meet.
+            models.Index(fields=["tenant_id", "device_id", "last_key_id"], name="pre_key_batch_ids"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "device_id", "batch_id"], name="pre_key_batch_once"),
+            models.UniqueConstraint(fields=["tenant_id", "device_id", "number"], name="pre_key_batch_number"),
             models.CheckConstraint(condition=Q(first_key_id__lte=F("last_key_id")), name="pre_key_range_ordered"),
         ]
 
@@ -165,7 +174,10 @@ class OneTimePreKey(models.Model):
     tenant_id = models.UUIDField(editable=False)
     device_id = models.UUIDField()
     epoch = models.PositiveIntegerField()
-    batch = models.ForeignKey(PreKeyBatch, on_delete=models.PROTECT, db_index=False, related_name="+")
+    # No constraint of the database: an upload would check the row that it has just written, once for each key.
+    batch = models.ForeignKey(
+        PreKeyBatch, on_delete=models.PROTECT, db_index=False, db_constraint=False, related_name="+"
+    )
     key_id = models.PositiveBigIntegerField()
     index = models.PositiveSmallIntegerField()
     leaf = models.BinaryField()

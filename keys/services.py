@@ -31,9 +31,9 @@ from kernel.api import ANSWER_LIFE
 from kernel.clock import database_now
 from kernel.errors import LimitReached
 from kernel.queue import enqueue
-from kernel.scope import current_tenant
 from kernel.sweeps import delete_in_batches
 from keys import access, chains, devices, notices
+from keys.batches import MAX_UNISSUED, StoredBatch, store_batch
 from keys.chains import ChainView, register_regenesis_rules
 from keys.claims import ClaimAnswer, claim_device, claim_user
 from keys.devices import (
@@ -70,7 +70,6 @@ from keys.models import (
     ClaimBudget,
     Device,
     OneTimePreKey,
-    PreKeyBatch,
     SignedPreKey,
 )
 from keys.records import (
@@ -103,12 +102,14 @@ from keys.vaults import (
 __all__ = [
     "DOOR_KINDS",
     "MAX_CHAIN",
+    "MAX_UNISSUED",
     "ChainView",
     "ClaimAnswer",
     "GivenBack",
     "Held",
     "LostFork",
     "PreparedDevice",
+    "StoredBatch",
     "StoredRecord",
     "append_chain",
     "bind_tenant_keys",
@@ -152,8 +153,6 @@ __all__ = [
 ]
 
 
-# One-time pre-keys that wait to be handed out: ten batches. Clients upload one when fewer than 25 are left.
-MAX_UNISSUED: Final = 1_000
 # Signed pre-keys of a device that are kept, the current one among them. Clients publish one in some days, and what is
 # replaced is kept for a month.
 MAX_SIGNED_PRE_KEYS: Final = 50
@@ -244,14 +243,6 @@ def _require_regenesis(user_id: UUID, after: ChainState) -> None:
 # Pre-keys.
 
 
-@dataclass(frozen=True)
-class StoredBatch:
-    """How many keys of an upload were new, and how many the device has now."""
-
-    stored: int
-    count: int
-
-
 def publish_signed_pre_key(*, device: Device, statement: bytes, expected: bytes, actor: Actor) -> SignedPreKey:
     """Publish the actor's device's signed pre-key; the one before is kept for answers already given.
 
@@ -304,59 +295,6 @@ def verify_batch(*, device: Device, statement: bytes, leaves: bytes) -> tuple[Si
     """Check an uploaded batch against its device. Pure work, done before any transaction is open."""
     signed = Sign1.parse(statement)
     return signed, verify_batch_upload(signed, leaves, device=_statement(device), now=_now())
-
-
-def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: VerifiedBatch, actor: Actor) -> StoredBatch:
-    """Store a verified batch of the actor's device. The same batch again stores nothing (FAULTS X2).
-
-    Raises PreKeyReused when its ids meet those of another batch, also one that is used up; LimitReached.
-    """
-    with transaction.atomic():
-        known = access.batch(device.id, batch.statement.batch_id)
-        if known is not None:
-            if bytes(known.statement_hash) != signed.payload_hash:
-                raise PreKeyReused("This batch id was used for another batch.", field="batch")
-            return StoredBatch(0, access.unissued(device).count())
-        if access.has_key_ids_within(device.id, batch.first_key_id, batch.last_key_id):
-            raise PreKeyReused("Use key ids above every id used before.", field="leaves")
-        if access.unissued(device).count() + len(batch.leaves) > MAX_UNISSUED:
-            raise LimitReached(
-                "This device has as many one-time pre-keys waiting as it may. Upload more when they were handed out.",
-                field="leaves",
-                limit="one-time-pre-keys",
-                most=MAX_UNISSUED,
-            )
-        row = PreKeyBatch.objects.create(
-            device_id=device.id,
-            batch_id=batch.statement.batch_id,
-            statement=statement,
-            statement_hash=signed.payload_hash,
-            first_key_id=batch.first_key_id,
-            last_key_id=batch.last_key_id,
-            size=len(batch.leaves),
-            epoch=device.pre_key_epoch,
-            stored_at=timezone.now(),
-        )
-        OneTimePreKey.objects.bulk_create(
-            OneTimePreKey(
-                tenant_id=current_tenant(),
-                device_id=device.id,
-                epoch=device.pre_key_epoch,
-                batch=row,
-                key_id=leaf.key_id,
-                index=leaf.index,
-                leaf=leaf.leaf,
-                proof=leaf.proof,
-            )
-            for leaf in batch.leaves
-        )
-        audit.append(
-            tag="keys:pre-key:store",
-            actor=actor,
-            subject=str(device.id),
-            body={"batch": batch.statement.batch_id, "size": len(batch.leaves)},
-        )
-        return StoredBatch(len(batch.leaves), access.unissued(device).count())
 
 
 @dataclass(frozen=True)

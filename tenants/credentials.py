@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from audit.access import RESTORED_TABLE
 from holdfast.core.signed.turns import Kept
+from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import Throttled, Unauthenticated
 from tenants.errors import AccessSuspended, DeviceRevoked
@@ -50,7 +51,7 @@ _LOOK_UP: Final = (
 )
 _SPEND: Final = (
     f"INSERT INTO {_NONCE} (credential_id, nonce, tenant_id, expires_at) VALUES (%s, %s, %s, %s)"  # noqa: S608 — as above
-    " ON CONFLICT (tenant_id, credential_id, nonce) DO NOTHING"
+    " ON CONFLICT (tenant_id, credential_id, nonce) DO NOTHING RETURNING 1"
 )
 # GCRA: a bucket is the time at which it is full again. A token moves that time on; who would move it further ahead
 # than a bucket holds finds no row to change, and so takes nothing. {source} is where the values come from.
@@ -130,9 +131,7 @@ def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Know
 
     admits_suspended: also those that were suspended, or whose person was, with what is left to them.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_LOOK_UP, [_uuid_parameter(credential_id)])
-        rows = cursor.fetchall()
+    rows = statements.run(_LOOK_UP, [_uuid_parameter(credential_id)])
     return [_known(credential_id, row, admits_suspended) for row in rows]
 
 
@@ -195,7 +194,7 @@ class Spend:
         assert actor.tenant_id is not None
         self._row = [
             _uuid_parameter(actor.id),
-            _octets_parameter(nonce),
+            nonce,
             _uuid_parameter(actor.tenant_id),
             connection.ops.adapt_datetimefield_value(expires_at),
         ]
@@ -271,33 +270,29 @@ def mark_use(known: Known) -> None:
 def _move_values(tenant_id: UUID, credential_id: UUID, moved: Moved) -> list[Any]:
     kept = moved.kept
     return [
-        _mark_parameter(kept.mark),
-        _mark_parameter(kept.before),
+        kept.mark,
+        kept.before,
         kept.breaks,
         kept.is_break,
         kept.since,
         _uuid_parameter(tenant_id),
         _uuid_parameter(credential_id),
-        _mark_parameter(moved.read.mark),
+        moved.read.mark,
     ]
 
 
 def _spend_postgres(row: Sequence[Any], asked: Sequence[tuple[Level, int]], now: int, move: Sequence[Any]) -> int:
     """Return how many steps were taken: the nonce, then each bucket until one was empty."""
-    with connection.cursor() as cursor:
-        if not asked and not move:
-            cursor.execute(_SPEND, row)
-            return int(cursor.rowcount)
-        values = [value for level, tokens in asked for value in _values(level, tokens, now)]
-        cursor.execute(_spend_statement(len(asked), moves=bool(move)), [*row, *values, *move])
-        return int(cursor.fetchone()[0])
+    if not asked and not move:
+        return len(statements.run(_SPEND, row))
+    values = [value for level, tokens in asked for value in _values(level, tokens, now)]
+    return int(statements.run(_spend_statement(len(asked), moves=bool(move)), [*row, *values, *move])[0][0])
 
 
 def _spend_sqlite(row: Sequence[Any], asked: Sequence[tuple[Level, int]], now: int, move: Sequence[Any]) -> int:
     """Take the same steps under SQLite's one write lock: its WITH holds no INSERT."""
-    with transaction.atomic(savepoint=False) if asked or move else nullcontext(), connection.cursor() as cursor:
-        cursor.execute(_SPEND, row)
-        return 1 + _take_each(asked, now, move) if cursor.rowcount == 1 else 0
+    with transaction.atomic(savepoint=False) if asked or move else nullcontext():
+        return 1 + _take_each(asked, now, move) if statements.run(_SPEND, row) else 0
 
 
 def _take_each(asked: Sequence[tuple[Level, int]], now: int, move: Sequence[Any]) -> int:
@@ -325,7 +320,7 @@ def _spend_statement(number: int, *, moves: bool) -> str:
 
     Every request takes its rows in this order, so that no two wait for each other.
     """
-    steps = [f"step0 AS ({_SPEND} RETURNING 1)"]
+    steps = [f"step0 AS ({_SPEND})"]
     for step in range(1, number + 1):
         source = f"SELECT %s::text, %s::bigint FROM step{step - 1}"  # noqa: S608 — the name of a step above
         taken = _TAKE.format(source=source, number=_NUMBER, fault=_FAULT)
@@ -334,14 +329,6 @@ def _spend_statement(number: int, *, moves: bool) -> str:
         steps.append(f"moved AS ({_MOVE} AND EXISTS (SELECT 1 FROM step{number}))")  # noqa: S608 — as above
     total = " + ".join(f"(SELECT count(*) FROM step{step})" for step in range(number + 1))  # noqa: S608 — as above
     return f"WITH {', '.join(steps)} SELECT {total}"
-
-
-def _octets_parameter(value: bytes) -> Any:
-    return Nonce._meta.get_field("nonce").get_db_prep_value(value, connection)
-
-
-def _mark_parameter(value: bytes) -> Any:
-    return Credential._meta.get_field("turn_mark").get_db_prep_value(value, connection)
 
 
 def _uuid_parameter(value: UUID) -> Any:

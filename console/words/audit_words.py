@@ -21,6 +21,7 @@ _WORDS: Final = {
     "audit:transcript:read": "Transcript of the ceremonies read",
     "audit:entries:counted": "More of the same, counted",
     "audit:entries:exported": "The log was exported",
+    "audit:export:ask": "An export of a log was asked for",
     "audit:entries:read": "The log was read",
     "escrow:consent:give": "Consent given or withdrawn",
     "escrow:deposit:accept": "Archive key deposited",

@@ -47,7 +47,7 @@ def case_documents(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """Return cases for a list, without what they wait for, who does not count, and their entries. Eight queries."""
     tallies = index.tallies(cases, now=database_now())
     deposits, approvals = access.deposits_by_case(cases), access.approvals_by_case(cases)
-    left_out = {"officers": [], "long_delay": None, "waiting_for": None, "ended": None}
+    left_out: dict[str, Any] = {"officers": [], "long_delay": None, "waiting_for": None, "ended": None}
     return [
         {
             **_listed(

@@ -38,10 +38,10 @@ log = logging.getLogger("holdfast.release")
 
 LOG = "audit"
 # How many new entries are read again rather than that the facts are written once more. Reading one takes 0.2 ms, most
-# of it the check of its signature: the least is a fifth of a second, the most two.
+# of it the check of its signature: the least is a fifth of a second, the most one.
 LEAST_FRESH: Final = 1_000
-MOST_FRESH: Final = 10_000
-_SHARE: Final = 50  # of the whole log, in between: what is written in a log's life is some fifty times its facts
+MOST_FRESH: Final = 4_000
+_SHARE: Final = 50  # of the whole log, in between: while a log is small, its facts are written for few entries each
 
 
 def least_to_keep(size: int) -> int:

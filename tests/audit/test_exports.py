@@ -19,6 +19,7 @@ from holdfast.client.auditor.auditor import Verdict, verify_export
 from kernel import queue
 from kernel.actors import system_actor
 from kernel.clock import database_now
+from kernel.models import Job
 from kernel.scope import tenant_scope
 from kernel.strict_json import dumps
 from tests.cast.tenants import Cast, Signer, build_world, make_device
@@ -90,7 +91,7 @@ def test_long_log_is_made_by_the_worker_and_goes_on_where_one_died(
         queue.run_due("worker")
     assert get(otto, f"audit/exports/{begun['id']}").json()["done"] == 512
     with tenant_scope(world.acme.pk):
-        queue.Job.objects.update(lease_until=database_now() - timedelta(seconds=1))
+        Job.objects.update(lease_until=database_now() - timedelta(seconds=1))
     queue.run_due("worker")
     done = get(otto, f"audit/exports/{begun['id']}").json()
     assert (done["done"], done["ready"], len(done["ends"])) == (done["size"], True, 3)

@@ -162,7 +162,9 @@ class Phone:
         with tenant_scope(self.person.tenant_id):
             device = access.device(self.id)
             signed, verified = services.verify_batch(device=device, statement=statement, leaves=built.leaves)
-            services.store_batch(device=device, statement=statement, signed=signed, batch=verified, actor=self.actor())
+            services.store_batch(
+                device_id=device.id, statement=statement, signed=signed, batch=verified, actor=self.actor()
+            )
 
 
 def batch_document(built: BuiltBatch) -> dict[str, Any]:

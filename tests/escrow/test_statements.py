@@ -15,3 +15,4 @@ def test_deposit_takes_few_statements(world: World) -> None:
     world.deposit()
     deposit = world.build()
     asked = statements_of(lambda: world.upload(deposit), status=201)
+    assert asked

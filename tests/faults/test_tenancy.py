@@ -309,6 +309,7 @@ PAGES: dict[str, str] = {
     "console-answers": "escrow/answers/",
     "console-audit": "audit/",
     "console-audit-entry": "audit/0/",
+    "console-log-exports": "audit/exports/",
     "console-case": "cases/{case}/",
     "console-cases": "cases/",
     "console-ceremonies": "ceremonies/",
@@ -367,8 +368,8 @@ def page(name: str, one: Organisation) -> str:
     return "/console/" + PAGES[name].format(**places)
 
 
-# Answers that are no pages: whose they are, tests/console/test_export.py and test_transcripts.py ask.
-DOWNLOADS = {"console-export", "console-transcript-signed", "console-transcript-text"}
+# Answers that are no pages: whose they are, tests/console asks (test_export, test_log_exports, test_transcripts).
+DOWNLOADS = {"console-export", "console-log-export", "console-transcript-signed", "console-transcript-text"}
 
 
 def reader(name: str, one: Organisation) -> Client:

@@ -40,6 +40,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow import approvals
 from holdfast.core.identity.cases import ClientKind
 from holdfast.core.identity.policy import Officer
+from tests.cast.preloaded import Preloaded
 
 PROJECT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = "90"
@@ -88,6 +89,8 @@ class Walk:
     demo: Path
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
     steps: list[Step] = field(default_factory=list)
+    # Ninety commands, each a process: to read their code ninety times is half of the walk.
+    command: Preloaded = field(default_factory=Preloaded)
 
     def __post_init__(self) -> None:
         self.here = self.demo / "walks" / time.strftime("%Y%m%d-%H%M%S")
@@ -127,16 +130,8 @@ class Walk:
 
     def holdfast(self, who: Person, *arguments: str, expect: int = 0) -> dict[str, Any]:
         """Run one `holdfast` command as a person, and return what it printed; errors have the key "error"."""
-        command = [sys.executable, "-m", "holdfast.cli", "--json", "--profile", str(who.profile)]
-        done = subprocess.run(
-            [*command, "--passphrase-file", str(who.passphrase), *arguments],
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-            timeout=300,
-        )
+        known = ("--json", "--profile", str(who.profile), "--passphrase-file", str(who.passphrase))
+        done = self.command.run(*known, *arguments)
         if done.returncode != expect:
             raise WalkFailed(
                 f"{who.name}: holdfast {' '.join(arguments)} ended with {done.returncode}, not {expect}\n"

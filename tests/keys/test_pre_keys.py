@@ -18,7 +18,7 @@ from holdfast.core.messages.prekeys import BatchStatement
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from kernel.queue import run_due
-from keys import services
+from keys import batches, services
 from keys.models import OneTimePreKey, PreKeyBatch, SignedPreKey
 from tests.cast.phones import DAY, Directory, Phone, audit_away, batch_document
 
@@ -337,7 +337,7 @@ def test_void_leaves_another_tenants_keys_alone(alice: Phone, directory: Directo
 def test_device_keeps_so_many_one_time_pre_keys_and_may_send_the_last_batch_again(
     alice: Phone, directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "MAX_UNISSUED", 5)
+    monkeypatch.setattr(batches, "MAX_UNISSUED", 5)
     alice.publish(batches=[])
     last = batch_document(alice.batch(5))
     assert alice.send("POST", "pre-keys", last).status_code == 201

@@ -128,7 +128,8 @@ def _unpack(part: Path, target: Path, maximum: int) -> None:
     """Write what the pieces are together, at most `maximum` bytes: packed, little can be very much."""
     written = 0
     try:
-        with explained(part), gzip.open(part) as packed, whole_file(target) as out:
+        # What is no gzip is an OSError of Python's own, and nothing of the system's to explain.
+        with gzip.open(part) as packed, whole_file(target) as out:
             while octets := packed.read(_READ):
                 written += len(octets)
                 if written > maximum:

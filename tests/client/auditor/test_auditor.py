@@ -158,7 +158,7 @@ class Forger:
 
     def break_the_proof(self, lines: list[bytes], at: int) -> list[bytes]:
         entry = ExportedEntry.from_line(lines[at + 1])
-        return self._put(lines, at, replace(entry, proof=(*entry.proof, bytes(32))))
+        return self._put(lines, at, replace(entry, proof=(*(entry.proof or ()), bytes(32))))
 
     def _put(self, lines: list[bytes], at: int, entry: ExportedEntry) -> list[bytes]:
         return [*lines[: at + 1], entry.to_line(), *lines[at + 2 :]]
@@ -401,7 +401,7 @@ def test_withheld_entry_that_is_not_counted_or_not_the_one_that_was_signed_is_na
     for changed in (
         replace(forged, leaf_hash=bytes(32)).to_line(),
         replace(forged, index=6).to_line(),
-        replace(forged, proof=forged.proof[:-1]).to_line(),
+        replace(forged, proof=(forged.proof or ())[:-1]).to_line(),
         lines[6].replace(b'"withheld"', b'"Withheld"'),
         lines[6].replace(b'"proof"', b'"leaf":"","proof"'),
     ):

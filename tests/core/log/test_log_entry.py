@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from holdfast.core.log.log_entry import (
     MAX_TEXT,
     KeyLogEntry,
     LogEntry,
+    _plain,
     key_log_subject,
     log_origin,
     verify_leaf,
@@ -281,3 +283,46 @@ def test_export_line_with_a_broken_byte_still_says_which_entry_it_was() -> None:
     said = {"id": "00000000-0000-0000-0000-000000000000", "tag": "tenants:sign-in:accept"}
     assert ExportedEntry.claimed(line.replace(b'"leaf"', b'leaf"')) == said
     assert ExportedEntry.claimed(line.replace(b"tenants", b"\x1b[2Jnts")) == {"id": said["id"]}
+
+
+def general(leaf: bytes) -> LogEntry | None:
+    try:
+        return LogEntry._from_any(leaf)
+    except Malformed:
+        return None
+
+
+def test_quick_reader_of_leaves_reads_as_the_general_one_does() -> None:
+    """A second reading of one leaf would be a second meaning of what was signed, and of what is exported."""
+    chance = random.Random(5)
+    bodies: list[dict[str, str | int | bytes]] = [
+        {},
+        {"count": 3, "device": bytes(16), "hash": bytes(32), "why": "gone"},
+        {"a": "x" * 40, "b": b"y" * 64, "c": 23},
+        {"a": 24, "b": "é" * 30},
+    ]
+    leaves = [
+        LogEntry(bytes(16), "audit:entries:read", "device:x", person, subject, 1_700_000_000, body).to_signed_leaf(
+            origin=ORIGIN, key=KEY
+        )
+        for body in bodies
+        for person in (b"", bytes(16))
+        for subject in ("", "s" * 100)
+    ]
+    assert all(_plain(leaf) == general(leaf) for leaf in leaves if _plain(leaf))
+    assert sum(_plain(leaf) is not None for leaf in leaves) == 12
+    heads = (0, 3, 0x17, 0x18, 0x19, 0x40, 0x57, 0x58, 0x60, 0x77, 0x78, 0x79, 0x80, 0x81, 0x82, 0xA9, 0xAA, 0xFF)
+    for leaf in leaves:
+        # The signature's own bytes may be any: what stands before them is changed, byte by byte and in length.
+        for at in range(len(leaf) - 60):
+            head = chance.choice(heads)
+            for changed in (
+                leaf[:at] + bytes((head,)) + leaf[at + 1 :],
+                leaf[:at] + bytes((head,)) + leaf[at:],
+                leaf[:at] + leaf[at + 1 :],
+                leaf[:at] + bytes((leaf[at] ^ 1,)) + leaf[at + 1 :],
+                # The same length in a longer head, which the general reader refuses.
+                leaf[:at] + bytes((leaf[at] & 0xE0 | 24, leaf[at] & 31)) + leaf[at + 1 :],
+            ):
+                read = _plain(changed)
+                assert read is None or read == general(changed), (at, changed.hex())

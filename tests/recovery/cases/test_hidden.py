@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -67,6 +68,31 @@ def export(phone: Phone, path: Path) -> Path:
     assert answer.status_code == 200, answer.content
     path.write_bytes(b"".join(answer.streaming_content))
     return path
+
+
+def test_export_in_pieces_withholds_what_the_subject_may_not_see_yet(
+    hidden: tuple[World, OpenCase], tmp_path: Path
+) -> None:
+    world, case = hidden
+    withheld = {}
+    for name in ("carol", "dan"):
+        phone = world.directory.phone(name)
+        asked = phone.send("POST", "/api/v1/audit/exports", {"log": "audit"})
+        assert asked.status_code == 202, asked.content
+        world.work()
+        place = f"/api/v1/audit/exports/{asked.json()['id']}"
+        pieces = [
+            phone.send("GET", f"{place}/pieces/{at}") for at in range(len(phone.send("GET", place).json()["ends"]))
+        ]
+        path = tmp_path / name
+        path.write_bytes(gzip.decompress(b"".join(piece.content for piece in pieces)))
+        report = verify_export(path)
+        assert report.verdict is Verdict.NOT_ANCHORED, report
+        withheld[name] = report.withheld
+        assert (str(case.id) in path.read_text()) == (name == "dan")
+        assert asked.json()["withheld"] == report.withheld
+    assert withheld["carol"] >= 4
+    assert withheld["dan"] == 0
 
 
 def index_of(world: World, tag: str, person: Any) -> int:
