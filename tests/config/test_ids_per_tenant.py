@@ -116,6 +116,24 @@ def test_rows_of_before_are_the_same_rows_after(before: Any) -> None:
     assert (nonce.tenant_id, nonce.credential_id, bytes(nonce.nonce)) == (TENANT, DEVICE, b"n" * 16)
 
 
+def test_batches_of_before_are_numbered_by_their_ids_and_keep_their_keys(before: Any) -> None:
+    _fill(before)
+    batches, keys = (before.get_model(f"keys.{name}")._base_manager for name in ("PreKeyBatch", "OneTimePreKey"))
+    signed: dict[str, Any] = {"tenant_id": TENANT, "statement": b"s", "statement_hash": b"h" * 32}
+    for device_id, first in ((DEVICE, 201), (DEVICE, 101), (uuid.uuid4(), 1)):
+        held: dict[str, Any] = {"device_id": device_id, "epoch": 0}
+        row = batches.create(
+            batch_id=uuid.uuid4().bytes, first_key_id=first, last_key_id=first, size=1, stored_at=NOW, **held, **signed
+        )
+        keys.create(tenant_id=TENANT, batch=row, key_id=first, index=0, leaf=b"l", proof=b"p", **held)
+    _migrate()
+    numbered = PreKeyBatch.unscoped.order_by("number").values_list("first_key_id", "number")
+    assert list(numbered.filter(device_id=DEVICE)) == [(1, 1), (101, 2), (201, 3)]
+    assert list(numbered.exclude(device_id=DEVICE)) == [(1, 1)]
+    kept = OneTimePreKey.unscoped.filter(device_id=DEVICE).order_by("id").values_list("key_id", "batch__number")
+    assert list(kept) == [(1, 1), (201, 3), (101, 2)], "handed out in the order that they came in"
+
+
 def test_what_was_fixed_before_is_fixed_after_and_ids_are_taken_once_in_each_tenant(before: Any) -> None:
     _fill(before)
     _migrate()
