@@ -51,7 +51,8 @@ UNSCOPED = {
 # What holdfast may import of cryptography; of its ciphers, AES-GCM and key wrap alone.
 PRIMITIVES = (
     "exceptions.", "hazmat.primitives.asymmetric.", "hazmat.primitives.hashes", "hazmat.primitives.kdf.",
-    "hazmat.primitives.hmac.HMAC", "hazmat.primitives.serialization", "hazmat.primitives.hpke", "hazmat.primitives.ciphers.aead.AESGCM",
+    "hazmat.primitives.hmac.HMAC", "hazmat.primitives.serialization", "hazmat.primitives.hpke",
+    "hazmat.primitives.ciphers.aead.AESGCM",
     "hazmat.primitives.keywrap.InvalidUnwrap", "hazmat.primitives.keywrap.aes_key_unwrap",
     "hazmat.primitives.keywrap.aes_key_wrap",
 )  # fmt: skip
