@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -110,6 +111,23 @@ def policy_named(policy_hash: bytes) -> Policy:
     return row
 
 
+def policies_named(policy_hashes: Collection[bytes], now: datetime) -> tuple[dict[bytes, Policy], Policy]:
+    """Return the versions with these hashes, by hash, and the one in force, as `policy_in_force` does. One query.
+
+    Raises NotFound when one of them is missing, EscrowOff when none is in force.
+    """
+    standing = Policy.objects.filter(in_force_from__lte=now, withdrawn_at=None).order_by("-version")
+    wanted = Q(hash__in=list(policy_hashes)) | Q(pk=Subquery(standing.values("pk")[:1]))
+    rows = list(Policy.objects.filter(wanted).order_by("-version"))
+    named = {bytes(row.hash): row for row in rows}
+    if not named.keys() >= set(policy_hashes):
+        raise NotFound
+    in_force = next((row for row in rows if row.in_force_from <= now and row.withdrawn_at is None), None)
+    if in_force is None:
+        raise EscrowOff
+    return named, in_force
+
+
 def policy_statement(policy_hash: bytes) -> bytes | None:
     """Return the statements of the version with this hash as they were received, if it is stored."""
     row: Policy | None = Policy.objects.filter(hash=policy_hash).first()
@@ -122,21 +140,21 @@ def escrow_key_statement(key_hash: bytes) -> bytes | None:
     return bytes(row.statement) if row else None
 
 
-def newest_policy_for_update() -> Policy | None:
-    """Lock the tenant's policies and return the highest version that stands.
+def lock_policies() -> bool:
+    """Lock the tenant's policies until the transaction ends: what changes officers or policies holds this lock.
 
-    What changes officers or policies holds this lock.
+    False when there is none to be locked.
     """
+    # The founding row is the lock, since it is the same for all. Whoever waited for the highest one would be given that
+    # row when the wait is over, which by then is the second highest: PostgreSQL looks at the row again, not for others.
+    return Policy.objects.select_for_update().filter(version=1).values_list("pk", flat=True).first() is not None
+
+
+def newest_policy_for_update() -> Policy | None:
+    """Lock the tenant's policies and return the highest version that stands."""
     if not lock_policies():
         return None
     return Policy.objects.filter(withdrawn_at=None).order_by("-version").first()
-
-
-def lock_policies() -> bool:
-    """Lock the tenant's policies, as `newest_policy_for_update` does; tell whether there is any."""
-    # The founding row is the lock, since it is the same for all. Whoever waited for the highest one would be given that
-    # row when the wait is over, which by then is the second highest: PostgreSQL looks at the row again, not for others.
-    return bool(Policy.objects.select_for_update().filter(version=1).values_list("pk", flat=True).first())
 
 
 def trusted_tenant() -> trust.TrustedTenant:
@@ -258,7 +276,13 @@ def reading(row: Policy) -> core_policy.Policy:
 
 def signed_reading(row: Policy) -> core_policy.SignedPolicy:
     """Return a stored policy with its hash and who signed it. Its signatures were checked when it was stored."""
-    statements = cose.parse_many(bytes(row.statement), max_size=MAX_BLOB)
+    return _read(bytes(row.statement))
+
+
+@lru_cache(maxsize=32)
+def _read(statement: bytes) -> core_policy.SignedPolicy:
+    # What the same bytes say is the same for ever, and one case asks for it a dozen times.
+    statements = cose.parse_many(statement, max_size=MAX_BLOB)
     read = core_policy.Policy.from_payload(statements[0].payload)
     signers = frozenset(statement.kid for statement in statements)
     return core_policy.SignedPolicy(read, statements[0].payload_hash, signers)
@@ -289,18 +313,25 @@ def places_of(person_id: UUID) -> QuerySet[PolicyOfficer]:
 
 
 def eligible(
-    policy: Policy, *, now: datetime, excluded: frozenset[UUID], states: frozenset[OfficerState] = DECIDING
+    policy: Policy,
+    *,
+    now: datetime,
+    excluded: frozenset[UUID],
+    states: frozenset[OfficerState] = DECIDING,
+    in_force: Policy | None = None,
 ) -> list[PolicyOfficer]:
     """List the officers of `policy` who may decide: active, past their cooling-off, and not excluded.
 
     Default-deny: a state that is not among `states`, unless told otherwise `active` alone, counts for nothing
     (FAULTS P9), and neither do keys that were lost with a device. Persons, not accounts, are excluded (FAULTS P1). The
     tenant's own word on the person counts as well. Of another version than the one in force, those count who are in
-    that one too, with the same keys: whoever is taken off goes when it is in force, not before.
+    that one too, with the same keys: whoever is taken off goes when it is in force, not before. in_force: that version,
+    if the caller has it.
     """
-    in_force = PolicyOfficer.objects.filter(policy=policy_in_force(now))
-    active = {person.pk for person in tenants.active_officers()}
-    found = deciding_of(officers(policy), in_force=in_force, active=active, now=now, states=states)
+    in_force = in_force or policy_in_force(now)
+    active, roster = tenants.active_officers_of([policy.tenant_id]), officers(policy)
+    counting = roster if in_force.pk == policy.pk else officers(in_force)
+    found = deciding_of(roster, in_force=counting, active=active, now=now, states=states)
     return [officer for officer in found if officer.person_id not in excluded]
 
 
@@ -593,6 +624,12 @@ def receipts_of(deposit_ids: Iterable[UUID]) -> dict[UUID, bytes]:
     """Return the receipts of these deposits as they were signed, empty for one refused; one without is left out."""
     rows = Receipt.objects.filter(deposit_id__in=list(deposit_ids)).values_list("deposit_id", "statement")
     return {deposit_id: bytes(statement) for deposit_id, statement in rows}
+
+
+def policies_of_deposits(deposit_ids: Collection[UUID]) -> dict[UUID, bytes]:
+    """Return {deposit: hash of the policy that it was made under} of these deposits, and nothing that is sealed."""
+    rows = Deposit.objects.filter(id__in=list(deposit_ids)).values_list("id", "policy_hash")
+    return {deposit_id: bytes(policy_hash) for deposit_id, policy_hash in rows}
 
 
 def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
