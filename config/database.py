@@ -74,8 +74,8 @@ def database(url: str, *, state_dir: Path, password_file: Path | None = None) ->
                 **{name: value for name, value in parse_qsl(parts.query) if name in _TLS},
                 "connect_timeout": 3,
                 **_GONE,
-                # The statements of the hot paths are prepared once per connection (kernel.postgres). The driver prepares
-                # none: with the first rollback it would drop its own and these.
+                # The statements of the hot paths are prepared once per connection (kernel.postgres). The driver
+                # prepares none: with the first rollback it would drop its own and these.
                 "prepare_threshold": None,
                 "server_side_binding": True,
                 "options": "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=15000",

@@ -368,7 +368,7 @@ def page(name: str, one: Organisation) -> str:
     return "/console/" + PAGES[name].format(**places)
 
 
-# Answers that are no pages: whose they are, tests/console asks: test_export.py, test_log_exports.py, test_transcripts.py.
+# Answers that are no pages: whose they are, tests/console asks (test_export, test_log_exports, test_transcripts).
 DOWNLOADS = {"console-export", "console-log-export", "console-transcript-signed", "console-transcript-text"}
 
 
