@@ -49,7 +49,11 @@ def run(part: str, database: str, largest: int) -> tuple[list[Row], list[Curve]]
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as state:
         environment = {**os.environ, **_environment(state, part, database), "BENCH_LARGEST": str(largest)}
         done = subprocess.run(
-            [sys.executable, "-m", f"bench.{part}"], env=environment, text=True, stdout=subprocess.PIPE, check=False
+            [sys.executable, "-m", f"bench.parts.{part}"],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            check=False,
         )
     if done.returncode:
         return [{"what": f"{part}: FAILED", "holds": False}], []
