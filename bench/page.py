@@ -21,8 +21,8 @@ PICTURES: Final = PROJECT / "docs" / "pictures"
 COLUMNS: Final = ("what", "ours", "floor or peer", "ratio", "spread", "goal", "holds")
 HEAD: Final = """# Performance
 
-Written by `make bench PART=page` of what `make bench` measured. Every figure stands beside its floor (the least that the
-work costs: bare SQL, bare primitives) or a peer (another program that does the same), measured in the same run on the
+Written by `make bench PART=page` of what `make bench` measured. Every figure stands beside its floor (the least that
+the work costs: bare SQL, bare primitives) or a peer (another program that does the same), measured in the same run on the
 same machine, in turn, at least three rounds of each. The figures are medians; *ratio* is the median of the rounds'
 ratios, *spread* their least and most. Pure steps have no spread: the best of many rounds counts. Only ratios travel to
 another machine.
