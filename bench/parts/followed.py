@@ -5,7 +5,7 @@ Of ten entries one is of a deposit and one of its receipt; the others tell of no
 start is one after a kill, with as many entries since the facts were kept as there can be. The floor of the first is the
 bare check of every signature; of the others, to read what was kept once and check its MAC. Processor seconds, and not
 those of a clock: what else the machine does is not ours. A million entries:
-`python -m bench.followed 1000000`, in the environment that `bench.__main__` gives a part.
+`python -m bench.parts.followed 1000000`, in the environment that `bench.__main__` gives a part.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _checked(size: int) -> float:
 
 
 def _start(made: Any) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.followed", "--once", str(made.home), str(made.tenant_id)]
+    command = [sys.executable, "-m", "bench.parts.followed", "--once", str(made.home), str(made.tenant_id)]
     done = subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
