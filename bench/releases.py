@@ -7,12 +7,15 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench import world
 
-TIMES = 10
+ROUNDS = 3
+TIMES = 8  # a person has room for so many devices, and each case is for a new one
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def _measure(directory: Path) -> list[dict[str, str]]:
         registry.install(lambda: dict(opened))
         key = Ceremony(config).escrow_keys(TENANT)[0]
         made = World(directory / "release", key, tokens.log.public_key)
-        waiting = [made.approved("carol", "dan") for _ in range(TIMES + 2)]
+        waiting = [made.approved("carol", "dan") for _ in range(TIMES + 1)]
         made.work()
         made.sequence()
         sealed, spki = waiting[0][1].sealed_half, RECIPIENT_RSA.public.raw
@@ -49,16 +52,25 @@ def _measure(directory: Path) -> list[dict[str, str]]:
                 with tenant_scope(made.tenant_id):
                     process._tenant(made.tenant_id).attempt(case.id)
 
-            ours = world.median_of(release, TIMES)
-        states = [made.state(case) for case, _ in waiting[: TIMES + 1]]
+            release()
+            # In turn with the floor: what else the machine does hits both.
+            pairs = [(_seconds(release), _bare(config.home, key, sealed, spki)) for _ in range(TIMES)]
+            ours, floor = [one for one, _ in pairs], [one for _, one in pairs]
+        states = [made.state(case) for case, _ in waiting]
         if set(states) != {"released"}:
             raise RuntimeError(f"not every case was released: {states}")
-        rewrap = world.median_of(lambda: tokens.escrow.rewrap(key.ref, sealed, spki), 50)
-        floor = _bare(config.home, key, sealed, spki)
+        ours_again = [world.median_of(lambda: tokens.escrow.rewrap(key.ref, sealed, spki), 50) for _ in range(ROUNDS)]
+        floor_again = [_bare(config.home, key, sealed, spki) for _ in range(ROUNDS)]
     return [
-        world.row("a release: log, rules, shares, journal, HSM, record", ours, floor, "ms", scale=1e3),
-        world.row("  of which the re-wrap through our HSM layer", rewrap, floor, "ms", scale=1e3),
+        world.row("a release: log, rules, shares, journal, HSM, record", ours, floor, "ms", scale=1e3, goal="<= 4"),
+        world.row("  of which the re-wrap through our HSM layer", ours_again, floor_again, "ms", scale=1e3),
     ]
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def _bare(home: Path, key: Any, sealed: bytes, spki: bytes) -> float:
