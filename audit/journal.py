@@ -25,7 +25,6 @@ from holdfast.core.log.merkle import HASH_SIZE, MAX_SIZE
 from holdfast.files import remove_parts
 from kernel.files import make_directory, write_durably
 
-
 # By a tenant's directory: when a name in it changed last, which every write here does (a rename), and the sizes then.
 _sizes: dict[Path, tuple[int, dict[str, int]]] = {}
 
