@@ -402,7 +402,7 @@ def test_facts_judged_by_other_roles_are_kept_no_more_until_the_log_was_read_by_
         process._followed = None
         process.tick()
         assert world.release.heads()[-1].size == living_log.follower.size
-        assert living_log._judged_by is None
+        assert not living_log._judged_by
         assert world.release.facts.read_bytes() == before
 
 
