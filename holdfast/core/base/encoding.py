@@ -104,7 +104,7 @@ def _take(data: bytes, at: int, depth: int) -> tuple[Value, int]:
     major, argument = head >> 5, head & 31
     at += 1
     if argument >= 24:
-        if argument not in _MINIMA or major > _MAP:
+        if argument > 27 or major > _MAP:
             raise Malformed("CBOR: indefinite length or reserved head")
         width, minimum = _MINIMA[argument]
         # A slice beyond the end is only shorter, and would read as a smaller number; an index beyond it is an error.
@@ -115,7 +115,7 @@ def _take(data: bytes, at: int, depth: int) -> tuple[Value, int]:
             raise Malformed("CBOR: integer not shortest, or above 2^53 - 1")
     if major == _UINT:
         return argument, at
-    if major in (_BSTR, _TSTR):
+    if _BSTR <= major <= _TSTR:
         end = at + argument
         if end > len(data):
             raise Malformed("CBOR: string longer than the data")
@@ -275,7 +275,7 @@ class Fields:
         value = self._map[key]
         if not isinstance(value, bytes) or len(value) > maximum:
             raise self.refuse(key, f"is not a byte string of at most {maximum} bytes")
-        if size is not None and len(value) not in ((size,) if isinstance(size, int) else size):
+        if size is not None and len(value) != size and (isinstance(size, int) or len(value) not in size):
             raise self.refuse(key, f"is not a byte string of {size} bytes")
         return value
 

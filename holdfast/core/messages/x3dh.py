@@ -46,7 +46,7 @@ class Party:
     def __post_init__(self) -> None:
         # The transcript takes the bytes and the DHs take the keys: if the two could differ, TH would vouch for other
         # keys.
-        if self.device.to_payload() != self.statement:
+        if not self.device.is_in(self.statement):
             raise ValueError("a party's device statement is another than its bytes")
 
     def require_own(self, agreement: AgreementKey) -> None:

@@ -20,6 +20,7 @@ ID_SIZE: Final = 16  # bytes: a UUID
 HASH_SIZE: Final = 32  # bytes: SHA-256
 # Clocks of devices differ by minutes (PROTOCOL section 3). This bounds how far ahead a wrong one, or a liar, can date.
 MAX_AHEAD_SECONDS: Final = 300
+_HEADER: Final = frozenset(range(1, 7))
 MAX_U32: Final = 2**32 - 1  # ids and versions: four bytes in every binary form and index
 
 
@@ -73,7 +74,7 @@ def open_payload(
 
     Raises Malformed for another version, a wrong size, an expiry not after the issue, an unknown field.
     """
-    fields = Fields(decode(payload, max_size=max_size), what, (*range(1, 7), *required), optional)
+    fields = Fields(decode(payload, max_size=max_size), what, _HEADER.union(required), optional)
     if fields.uint(1) != VERSION:
         raise fields.refuse(1, "is not version 1")
     header = Header(

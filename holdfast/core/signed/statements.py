@@ -66,6 +66,13 @@ class DeviceStatement:
     @read_back("from_payload")
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `device`."""
+        return self._payload()
+
+    def is_in(self, payload: bytes) -> bool:
+        """Whether a payload says just this: nothing is given out, so nothing is read back."""
+        return self._payload() == payload
+
+    def _payload(self) -> bytes:
         return close_payload(
             self.header,
             {
