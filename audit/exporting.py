@@ -190,6 +190,12 @@ def _step(row: LogExport) -> None:
             LogExportPiece.objects.create(export_id=row.pk, number=row.pieces, octets=octets, size=len(octets))
 
 
+def forget() -> None:
+    """Delete every export of the tenant whose scope is open, inside the caller's transaction: at its end."""
+    LogExportPiece.objects.all().delete()
+    LogExport.objects.all().delete()
+
+
 def sweep() -> None:
     """Forget exports whose day is over, of all tenants, with their pieces."""
     over = LogExport.unscoped.filter(expires_at__lt=database_now())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hmac
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,9 @@ from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_ke
 from holdfast.core.log.merkle import HASH_SIZE, MAX_SIZE
 from holdfast.files import remove_parts
 from kernel.files import make_directory, write_durably
+
+# By a tenant's directory: when a name in it changed last, which every write here does (a rename), and the sizes then.
+_sizes: dict[Path, tuple[int, dict[str, int]]] = {}
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,23 @@ def signed_head(tenant_id: UUID, log: str) -> Head | None:
     except FileNotFoundError:
         return None
     return Head(row.uint(0, maximum=MAX_SIZE), row.octets(1, HASH_SIZE))
+
+
+def signed_sizes(tenant_id: UUID, logs: Sequence[str]) -> dict[str, int]:
+    """Return how many entries the head of each log has that was signed last, 0 for none. Raises as `signed_head` does.
+
+    For thousands of tenants at rest: their files are read once, and again when one was put in the place of another.
+    """
+    directory = _of(tenant_id)
+    try:
+        changed = directory.stat().st_mtime_ns
+    except FileNotFoundError:
+        return dict.fromkeys(logs, 0)
+    known = _sizes.get(directory)
+    if known is None or known[0] != changed:
+        heads = {log: signed_head(tenant_id, log) for log in logs}
+        known = _sizes[directory] = changed, {log: head.size if head else 0 for log, head in heads.items()}
+    return known[1]
 
 
 def remember_head(tenant_id: UUID, log: str, head: Head) -> None:
@@ -96,4 +116,6 @@ def _of(tenant_id: UUID) -> Path:
 
 
 def _write(tenant_id: UUID, name: str, body: bytes) -> None:
+    # Of two writes within one tick of the file system's clock the directory tells one.
+    _sizes.pop(_of(tenant_id), None)
     write_durably(_of(tenant_id) / name, body)

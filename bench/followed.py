@@ -197,20 +197,20 @@ def _insert(tenant_id: UUID, some: list[tuple[Any, bytes]], first: int) -> None:
     from tests.cast.world import as_superuser
 
     seq, now = (Entry.unscoped.aggregate(last=Max("seq"))["last"] or 0) + 1, timezone.now()
-    columns = "seq, id, tenant_id, log, leaf, leaf_index, tag, actor, subject, time, body, refused"
+    columns = "seq, id, tenant_id, log, leaf, leaf_index, tag, actor, subject, time, body"
     is_uuid = connection.features.has_native_uuid_field
     # As the sequencer leaves them, without the statement that each act has.
     rows = [
         (
             *(seq + at, UUID(bytes=entry.entry_id) if is_uuid else entry.entry_id.hex()),
             *(tenant_id if is_uuid else tenant_id.hex, "audit", leaf, first + at),
-            *(entry.tag, entry.actor, entry.subject, now, "{}", ""),
+            *(entry.tag, entry.actor, entry.subject, now, "{}"),
         )
         for at, (entry, leaf) in enumerate(some)
     ]
     with as_superuser("audit_entry") as cursor:
         cursor.executemany(
-            f"INSERT INTO audit_entry ({columns}) VALUES ({', '.join(['%s'] * 12)})",
+            f"INSERT INTO audit_entry ({columns}) VALUES ({', '.join(['%s'] * 11)})",
             rows,
         )
 

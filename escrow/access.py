@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 
 from escrow.errors import EscrowOff
@@ -31,16 +33,22 @@ from escrow.models import (
 from escrow.states import OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.escrow.deposit import DepositHeader
 from holdfast.core.identity import policy as core_policy
 from holdfast.core.identity import trust
 from holdfast.core.identity.acts import Act
-from holdfast.core.signed import cose, statements
+from holdfast.core.signed import cose
+from holdfast.core.signed import statements as signed_statements
+from kernel import statements
 from kernel.actors import Actor
 from kernel.clock import SKEW, database_now
 from kernel.errors import NotFound
 from kernel.paging import page, page_in_parts, page_of_octets
+from kernel.scope import current_tenant
 from keys import access as keys
 from tenants import access as tenants
+from tenants.roles import Role
+from tenants.states import PersonState
 
 DECIDING: Final = frozenset({OfficerState.ACTIVE})
 # Ways back to an officer's keys: one is lost with the paper that it is on.
@@ -103,6 +111,23 @@ def policy_named(policy_hash: bytes) -> Policy:
     return row
 
 
+def policies_named(policy_hashes: Collection[bytes], now: datetime) -> tuple[dict[bytes, Policy], Policy]:
+    """Return the versions with these hashes, by hash, and the one in force, as `policy_in_force` does. One query.
+
+    Raises NotFound when one of them is missing, EscrowOff when none is in force.
+    """
+    standing = Policy.objects.filter(in_force_from__lte=now, withdrawn_at=None).order_by("-version")
+    wanted = Q(hash__in=list(policy_hashes)) | Q(pk=Subquery(standing.values("pk")[:1]))
+    rows = list(Policy.objects.filter(wanted).order_by("-version"))
+    named = {bytes(row.hash): row for row in rows}
+    if not named.keys() >= set(policy_hashes):
+        raise NotFound
+    in_force = next((row for row in rows if row.in_force_from <= now and row.withdrawn_at is None), None)
+    if in_force is None:
+        raise EscrowOff
+    return named, in_force
+
+
 def policy_statement(policy_hash: bytes) -> bytes | None:
     """Return the statements of the version with this hash as they were received, if it is stored."""
     row: Policy | None = Policy.objects.filter(hash=policy_hash).first()
@@ -115,14 +140,19 @@ def escrow_key_statement(key_hash: bytes) -> bytes | None:
     return bytes(row.statement) if row else None
 
 
-def newest_policy_for_update() -> Policy | None:
-    """Lock the tenant's policies and return the highest version that stands.
+def lock_policies() -> bool:
+    """Lock the tenant's policies until the transaction ends: what changes officers or policies holds this lock.
 
-    What changes officers or policies holds this lock.
+    False when there is none to be locked.
     """
     # The founding row is the lock, since it is the same for all. Whoever waited for the highest one would be given that
     # row when the wait is over, which by then is the second highest: PostgreSQL looks at the row again, not for others.
-    if not Policy.objects.select_for_update().filter(version=1).values_list("pk", flat=True).first():
+    return Policy.objects.select_for_update().filter(version=1).values_list("pk", flat=True).first() is not None
+
+
+def newest_policy_for_update() -> Policy | None:
+    """Lock the tenant's policies and return the highest version that stands."""
+    if not lock_policies():
         return None
     return Policy.objects.filter(withdrawn_at=None).order_by("-version").first()
 
@@ -223,7 +253,7 @@ def endings(policy: Policy, key: EscrowKey | None, now: datetime) -> list[trust.
     headers = {"escrow policy": reading(policy).header}
     if key is not None:
         signed = cose.parse_many(bytes(key.statement), max_size=MAX_BLOB)
-        headers["escrow key"] = statements.EscrowKey.from_payload(signed[0].payload).header
+        headers["escrow key"] = signed_statements.EscrowKey.from_payload(signed[0].payload).header
     found = (trust.find_ending(what, header, _seconds(now)) for what, header in headers.items())
     return [ending for ending in found if ending]
 
@@ -246,7 +276,13 @@ def reading(row: Policy) -> core_policy.Policy:
 
 def signed_reading(row: Policy) -> core_policy.SignedPolicy:
     """Return a stored policy with its hash and who signed it. Its signatures were checked when it was stored."""
-    statements = cose.parse_many(bytes(row.statement), max_size=MAX_BLOB)
+    return _read(bytes(row.statement))
+
+
+@lru_cache(maxsize=32)
+def _read(statement: bytes) -> core_policy.SignedPolicy:
+    # What the same bytes say is the same for ever, and one case asks for it a dozen times.
+    statements = cose.parse_many(statement, max_size=MAX_BLOB)
     read = core_policy.Policy.from_payload(statements[0].payload)
     signers = frozenset(statement.kid for statement in statements)
     return core_policy.SignedPolicy(read, statements[0].payload_hash, signers)
@@ -277,18 +313,25 @@ def places_of(person_id: UUID) -> QuerySet[PolicyOfficer]:
 
 
 def eligible(
-    policy: Policy, *, now: datetime, excluded: frozenset[UUID], states: frozenset[OfficerState] = DECIDING
+    policy: Policy,
+    *,
+    now: datetime,
+    excluded: frozenset[UUID],
+    states: frozenset[OfficerState] = DECIDING,
+    in_force: Policy | None = None,
 ) -> list[PolicyOfficer]:
     """List the officers of `policy` who may decide: active, past their cooling-off, and not excluded.
 
     Default-deny: a state that is not among `states`, unless told otherwise `active` alone, counts for nothing
     (FAULTS P9), and neither do keys that were lost with a device. Persons, not accounts, are excluded (FAULTS P1). The
     tenant's own word on the person counts as well. Of another version than the one in force, those count who are in
-    that one too, with the same keys: whoever is taken off goes when it is in force, not before.
+    that one too, with the same keys: whoever is taken off goes when it is in force, not before. in_force: that version,
+    if the caller has it.
     """
-    in_force = PolicyOfficer.objects.filter(policy=policy_in_force(now))
-    active = {person.pk for person in tenants.active_officers()}
-    found = deciding_of(officers(policy), in_force=in_force, active=active, now=now, states=states)
+    in_force = in_force or policy_in_force(now)
+    active, roster = tenants.active_officers_of([policy.tenant_id]), officers(policy)
+    counting = roster if in_force.pk == policy.pk else officers(in_force)
+    found = deciding_of(roster, in_force=counting, active=active, now=now, states=states)
     return [officer for officer in found if officer.person_id not in excluded]
 
 
@@ -583,6 +626,12 @@ def receipts_of(deposit_ids: Iterable[UUID]) -> dict[UUID, bytes]:
     return {deposit_id: bytes(statement) for deposit_id, statement in rows}
 
 
+def policies_of_deposits(deposit_ids: Collection[UUID]) -> dict[UUID, bytes]:
+    """Return {deposit: hash of the policy that it was made under} of these deposits, and nothing that is sealed."""
+    rows = Deposit.objects.filter(id__in=list(deposit_ids)).values_list("id", "policy_hash")
+    return {deposit_id: bytes(policy_hash) for deposit_id, policy_hash in rows}
+
+
 def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
     """Return the deposits with these ids; who may see them is the caller's rule (a case names them)."""
     return {row.id: row for row in Deposit.objects.filter(id__in=deposit_ids)}
@@ -622,15 +671,107 @@ def consents_to(user_id: UUID, policy_hash: bytes) -> int:
     return int(Consent.objects.filter(user_id=user_id, policy_hash=policy_hash).count())
 
 
-def deposits_alike(user_id: UUID, generation: int, policy_hash: bytes, escrow_key_hash: bytes) -> int:
-    """Count a user's deposits of one generation under one policy and escrow key."""
-    alike = Deposit.objects.filter(user_id=user_id, generation=generation)
-    return int(alike.filter(policy_hash=policy_hash, escrow_key_hash=escrow_key_hash).count())
+@dataclass(frozen=True)
+class DepositGround:
+    """What a deposit is held against before it is sealed: newest policy and key, and its owner's consents.
+
+    named: of the consent that it names, whether it was a yes, and to which policy. newest: whether the last word is.
+    """
+
+    policy: Policy
+    key: EscrowKey
+    named: tuple[bool, bytes] | None
+    newest: bool | None
 
 
-def is_exposed(user_id: UUID, generation: int) -> bool:
-    """Tell whether a generation was marked as opened, with no device left to replace its key."""
-    return bool(Deposit.objects.filter(user_id=user_id, generation=generation).exclude(exposed_at=None).exists())
+_GROUND: Final = (
+    "SELECT p.hash, p.statement, p.m, p.n, k.hash, k.statement, k.spki, c.agreed, c.policy_hash, n.agreed"  # noqa: S608 — our own tables' names
+    f" FROM (SELECT hash, statement, m, n FROM {Policy._meta.db_table}"
+    " WHERE tenant_id = %s AND withdrawn_at IS NULL ORDER BY version DESC LIMIT 1) p"
+    f" LEFT JOIN (SELECT hash, statement, spki FROM {EscrowKey._meta.db_table}"
+    " WHERE tenant_id = %s ORDER BY version DESC LIMIT 1) k ON 1 = 1"
+    f" LEFT JOIN {Consent._meta.db_table} c ON c.tenant_id = %s AND c.user_id = %s AND c.hash = %s"
+    f" LEFT JOIN (SELECT agreed FROM {Consent._meta.db_table}"
+    " WHERE tenant_id = %s AND user_id = %s ORDER BY given_at DESC, id DESC LIMIT 1) n ON 1 = 1"
+)
+
+
+def deposit_ground(user_id: UUID, consent_hash: bytes) -> DepositGround:
+    """Return what a deposit that names this consent of its owner is held against. One query. Raises EscrowOff."""
+    tenant, user = keys.parameter(current_tenant()), keys.parameter(user_id)
+    found = statements.run(_GROUND, [tenant, tenant, tenant, user, consent_hash, tenant, user])
+    if not found or found[0][4] is None:
+        raise EscrowOff
+    row = found[0]
+    policy = Policy(hash=row[0], statement=row[1], m=row[2], n=row[3])
+    key = EscrowKey(hash=row[4], statement=row[5], spki=row[6])
+    named = None if row[7] is None else (bool(row[7]), bytes(row[8]))
+    return DepositGround(policy, key, named, None if row[9] is None else bool(row[9]))
+
+
+@dataclass(frozen=True)
+class DepositRoom:
+    """What stands at the moment at which a deposit is taken.
+
+    policy_hash: of the newest version. officers: those of its roster who count, whether they cool off still or not.
+    is_known: its half, or its id, was deposited before. person_state: its owner's. alike: deposits of its generation
+    under its policy and key.
+    """
+
+    policy_hash: bytes
+    officers: int
+    is_known: bool
+    person_state: str | None
+    is_exposed: bool
+    alike: int
+
+
+_ROOM: Final = (
+    "SELECT p.hash,"  # noqa: S608 — our own tables' names
+    f" (SELECT COUNT(*) FROM {PolicyOfficer._meta.db_table} o JOIN {tenants.PERSON_TABLE} u"
+    f" ON u.tenant_id = o.tenant_id AND u.id = o.person_id AND u.role = '{Role.OFFICER.value}'"
+    f" AND u.state = '{PersonState.ACTIVE.value}'"
+    f" WHERE o.policy_id = p.id AND o.state = '{OfficerState.ACTIVE.value}' AND NOT EXISTS"
+    f" (SELECT 1 FROM {PolicyOfficer._meta.db_table} l WHERE l.person_id = o.person_id"
+    f" AND l.keys_lost_at IS NOT NULL AND l.policy_id = (SELECT f.id FROM {Policy._meta.db_table} f"
+    " WHERE f.tenant_id = p.tenant_id AND f.withdrawn_at IS NULL AND f.in_force_from <= %s"
+    " ORDER BY f.version DESC LIMIT 1))),"
+    f" EXISTS (SELECT 1 FROM {Deposit._meta.db_table} d WHERE d.tenant_id = p.tenant_id AND d.half_hash = %s)"
+    f" OR EXISTS (SELECT 1 FROM {Deposit._meta.db_table} d WHERE d.tenant_id = p.tenant_id AND d.id = %s),"
+    f" (SELECT u.state FROM {tenants.PERSON_TABLE} u WHERE u.tenant_id = p.tenant_id AND u.id = %s),"
+    f" EXISTS (SELECT 1 FROM {Deposit._meta.db_table} d WHERE d.tenant_id = p.tenant_id AND d.user_id = %s"
+    " AND d.generation = %s AND d.exposed_at IS NOT NULL),"
+    f" (SELECT COUNT(*) FROM {Deposit._meta.db_table} d WHERE d.tenant_id = p.tenant_id AND d.user_id = %s"
+    " AND d.generation = %s AND d.policy_hash = %s AND d.escrow_key_hash = %s)"
+    f" FROM {Policy._meta.db_table} p WHERE p.tenant_id = %s AND p.withdrawn_at IS NULL"
+    " ORDER BY p.version DESC LIMIT 1"
+)
+
+
+def deposit_room(head: DepositHeader, half_hash: bytes, now: datetime) -> DepositRoom | None:
+    """Return what stands at the moment at which a deposit is taken; None without a policy. One query.
+
+    Under the lock of `lock_policies`, which whoever takes an officer out, or records that a person left, holds as well.
+    """
+    user, tenant = keys.parameter(UUID(bytes=head.user)), keys.parameter(current_tenant())
+    values = [
+        connection.ops.adapt_datetimefield_value(now),
+        half_hash,
+        keys.parameter(UUID(bytes=head.deposit_id)),
+        user,
+        user,
+        head.generation,
+        user,
+        head.generation,
+        head.policy_hash,
+        head.escrow_key_hash,
+        tenant,
+    ]
+    found = statements.run(_ROOM, values)
+    if not found:
+        return None
+    policy_hash, officers, is_known, state, is_exposed, alike = found[0]
+    return DepositRoom(bytes(policy_hash), officers, bool(is_known), state, bool(is_exposed), alike)
 
 
 def most_deposits_alike(user_id: UUID) -> int:
@@ -665,11 +806,6 @@ def newest_consent(user_id: UUID) -> Consent | None:
 def consents_of(user_id: UUID) -> list[Consent]:
     """List one user's consents and refusals, oldest first."""
     return list(Consent.objects.filter(user_id=user_id).order_by("given_at"))
-
-
-def is_half_known(half_hash: bytes) -> bool:
-    """Tell whether this sealed half was ever deposited in the tenant."""
-    return bool(Deposit.objects.filter(half_hash=half_hash).exists())
 
 
 def devices_to_flag() -> list[tuple[UUID, UUID]]:

@@ -412,6 +412,7 @@ class StatementsView(ApiView):
         "GET": PermissionName.STATEMENT_READ,
         "POST": PermissionName.STATEMENT_WRITE,
     }
+    spends_in_act: ClassVar = frozenset({"POST"})
 
     @extend_schema(
         operation_id="list_statements",

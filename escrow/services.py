@@ -24,7 +24,6 @@ from escrow.acts import Progress, progress_of, resolve_again, sign_resolution, s
 from escrow.coverage import (
     DepositCoverage,
     UserCoverage,
-    count_active_officers,
     coverage_totals,
     tenant_coverage,
     user_coverage,
@@ -75,7 +74,6 @@ from kernel.scope import current_tenant
 from keys import access as keys
 from keys import chains
 from keys.services import StoredRecord, open_record, seal_record
-from tenants import access as tenants
 from tenants.states import PersonState
 
 __all__ = [
@@ -162,21 +160,29 @@ def prepare_deposit(*, record: bytes, statement: bytes, actor: Actor) -> Prepare
     # (2) that the record is of this tenant, user and device, and of nobody else;
     # (3) that it is made for the newest policy and escrow key, and its half fits that key;
     # (4) that the key inside is one that the user's chain announces, and that the user agreed to this policy.
+    if actor.kind != "device":
+        raise DepositRefused("Only a device deposits.")
+    own = keys.own(actor)
     try:
-        deposit = _require_signed(record, statement, actor)  # (1), (2)
-        _require_newest(deposit)  # (3)
+        deposit = _require_signed(record, statement, own)  # (1), (2)
+        ground = access.deposit_ground(own.user_id, deposit.header.consent_hash)
+        _require_newest(deposit, ground)  # (3)
     except HoldfastError as error:
         raise DepositRefused(str(error), field="record") from error
-    _require_announced(deposit)  # (4)
-    deposit_id, user_id = UUID(bytes=deposit.header.deposit_id), UUID(bytes=deposit.header.user)
-    sealed = seal_record(encode([record, statement]), user_id=user_id, object_id=deposit_id, kind=_KIND, version=1)
+    _require_announced(deposit, own, ground)  # (4)
+    sealed = seal_record(
+        encode([record, statement]),
+        user_id=own.user_id,
+        object_id=UUID(bytes=deposit.header.deposit_id),
+        kind=_KIND,
+        version=1,
+        key=own.tenant_key,
+    )
     return PreparedDeposit(deposit, hashlib.sha256(record).digest(), sealed)
 
 
-def _require_signed(record: bytes, statement: bytes, actor: Actor) -> Record:
-    if actor.kind != "device" or actor.id is None or actor.person_id is None:
-        raise DepositRefused("Only a device deposits.")
-    device = DeviceStatement.open(Sign1.parse(bytes(keys.active_device(actor.id).statement)))
+def _require_signed(record: bytes, statement: bytes, own: keys.Own) -> Record:
+    device = DeviceStatement.open(Sign1.parse(own.statement))
     signed = Sign1.parse(statement)
     said = DepositStatement.from_payload(signed.verify(device.signing_key, purpose=Purpose.DEPOSIT))
     check_time(said.header, int(timezone.now().timestamp()))
@@ -194,8 +200,8 @@ def _require_signed(record: bytes, statement: bytes, actor: Actor) -> Record:
     return deposit
 
 
-def _require_newest(deposit: Record) -> None:
-    policy, key, head = access.newest_policy(), access.escrow_key_in_force(), deposit.header
+def _require_newest(deposit: Record, ground: access.DepositGround) -> None:
+    policy, key, head = ground.policy, ground.key, deposit.header
     _require_lasting(policy, key)
     if head.policy_hash != bytes(policy.hash) or head.escrow_key_hash != bytes(key.hash):
         raise PolicyStale
@@ -215,85 +221,79 @@ def _require_lasting(policy: Policy, key: EscrowKey) -> None:
             )
 
 
-def _require_announced(deposit: Record) -> None:
-    head = deposit.header
-    user_id = UUID(bytes=head.user)
-    announced = {archive.generation: archive.commitment for archive in chains.chain_state(user_id).generations}
+def _require_announced(deposit: Record, own: keys.Own, ground: access.DepositGround) -> None:
+    head, chain = deposit.header, chains.chain_state_at(own.user_id, own.head)
+    announced = {archive.generation: archive.commitment for archive in chain.generations}
     if announced.get(head.generation) != head.ak_commitment:
         raise DepositRefused("Your account chain does not announce this key for this generation.", field="record")
-    consent = access.consent_named(user_id, head.consent_hash)
-    if consent is None or not consent.agreed or bytes(consent.policy_hash) != head.policy_hash:
+    if ground.named != (True, head.policy_hash):
         raise DepositRefused("The record names no consent of yours to this policy.", field="record")
-    newest = access.newest_consent(user_id)
-    if newest is None or not newest.agreed:
+    if not ground.newest:
         raise DepositRefused("You have withdrawn your consent.", field="record")
 
 
 def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
-    """Store a prepared deposit and log it.
+    """Store a prepared deposit and log it, in the caller's transaction, which ends with what this raises.
 
     Raises DepositRepeated, LimitReached, PolicyStale if the policy moved on, EscrowPaused if too few officers are left,
     GenerationSealed for a key that a case has opened when nobody was left to replace it.
     """
     head = prepared.record.header
-    with transaction.atomic():
-        newest = access.newest_policy_for_update()
-        if newest is None or bytes(newest.hash) != head.policy_hash:
-            raise PolicyStale
-        # Three queries, under the lock that whoever takes an officer out holds as well.
-        if count_active_officers() < MIN_OFFICERS:
-            raise EscrowPaused
-        half_hash, deposit_id = prepared.record.half_hash, UUID(bytes=head.deposit_id)
-        if access.is_half_known(half_hash) or access.deposits_named([deposit_id]):
-            raise DepositRepeated
-        user_id = UUID(bytes=head.user)
-        # Under the lock that whoever records their leaving holds: nothing comes into custody after that.
-        if tenants.person(user_id).state != PersonState.ACTIVE:
-            raise Denied("Whoever has left, or is suspended, puts nothing into escrow. What is there is kept.")
-        if access.is_exposed(user_id, head.generation):
-            raise GenerationSealed
-        if access.deposits_alike(user_id, head.generation, head.policy_hash, head.escrow_key_hash) >= MAX_DEPOSITS:
-            raise LimitReached(
-                "This key is in custody under this policy as often as it may be. It needs no further deposit.",
-                field="record",
-                limit="deposits",
-                most=MAX_DEPOSITS,
-            )
-        row = _store_deposit(prepared, deposit_id, half_hash)
-        audit.append(
-            tag="escrow:deposit:accept",
-            actor=actor,
-            subject=str(row.user_id),
-            body={
-                "deposit": str(row.id),
-                "device": str(row.device_id),
-                "generation": row.generation,
-                "record_hash": prepared.record_hash,
-                "half_hash": half_hash,
-                "policy": head.policy_hash,
-                "escrow_key": head.escrow_key_hash,
-            },
+    access.lock_policies()
+    # A statement after the lock: it sees whatever was done by those who had it before.
+    room = access.deposit_room(head, prepared.record.half_hash, timezone.now())
+    if room is None or room.policy_hash != head.policy_hash:
+        raise PolicyStale
+    if room.officers < MIN_OFFICERS:
+        raise EscrowPaused
+    if room.is_known:
+        raise DepositRepeated
+    # Under the lock that whoever records their leaving holds: nothing comes into custody after that.
+    if room.person_state != PersonState.ACTIVE:
+        raise Denied("Whoever has left, or is suspended, puts nothing into escrow. What is there is kept.")
+    if room.is_exposed:
+        raise GenerationSealed
+    if room.alike >= MAX_DEPOSITS:
+        raise LimitReached(
+            "This key is in custody under this policy as often as it may be. It needs no further deposit.",
+            field="record",
+            limit="deposits",
+            most=MAX_DEPOSITS,
         )
+    row = _store_deposit(prepared)
+    audit.append(
+        tag="escrow:deposit:accept",
+        actor=actor,
+        subject=str(row.user_id),
+        body={
+            "deposit": str(row.id),
+            "device": str(row.device_id),
+            "generation": row.generation,
+            "record_hash": prepared.record_hash,
+            "half_hash": prepared.record.half_hash,
+            "policy": head.policy_hash,
+            "escrow_key": head.escrow_key_hash,
+        },
+    )
     return row
 
 
-def _store_deposit(prepared: PreparedDeposit, deposit_id: UUID, half_hash: bytes) -> Deposit:
+def _store_deposit(prepared: PreparedDeposit) -> Deposit:
     head = prepared.record.header
     try:
-        with transaction.atomic():
-            row: Deposit = Deposit.objects.create(
-                id=deposit_id,
-                user_id=UUID(bytes=head.user),
-                device_id=UUID(bytes=head.device),
-                generation=head.generation,
-                record_hash=prepared.record_hash,
-                half_hash=half_hash,
-                ak_commitment=head.ak_commitment,
-                policy_hash=head.policy_hash,
-                escrow_key_hash=head.escrow_key_hash,
-                sealed=prepared.sealed,
-                created_at=timezone.now(),
-            )
+        row: Deposit = Deposit.objects.create(
+            id=UUID(bytes=head.deposit_id),
+            user_id=UUID(bytes=head.user),
+            device_id=UUID(bytes=head.device),
+            generation=head.generation,
+            record_hash=prepared.record_hash,
+            half_hash=prepared.record.half_hash,
+            ak_commitment=head.ak_commitment,
+            policy_hash=head.policy_hash,
+            escrow_key_hash=head.escrow_key_hash,
+            sealed=prepared.sealed,
+            created_at=timezone.now(),
+        )
     except IntegrityError as error:
         # Two uploads of it at once: both saw none.
         raise DepositRepeated from error
@@ -347,7 +347,7 @@ def note_reading(*, deposit: Deposit, actor: Actor) -> None:
 
 
 def give_consent(*, statement: bytes, actor: Actor) -> Consent:
-    """Store a user's signed answer to the newest policy.
+    """Store a user's signed answer to the newest policy, in the caller's transaction.
 
     Raises ConsentRefused, PolicyStale, LimitReached; ConsentBinding for a yes that is taken back before its policy
     lets it be.
@@ -364,40 +364,39 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
         raise ConsentRefused(str(error), field="statement") from error
     if (said.header.tenant, said.header.user) != (actor.tenant_id and actor.tenant_id.bytes, user_id.bytes):
         raise ConsentRefused("The statement names another tenant or user.", field="statement")
-    with transaction.atomic():
-        newest = access.newest_policy_for_update()
-        if newest is None or bytes(newest.hash) != said.policy_hash:
-            raise PolicyStale
-        now = database_now()
-        known = access.consent_named(user_id, signed.payload_hash)
-        if known is not None:
-            return known
-        held = access.newest_consent(user_id)
-        is_withdrawal = not said.agreed and held is not None and held.agreed
-        if is_withdrawal and held is not None and bytes(held.policy_hash) == said.policy_hash:
-            _require_unbound(user_id, newest, now)
-        if access.consents_to(user_id, said.policy_hash) >= MAX_CONSENTS and not is_withdrawal:
-            raise LimitReached(
-                "You have answered this policy as often as one may. A consent can be withdrawn; a new policy asks.",
-                field="statement",
-                limit="consents",
-                most=MAX_CONSENTS,
-            )
-        row: Consent = Consent.objects.create(
-            user_id=user_id,
-            hash=signed.payload_hash,
-            policy_hash=said.policy_hash,
-            text_hash=said.text_hash,
-            agreed=said.agreed,
-            statement=statement,
-            given_at=now,
+    newest = access.newest_policy_for_update()
+    if newest is None or bytes(newest.hash) != said.policy_hash:
+        raise PolicyStale
+    now = database_now()
+    known = access.consent_named(user_id, signed.payload_hash)
+    if known is not None:
+        return known
+    held = access.newest_consent(user_id)
+    is_withdrawal = not said.agreed and held is not None and held.agreed
+    if is_withdrawal and held is not None and bytes(held.policy_hash) == said.policy_hash:
+        _require_unbound(user_id, newest, now)
+    if access.consents_to(user_id, said.policy_hash) >= MAX_CONSENTS and not is_withdrawal:
+        raise LimitReached(
+            "You have answered this policy as often as one may. A consent can be withdrawn; a new policy asks.",
+            field="statement",
+            limit="consents",
+            most=MAX_CONSENTS,
         )
-        audit.append(
-            tag="escrow:consent:give",
-            actor=actor,
-            subject=str(user_id),
-            body={"hash": signed.payload_hash, "policy": said.policy_hash, "agreed": int(said.agreed)},
-        )
+    row: Consent = Consent.objects.create(
+        user_id=user_id,
+        hash=signed.payload_hash,
+        policy_hash=said.policy_hash,
+        text_hash=said.text_hash,
+        agreed=said.agreed,
+        statement=statement,
+        given_at=now,
+    )
+    audit.append(
+        tag="escrow:consent:give",
+        actor=actor,
+        subject=str(user_id),
+        body={"hash": signed.payload_hash, "policy": said.policy_hash, "agreed": int(said.agreed)},
+    )
     return row
 
 

@@ -7,10 +7,10 @@ Implements ORGANISATION "Tenants": within the open tenant, what an actor may not
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID, uuid4
 
 from django.db import connection
@@ -18,6 +18,7 @@ from django.db.models import Count, Exists, Q, QuerySet, Subquery, Sum
 
 from holdfast.core.identity.entries import ArchiveGeneration
 from holdfast.core.vault.blob import Section
+from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import PAGE, page_in_parts, page_of_octets
@@ -205,9 +206,8 @@ def reachable_devices(user_id: UUID) -> dict[UUID, int]:
     They are listed in the user's chain and have a signed pre-key published: the same that a claim answers with. A
     device that was just added and has published nothing keeps nobody waiting.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(REACHABLE, [parameter(current_tenant()), parameter(user_id)])
-        return {as_uuid(device_id): expires_at for device_id, expires_at in cursor.fetchall()}
+    found = statements.run(REACHABLE, [parameter(current_tenant()), parameter(user_id)])
+    return {as_uuid(device_id): expires_at for device_id, expires_at in found}
 
 
 def own_device_for_reading(actor: Actor, device_id: UUID) -> Device:
@@ -243,13 +243,13 @@ def own_user(actor: Actor, user_id: UUID) -> UUID:
 class Own:
     """What a request about one's own vault or custody rests on, read at one moment.
 
-    statement: of the device that asks. head: of the user's chain, as `chain_head_with_state` has it. tenant_key: the
+    statement: of the device that asks. head: of the user's chain, if there is one. tenant_key: the
     one that records are stored under now. kept: the row of the section or door that was asked for.
     """
 
     user_id: UUID
     statement: bytes
-    head: ChainHead | None
+    head: KeptHead | None
     tenant_key: TenantMasterKey | None
     kept: Vault | VaultDoor | None
 
@@ -297,23 +297,19 @@ def _of(model: type[Vault] | type[VaultDoor], *, to_read: bool) -> str:
     return _OWN.format(columns=columns, kept=kept, state=_IS_LIVE if to_read else _IS_ACTIVE)
 
 
-_NAMED_BY: Final = {Vault: "section", VaultDoor: "kind"}
+_NAMED_BY: Final[dict[type[Vault] | type[VaultDoor], str]] = {Vault: "section", VaultDoor: "kind"}
 _OF: Final = {(model, to_read): _of(model, to_read=to_read) for model in _NAMED_BY for to_read in (True, False)}
 
 
 def _own(actor: Actor, sql: str, named: tuple[str, ...], model: type[Vault] | type[VaultDoor] | None = None) -> Own:
     if actor.kind != "device" or actor.person_id is None or actor.id is None:
         raise NotFound
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [*named, parameter(current_tenant()), parameter(actor.id)])
-        row = cursor.fetchone()
-    if row is None:
+    found = statements.run(sql, [*named, parameter(current_tenant()), parameter(actor.id)])
+    if not found:
         raise NotFound
-    user_id, statement, seq, head, state, mac, newest = as_uuid(row[0]), bytes(row[1]), *row[2:7]
-    chain = None
-    if seq is not None:
-        chain = ChainHead(user_id=user_id, seq=seq, head=head, state=state, state_mac=mac)
-        chain.newest = newest
+    row = found[0]
+    user_id, statement = as_uuid(row[0]), bytes(row[1])
+    chain = KeptHead.of_row(row[2:7]) if row[2] is not None else None
     names = ("version", "wrapped", "key_check_value", "master_version", "mac")
     key = TenantMasterKey(**dict(zip(names, row[7:12], strict=True))) if row[7] is not None else None
     kept = None
@@ -368,15 +364,29 @@ def lock_chain_of_device(device_id: UUID) -> None:
     ChainHead.objects.select_for_update().defer(*_WITH_STATE).filter(user_id__in=owner).first()
 
 
-def chain_head_with_state(user_id: UUID) -> ChainHead | None:
-    """Return where a user's chain stands with what is kept of it, if there is one.
+class KeptHead(NamedTuple):
+    """Where a chain stands with what is kept of it. newest: the hash of the newest entry that is stored."""
 
-    newest: the hash of the newest entry that is stored, which the head is held against.
-    """
+    seq: int
+    head: bytes
+    state: bytes | None
+    mac: bytes | None
+    newest: bytes | None
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> KeptHead:
+        """Return it as the database gave it: octets come as other types of them."""
+        seq, head, *others = row
+        state, mac, newest = (None if value is None else bytes(value) for value in others)
+        return cls(seq, bytes(head), state, mac, newest)
+
+
+def chain_head_with_state(user_id: UUID) -> KeptHead | None:
+    """Return where a user's chain stands with what is kept of it, if there is one. One query."""
     entries = ChainEntry.objects.filter(user_id=user_id).order_by("-seq").values("entry_hash")
-    return cast(
-        "ChainHead | None", ChainHead.objects.filter(user_id=user_id).annotate(newest=Subquery(entries[:1])).first()
-    )
+    rows = ChainHead.objects.filter(user_id=user_id).annotate(newest=Subquery(entries[:1]))
+    row = rows.values_list("seq", "head", "state", "state_mac", "newest").first()
+    return KeptHead.of_row(row) if row else None
 
 
 def chain_hashes(user_id: UUID, *, until: int) -> list[bytes]:

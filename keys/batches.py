@@ -12,12 +12,14 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
-from django.db import connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from audit import services as audit
+from audit.errors import AuditUnavailable
 from holdfast.core.messages.bundle import VerifiedBatch
 from holdfast.core.signed.cose import Sign1
+from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import LimitReached, NotFound
 from kernel.scope import current_tenant
@@ -41,22 +43,15 @@ def store_batch(*, device_id: UUID, statement: bytes, signed: Sign1, batch: Veri
     Raises NotFound unless the device is active, PreKeyReused when the batch's ids meet those of another, also of one
     that is used up; LimitReached.
     """
-    row = _Row(device_id, statement, signed.payload_hash, batch)
+    row = _Row(device_id, statement, signed.payload_hash, batch, actor)
     store = _store_postgres if connection.vendor == "postgresql" else _store_sqlite
-    with transaction.atomic(savepoint=False):
-        while True:
-            found = store(row)
-            if found.was_stored:
-                audit.append(
-                    tag="keys:pre-key:store",
-                    actor=actor,
-                    subject=str(device_id),
-                    body={"batch": batch.statement.batch_id, "size": len(batch.leaves)},
-                )
-                return StoredBatch(len(batch.leaves), found.unissued + len(batch.leaves))
-            # Of the two at once that the database's constraints let one of by, the other looks anew.
-            if (before := _before(row, found)) is not None:
-                return before
+    while True:
+        found = store(row)
+        if found.was_stored:
+            return StoredBatch(len(batch.leaves), found.unissued + len(batch.leaves))
+        # Of the two at once that the database's constraints let one of by, the other looks anew.
+        if (before := _before(row, found)) is not None:
+            return before
 
 
 class _Row(NamedTuple):
@@ -66,6 +61,13 @@ class _Row(NamedTuple):
     statement: bytes
     statement_hash: bytes
     batch: VerifiedBatch
+    actor: Actor
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What the log says of it."""
+        body = {"batch": self.batch.statement.batch_id, "size": len(self.batch.leaves)}
+        return {"tag": "keys:pre-key:store", "actor": self.actor, "subject": str(self.device_id), "body": body}
 
 
 class _Found(NamedTuple):
@@ -103,8 +105,16 @@ def _before(row: _Row, found: _Found) -> StoredBatch | None:
 # (1) the device's row is locked, so that a revocation comes before or after it, and read as it is then;
 # (2) all else is read as it was when the statement began. Another batch of the device that came in between has the
 #     number that this one would take, and then nothing is stored and all is looked at again;
-# (3) leaves and proofs come as one octet string each, and are cut: one parameter in the place of a hundred.
-_POSTGRES: Final = """
+# (3) leaves and proofs come as one octet string each, and are cut: one parameter in the place of a hundred;
+# (4) the entry is inserted with the batch or not at all, also where no transaction is open: the statement is the act.
+_TYPES: Final = {
+    **dict.fromkeys(("id", "tenant_id", "person_id"), "uuid"),
+    "leaf": "bytea",
+    "time": "timestamptz",
+    "body": "jsonb",
+}
+_ENTRY: Final = ", ".join(f"%(entry_{name})s::{_TYPES.get(name, 'text')}" for name in audit.ENTRY_COLUMNS)
+_POSTGRES: Final = f"""
 WITH device AS MATERIALIZED (
   SELECT d.id, d.pre_key_epoch FROM keys_device d
    WHERE d.tenant_id = %(tenant)s::uuid AND d.id = %(device)s::uuid AND d.state = 'active' FOR NO KEY UPDATE
@@ -136,9 +146,11 @@ WITH device AS MATERIALIZED (
          unnest(%(proof_ats)s::int[]), unnest(%(proof_sizes)s::int[])
          ) WITH ORDINALITY AS k (key_id, leaf_at, leaf_size, proof_at, proof_size, place)
    ORDER BY k.place
+), logged AS (
+  INSERT INTO {audit.ENTRY_TABLE} ({", ".join(audit.ENTRY_COLUMNS)}) SELECT {_ENTRY} FROM stored
 )
 SELECT EXISTS (SELECT 1 FROM device), b.known, b.has_ids, b.unissued, EXISTS (SELECT 1 FROM stored) FROM before b
-"""
+"""  # noqa: S608 — made of constants above and our own table's name
 
 
 def _store_postgres(row: _Row) -> _Found:
@@ -159,10 +171,18 @@ def _store_postgres(row: _Row) -> _Found:
         **_cut("leaf", "leaves", [leaf.leaf for leaf in leaves]),
         **_cut("proof", "proofs", [leaf.proof for leaf in leaves]),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_POSTGRES, parameters)
-        ((is_active, known, has_ids, unissued, was_stored),) = cursor.fetchall()
-    return _Found(is_active, bytes(known) if known is not None else None, has_ids, unissued, was_stored)
+    values = audit.parameters(audit.prepared(**row.entry))
+    parameters |= {f"entry_{name}": value for name, value in zip(audit.ENTRY_COLUMNS, values, strict=True)}
+    try:
+        ((is_active, known, has_ids, unissued, was_stored),) = statements.run(_POSTGRES, parameters)
+    except OperationalError:
+        raise
+    except DatabaseError as error:
+        # Of batch and entry, neither is there without the other: whichever it was, nothing was recorded.
+        if connection.in_atomic_block:
+            transaction.set_rollback(True)
+        raise AuditUnavailable from error
+    return _Found(is_active, None if known is None else bytes(known), has_ids, unissued, was_stored)
 
 
 def _cut(one: str, all_of_them: str, parts: Sequence[bytes]) -> dict[str, Any]:
@@ -200,7 +220,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 def _store_sqlite(row: _Row) -> _Found:
     tenant, device, batch = current_tenant().hex, row.device_id.hex, row.batch
     first, last, size = batch.first_key_id, batch.last_key_id, len(batch.leaves)
-    with connection.cursor() as cursor:
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(_LOOK, [batch.statement.batch_id, first, last, tenant, device])
         looked = cursor.fetchall()
         if not looked:
@@ -215,4 +235,5 @@ def _store_sqlite(row: _Row) -> _Found:
             cursor.executemany(
                 _FILL, [(*of_batch, leaf.key_id, leaf.index, leaf.leaf, leaf.proof) for leaf in batch.leaves]
             )
+            audit.append(**row.entry)
     return _Found(is_active=True, known=known, has_ids=bool(has_ids), unissued=unissued, was_stored=is_free)

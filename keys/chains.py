@@ -21,9 +21,9 @@ from holdfast.core.log.key_log import CHAIN_LEAF
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
 from keys import access, kept_chains
+from keys.access import KeptHead
 from keys.errors import NotLoggedYet
 from keys.kept_chains import Kept
-from keys.models import ChainHead
 
 KEY_LOG: Final = "keys"
 
@@ -164,7 +164,7 @@ def chain_state(user_id: UUID) -> ChainView:
     return chain_state_at(user_id, access.chain_head_with_state(user_id))
 
 
-def chain_state_at(user_id: UUID, head: ChainHead | None) -> ChainView:
+def chain_state_at(user_id: UUID, head: KeptHead | None) -> ChainView:
     """Return what `chain_state` does, of a head that was read already as `access.chain_head_with_state` reads it."""
     kept = _kept_of(user_id, head) if head else None
     if kept is None:
@@ -177,12 +177,11 @@ def chain_state_at(user_id: UUID, head: ChainHead | None) -> ChainView:
     return ChainView(user_id, kept.seq, kept.head, kept.aik, kept.generations, load)
 
 
-def _kept_of(user_id: UUID, head: ChainHead) -> Kept | None:
+def _kept_of(user_id: UUID, head: KeptHead) -> Kept | None:
     # Of another entry than the newest that is stored, it would say what the chain said some time ago.
-    if head.newest is None or bytes(head.newest) != bytes(head.head):
+    if head.newest != head.head:
         return None
-    state, mac = (bytes(value) if value is not None else None for value in (head.state, head.state_mac))
-    return kept_chains.read(user_id, seq=head.seq, head=bytes(head.head), state=state, mac=mac)
+    return kept_chains.read(user_id, seq=head.seq, head=head.head, state=head.state, mac=head.mac)
 
 
 def whole_chain_state(user_id: UUID) -> ChainState:

@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from audit import services as audit
 from holdfast.core.base.encoding import b64u
-from kernel import acts
+from kernel import acts, statements
 from kernel.actors import Actor
 from kernel.api import IdempotencyKeyReused
 from kernel.errors import NotFound
@@ -297,7 +297,7 @@ WITH counter AS MATERIALIZED (
    WHERE d.tenant_id = %(tenant)s::uuid AND d.{{column}} = %(target)s::uuid AND d.state = 'active'
    ORDER BY key
 )
-SELECT pg_advisory_xact_lock(key) FROM counter
+SELECT pg_advisory_xact_lock(key)::text FROM counter
 """  # noqa: S608 — made of constants above
 _ALONE_BY: Final = {target: _ALONE.format(column=column) for target, column in _COLUMN.items()}
 
@@ -319,12 +319,10 @@ def _take_postgres(asked: _Asked, *, alone: bool) -> tuple[list[HandedOut], _Cou
         "most_of_requester": settings.HOLDFAST_CLAIMS_PER_REQUESTER,
         "most_of_device": settings.HOLDFAST_CLAIMS_PER_TARGET,
     }
-    with connection.cursor() as cursor:
-        if alone:
-            # A statement of its own: what was committed while it waited is seen by the next.
-            cursor.execute(_ALONE_BY[asked.target], named)
-        cursor.execute(_POSTGRES_BY[asked.target], parameters)
-        found = cursor.fetchall()
+    if alone:
+        # A statement of its own: what was committed while it waited is seen by the next.
+        statements.run(_ALONE_BY[asked.target], named)
+    found = statements.run(_POSTGRES_BY[asked.target], parameters)
     if not alone and not all(row[13] for row in found):
         raise _NearLimit  # somebody is, and has the counters alone
     of_requester, of_device = (max((row[at] for row in found), default=0) for at in (11, 12))
@@ -367,15 +365,14 @@ def _take_sqlite(asked: _Asked, *, alone: bool) -> tuple[list[HandedOut], _Count
     claimed_at, hour = (connection.ops.adapt_datetimefield_value(at) for at in (now, _hour(now)))
     rows: list[HandedOut] = []
     by_requester = by_device = 0
-    with connection.cursor() as cursor:
-        cursor.execute(_TARGETS_BY[asked.target], [requester, hour, hour, tenant, target, MAX_DEVICES])
-        for ordinal, found in enumerate(cursor.fetchall()):
-            device, suite, head, statement, spk, spk_id, epoch, by_requester, of_device = found
-            by_device = max(by_device, of_device)
-            cursor.execute(_TAKE, [tenant, device, epoch])
-            batch_id, *key_fields, batch = (cursor.fetchall() or [(None,) * 6])[0]
-            who = [uuid.uuid4().hex, tenant, requester, asked.key, ordinal, target, device]
-            cursor.execute(_RECORD, [*who, head, spk_id, batch_id, *key_fields, claimed_at])
-            batch_uuid = UUID(batch_id) if batch_id else None
-            rows.append(HandedOut(UUID(device), suite, head, statement, spk, batch_uuid, batch, *key_fields))
+    for ordinal, found in enumerate(
+        statements.run(_TARGETS_BY[asked.target], [requester, hour, hour, tenant, target, MAX_DEVICES])
+    ):
+        device, suite, head, statement, spk, spk_id, epoch, by_requester, of_device = found
+        by_device = max(by_device, of_device)
+        batch_id, *key_fields, batch = (statements.run(_TAKE, [tenant, device, epoch]) or [(None,) * 6])[0]
+        who = [uuid.uuid4().hex, tenant, requester, asked.key, ordinal, target, device]
+        statements.run(_RECORD, [*who, head, spk_id, batch_id, *key_fields, claimed_at])
+        batch_uuid = UUID(batch_id) if batch_id else None
+        rows.append(HandedOut(UUID(device), suite, head, statement, spk, batch_uuid, batch, *key_fields))
     return rows, _Counted(by_requester, by_device, is_exact=True)

@@ -20,6 +20,7 @@ from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
+from kernel import statements
 from kernel.actors import Actor
 from kernel.clock import SKEW, database_now
 from kernel.errors import NotFound
@@ -304,16 +305,14 @@ def _put(rows: Sequence[Message], owner_id: UUID | None, actor: Actor, now: int)
     held = [sizes.Held(*(getattr(row, name) for name in sizes.FIELDS)) for row in rows]
     sizes_sql, sizes_values = sizes.statement(sizes.changes(held))
     # A count of nobody else's: whoever waits for it holds no other sender's.
-    budget = [uuid4(), current_tenant(), "sender", actor.person_id, now // HOUR, len(rows)]
+    budget: list[Any] = [uuid4(), current_tenant(), "sender", actor.person_id, now // HOUR, len(rows)]
     insert_sql = _INSERT + ", ".join([f"({', '.join(['%s'] * len(_COLUMNS))})"] * len(rows))
     insert_values = [_column(row, name) for row in rows for name in _COLUMNS]
     to_reach = [current_tenant(), owner_id]
     if connection.vendor == "postgresql":
         reachable_sql = _REACHABLE if owner_id else ""
         sql = _TOGETHER.format(sizes=sizes_sql, budget=_SPEND, insert=insert_sql, reachable=reachable_sql)
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [*sizes_values, *budget, *insert_values, *(to_reach if owner_id else ())])
-            found = cursor.fetchall()
+        found = statements.run(sql, [*sizes_values, *budget, *insert_values, *(to_reach if owner_id else ())])
         # Of a size all four are there; of the budget the third; of a device the first and the last.
         return _Put(
             {row[0]: row[3] for row in found if row[2] is None} if owner_id else None,
@@ -321,20 +320,18 @@ def _put(rows: Sequence[Message], owner_id: UUID | None, actor: Actor, now: int)
             next(row[2] for row in found if row[0] is None),
         )
     reachable = access.reachable_devices(owner_id) if owner_id else None
-    with connection.cursor() as cursor:
-        cursor.execute(sizes_sql, sizes_values)
-        after = {
-            (access.as_uuid(device), access.as_uuid(sender)): sizes.Size(messages, octets)
-            for _, device, sender, messages, octets in cursor.fetchall()
-        }
-        cursor.execute(_SPEND, list(map(access.parameter, budget)))
-        taken = cursor.fetchone()[0]
-        cursor.execute(insert_sql, insert_values)
+    after = {
+        (access.as_uuid(device), access.as_uuid(sender)): sizes.Size(messages, octets)
+        for _, device, sender, messages, octets in statements.run(sizes_sql, sizes_values)
+    }
+    ((taken,),) = statements.run(_SPEND, list(map(access.parameter, budget)))
+    statements.run(insert_sql, insert_values)
     return _Put(reachable, after, taken)
 
 
 def _column(row: Message, name: str) -> Any:
-    return Message._meta.get_field(name).get_db_prep_value(getattr(row, name), connection)
+    value = getattr(row, name)
+    return connection.ops.adapt_datetimefield_value(value) if name == "received_at" else access.parameter(value)
 
 
 def _require_all(reachable: Mapping[UUID, int], envelopes: Sequence[Envelope], actor: Actor) -> None:

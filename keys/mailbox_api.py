@@ -110,7 +110,6 @@ class UserMessagesView(LeanView):
     """Messages to a user: to all of their devices at once, or to none."""
 
     permission_names: ClassVar = {"POST": PermissionName.MESSAGE_SEND}
-    spends_in_act: ClassVar = frozenset({"POST"})
     replays_late = True
     idempotency_required = True
     spends_in_act: ClassVar = frozenset({"POST"})
@@ -143,7 +142,6 @@ class DeviceMessagesView(LeanView):
     """Letters to one device, and the messages that are for it alone."""
 
     permission_names: ClassVar = {"POST": PermissionName.LETTER_SEND}
-    spends_in_act: ClassVar = frozenset({"POST"})
     replays_late = True
     idempotency_required = True
     spends_in_act: ClassVar = frozenset({"POST"})

@@ -107,13 +107,14 @@ def statement(by: Mapping[Place, Size]) -> tuple[str, list[Any]]:
 def change(by: Mapping[Place, Size]) -> None:
     """Change sizes, in the transaction in which the messages come or go, and delete the rows that say nothing now."""
     places = sorted(by)
-    with connection.cursor() as cursor:
-        for start in range(0, len(places), _AT_ONCE):
-            cursor.execute(*statement({place: by[place] for place in places[start : start + _AT_ONCE]}))
+    for start in range(0, len(places), _AT_ONCE):
+        some = {place: by[place] for place in places[start : start + _AT_ONCE]}
+        with connection.cursor() as cursor:
+            cursor.execute(*statement(some))
             empty = [row[0] for row in cursor.fetchall() if row[3] <= 0]
-            if empty:
-                # Of every tenant: the sweep that calls this is of all of them.
-                MailboxSize.unscoped.filter(id__in=empty, messages__lte=0).delete()
+        if empty:
+            # Of every tenant: the sweep that calls this is of all of them.
+            MailboxSize.unscoped.filter(id__in=empty, messages__lte=0).delete()
 
 
 def count_again(device_id: UUID, sort: int) -> dict[UUID, Size]:

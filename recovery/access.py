@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -177,7 +178,13 @@ def lock_case(case_id: UUID) -> Case:
 
 def statement_of(case: Case) -> CaseStatement:
     """Return what a case's statement says. Its signature was checked when the case was opened."""
-    return CaseStatement.from_payload(Sign1.parse(bytes(case.statement)).payload)
+    return _case_statement(bytes(case.statement))
+
+
+@lru_cache(maxsize=64)
+def _case_statement(statement: bytes) -> CaseStatement:
+    # What the same bytes say is the same for ever, and one release asks for it four times.
+    return CaseStatement.from_payload(Sign1.parse(statement).payload)
 
 
 def disclosed_until(case: Case) -> datetime | None:
@@ -485,22 +492,42 @@ def timeline(case: Case) -> tuple[list[TimelineRow], bool]:
 
 def policies_at_deposit(case: Case) -> dict[UUID, Policy]:
     """Return, for each deposit of a case, the policy that it was made under: by that, its shares are numbered."""
-    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
-    hashes = {deposit_id: bytes(row.policy_hash) for deposit_id, row in held.items()}
+    hashes = escrow.policies_of_deposits(_deposit_ids(case))
     named = {policy_hash: escrow.policy_named(policy_hash) for policy_hash in set(hashes.values())}
     return {deposit_id: named[policy_hash] for deposit_id, policy_hash in hashes.items()}
 
 
-def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:
-    """Return (m, terms, policy at request): the strictest of deposit, request and now (ESCROW "Policy and officers").
+def _deposit_ids(case: Case) -> list[UUID]:
+    return list(CaseDeposit.objects.filter(case_id=case.id).order_by("position").values_list("deposit_id", flat=True))
+
+
+@dataclass(frozen=True)
+class Standard:
+    """By what a case is counted: the strictest of deposit, request and now (ESCROW "Policy and officers").
 
     m counts one officer more when the subject's vetoes no longer end their cases.
     """
-    at_request = escrow.policy_named(bytes(case.policy_hash))
-    at_deposit = {row.pk: row for row in policies_at_deposit(case).values()}
-    policies = [*at_deposit.values(), at_request, escrow.policy_in_force(now)]
-    m, terms = strictest([escrow.reading(row) for row in policies])
-    return m + (1 if has_vetoed(case) else 0), terms, at_request
+
+    m: int
+    terms: Terms
+    at_request: Policy
+    in_force: Policy
+    deposit_ids: tuple[UUID, ...]
+
+
+def standard_of(case: Case, now: datetime) -> Standard:
+    """Return by what a case is counted now. Four queries."""
+    deposit_ids, requested = _deposit_ids(case), bytes(case.policy_hash)
+    hashes = escrow.policies_of_deposits(deposit_ids)
+    named, in_force = escrow.policies_named({*hashes.values(), requested}, now)
+    m, terms = strictest([escrow.reading(row) for row in (*named.values(), in_force)])
+    return Standard(m + (1 if has_vetoed(case) else 0), terms, named[requested], in_force, tuple(deposit_ids))
+
+
+def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:
+    """Return (m, terms, policy at request) of `standard_of`."""
+    standard = standard_of(case, now)
+    return standard.m, standard.terms, standard.at_request
 
 
 def excluded_from(case: Case) -> frozenset[UUID]:
@@ -513,9 +540,9 @@ def behind(case: Case) -> frozenset[UUID]:
     return frozenset(UUID(person_id) for person_id in case.behind or [])
 
 
-def eligible_for(case: Case, policy: Policy, now: datetime) -> list[PolicyOfficer]:
+def eligible_for(case: Case, policy: Policy, now: datetime, in_force: Policy | None = None) -> list[PolicyOfficer]:
     """List the officers who may decide this case now: of its own policy, and of the one in force as well."""
-    return escrow.eligible(policy, now=now, excluded=excluded_from(case))
+    return escrow.eligible(policy, now=now, excluded=excluded_from(case), in_force=in_force)
 
 
 def deposit_for_reading(actor: Actor, deposit_id: UUID) -> Deposit:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -98,6 +98,10 @@ def count_people() -> int:
 def development_slugs() -> list[str]:
     """List the tenants, at most ten, that were founded for development and must not be in production."""
     return list(Tenant.objects.filter(is_development=True).order_by("slug").values_list("slug", flat=True)[:10])
+
+
+# For statements of other apps' own that read whether people are active with what they rest on.
+PERSON_TABLE: Final = Person._meta.db_table
 
 
 def person(person_id: UUID) -> Person:

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 
+from audit import exporting as log_exports
 from audit import services as audit
 from kernel.actors import Actor, system_actor
 from kernel.clock import database_now
@@ -79,6 +80,7 @@ def finish(*, closing: str, actor: Actor) -> None:
 
 
 def _forget() -> None:
+    log_exports.forget()
     for model in (ExportPiece, TenantExport, RecoveryCode):
         model.objects.all().delete()
     people = Person.objects.values("pk")

@@ -44,24 +44,28 @@ _PASTE: Final = """\
 use = egg:Paste#urlmap
 /v1: api
 [pipeline:api]
-pipeline = request_id unauthenticated-context microversion apiapp
+pipeline = context microversion apiapp
 [app:apiapp]
 paste.app_factory = barbican.api.app:create_main_app
-[filter:unauthenticated-context]
-paste.filter_factory = barbican.api.middleware.context:UnauthenticatedContextMiddleware.factory
-[filter:request_id]
-paste.filter_factory = oslo_middleware.request_id:RequestId.factory
+[filter:context]
+paste.filter_factory = barbican.api.middleware.context:ContextMiddleware.factory
 [filter:microversion]
 paste.filter_factory = barbican.api.middleware.microversion:MicroversionMiddleware.factory
 """
+# It gives the database octets for columns of text, which psycopg2 would write as hexadecimal literals.
 _APP: Final = """\
-from oslo_config import cfg
 from paste import deploy
+from psycopg2.extensions import QuotedString, register_adapter
 from barbican.common import config
-config.parse_args(config.CONF, args=[], default_config_files=["{home}/barbican.conf"])
+config.parse_args(config.CONF, args=[])
+register_adapter(bytes, lambda octets: QuotedString(octets.decode()))
 application = deploy.loadapp("config:{home}/paste.ini")
 """
-_HEAD: Final = "host: 127.0.0.1\r\nx-project-id: bench\r\nx-roles: admin,creator\r\n"
+# What Keystone's middleware would have put there.
+_HEAD: Final = (
+    "host: 127.0.0.1\r\nx-identity-status: Confirmed\r\nx-project-id: bench\r\nx-user-id: bench\r\n"
+    "x-roles: admin,creator,member\r\n"
+)
 
 
 class Barbican:
@@ -106,9 +110,15 @@ def barbican() -> Iterator[Barbican]:
         connection.execute("CREATE DATABASE barbican")
     where, kek = urlsplit(os.environ["HOLDFAST_TEST_POSTGRES"]), urlsafe_b64encode(secrets.token_bytes(32)).decode()
     config = _CONFIG.format(home=home, user=where.username, port=where.port, kek=kek)
-    for name, text in {"barbican.conf": config, "paste.ini": _PASTE, "app.py": _APP.format(home=home)}.items():
+    # Each of its modules reads the configuration for itself, from where it is looked for.
+    (home / ".barbican").mkdir()
+    for name, text in {
+        ".barbican/barbican.conf": config,
+        "paste.ini": _PASTE,
+        "app.py": _APP.format(home=home),
+    }.items():
         (home / name).write_text(text)
     command = [str(python), "-m", "granian", "--interface", "wsgi", "app:application", "--no-ws"]
     command += ["--workers", "1", "--blocking-threads", "8", "--backpressure", "64", "--log-level", "error"]
-    with serving(command, {}, path="/v1", cwd=home) as made:
+    with serving(command, {"HOME": str(home)}, path="/v1", cwd=home) as made:
         yield Barbican(made)

@@ -78,14 +78,25 @@ def pgbench(clients: int) -> float:
     return float(rate[1])
 
 
+def _path() -> str:
+    return f"{os.environ['HOLDFAST_STATE_DIR']}/bare.sqlite3"
+
+
+def open_sqlite() -> sqlite3.Connection:
+    """Return a connection to a database of its own with the tables, under our own pragmas."""
+    connection = sqlite3.connect(_path(), isolation_level=None)
+    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bare_key'").fetchone():
+        for table in _TABLES:
+            connection.execute(table.format(bytes="blob", serial="INTEGER PRIMARY KEY"))
+    return connection
+
+
 def sqlite(clients: int) -> float:
     """Return how many claims a second so many processes make on sqlite3, under our own pragmas."""
-    path = f"{os.environ['HOLDFAST_STATE_DIR']}/bare.sqlite3"
-    with sqlite3.connect(path) as connection:
-        connection.executescript("PRAGMA journal_mode=WAL;")
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bare_key'").fetchone():
-            for table in _TABLES:
-                connection.execute(table.format(bytes="blob", serial="INTEGER PRIMARY KEY"))
+    connection = open_sqlite()
+    connection.execute("BEGIN")
+    with connection:
         connection.executemany(
             "INSERT OR REPLACE INTO bare_device VALUES (?, ?, ?, ?)",
             [(at, os.urandom(_STATEMENT), os.urandom(_STATEMENT), os.urandom(32)) for at in range(DEVICES)],
@@ -96,7 +107,7 @@ def sqlite(clients: int) -> float:
         )
     connection.close()
     started = [
-        subprocess.Popen([sys.executable, "-m", "bench.peers.bare_sql", path], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-m", "bench.peers.bare_sql", _path()], stdout=subprocess.PIPE, text=True)
         for _ in range(clients)
     ]
     return sum(int(process.communicate()[0]) for process in started) / SECONDS

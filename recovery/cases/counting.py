@@ -28,16 +28,15 @@ from recovery.models import Case
 from recovery.states import CASE, UNDECIDED, CaseState, NoticeState
 
 if TYPE_CHECKING:
-    from escrow.models import Policy
     from holdfast.core.identity.policy import Terms
 
 RELEASE_JOB = "recovery.release"
 
 
-def count_approvals(case: Case, policy: Policy, now: datetime) -> dict[UUID, set[UUID]]:
+def count_approvals(case: Case, standard: access.Standard, now: datetime) -> dict[UUID, set[UUID]]:
     """Return, for each deposit of the case, the persons whose approvals count for it now."""
-    eligible = {officer.person_id for officer in access.eligible_for(case, policy, now)}
-    _, terms, _ = access.terms_of(case, now)
+    policy, terms = standard.at_request, standard.terms
+    eligible = {officer.person_id for officer in access.eligible_for(case, policy, now, standard.in_force)}
     # By the rule of the release process, or a case would be sent to it again and again that it sends back.
     standing = {
         row.pk
@@ -46,7 +45,7 @@ def count_approvals(case: Case, policy: Policy, now: datetime) -> dict[UUID, set
     }
     kept = access.shares_of(case).filter(approval__decision="approve")
     shares = kept.values_list("deposit_id", "approval_id", "approval__person_id")
-    return persons_of([row.deposit_id for row in access.deposits_of(case)], shares, standing)
+    return persons_of(standard.deposit_ids, shares, standing)
 
 
 def persons_of(
@@ -79,8 +78,9 @@ def end_outlived(case: Case, now: datetime) -> None:
 def recount(case: Case, *, now: datetime, actor: Actor) -> None:
     """Move a case to where its approvals and notices have it. Inside the caller's transaction, on a locked row."""
     end_outlived(case, now)
-    m, terms, policy = access.terms_of(case, now)
-    fewest = min(len(persons) for persons in count_approvals(case, policy, now).values())
+    standard = access.standard_of(case, now)
+    m, terms = standard.m, standard.terms
+    fewest = min(len(persons) for persons in count_approvals(case, standard, now).values())
     if case.state in (CaseState.QUORATE, CaseState.WAITING) and fewest < m:
         reopen(case, why="quorum-lost", actor=actor)
     if case.state == CaseState.REQUESTED and fewest >= m:
@@ -166,7 +166,7 @@ def _start_waiting(case: Case, terms: Terms, now: datetime) -> None:
 def lengthen_delay(*, case_id: UUID, actor: Actor) -> None:
     """Reckon the delay of a case that waits anew where its subject cannot object any more. It gets no shorter."""
     with transaction.atomic():
-        escrow.newest_policy_for_update()
+        escrow.lock_policies()
         case, now = access.lock_case(case_id), database_now()
         if case.state != CaseState.WAITING or case.release_at is None or access.is_heard(case, now):
             return
@@ -179,7 +179,7 @@ def lengthen_delay(*, case_id: UUID, actor: Actor) -> None:
 def settle_case(*, case_id: UUID, actor: Actor) -> None:
     """Count a case's rows again and move it to where they have it: an officer left, came back, or a notice settled."""
     with transaction.atomic():
-        escrow.newest_policy_for_update()
+        escrow.lock_policies()
         case = access.lock_case(case_id)
         if case.state in UNDECIDED:
             recount(case, now=database_now(), actor=actor)

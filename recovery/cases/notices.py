@@ -39,10 +39,10 @@ MAX_SHARE_NOTICES = 5
 
 def owe(row: Case, person_id: UUID, kind: str, due_at: datetime) -> None:
     """Promise one notice, once, in the transaction that is open."""
-    notice, is_new = Notice.objects.get_or_create(
-        tenant_id=row.tenant_id, case_id=row.id, person_id=person_id, kind=kind, defaults={"due_at": due_at}
-    )
-    if is_new:
+    notice = Notice(tenant_id=row.tenant_id, case_id=row.id, person_id=person_id, kind=kind, due_at=due_at)
+    # Of two at once the other stands, and this one was never there.
+    Notice.objects.bulk_create([notice], ignore_conflicts=True)
+    if Notice.objects.filter(pk=notice.pk).exists():
         enqueue(NOTICE_JOB, queue=MAIL, run_at=due_at, unique=str(notice.pk), notice=str(notice.pk))
 
 
@@ -132,9 +132,9 @@ def _send(notice: Notice) -> mails.Outcome:
     return mails.tell(person, template=f"case_{kind}", context=context)
 
 
-def owe_release_notice(case: Case) -> None:
+def owe_release_notice(case: Case, now: datetime) -> None:
     """Promise the subject the notice that their keys were released, in the transaction that is open."""
-    owe(case, case.subject_id, "released", max(database_now(), case.notice_at))
+    owe(case, case.subject_id, "released", max(now, case.notice_at))
 
 
 def owe_share_notices(case: Case) -> None:

@@ -197,8 +197,9 @@ def ended_by(case: Case) -> Ended | None:
 
 
 def _for_officers(case: Case, now: datetime) -> Waiting:
-    needed, _, policy = access.terms_of(case, now)
-    counted = min((len(persons) for persons in count_approvals(case, policy, now).values()), default=0)
+    standard = access.standard_of(case, now)
+    needed, policy = standard.m, standard.at_request
+    counted = min((len(persons) for persons in count_approvals(case, standard, now).values()), default=0)
     said = [f"{counted} of {needed} approvals count."]
     if case.why in _BACK:
         said.insert(0, _BACK[case.why])

@@ -88,6 +88,7 @@ class Directory:
     def __init__(self, home: Path, tenant_id: UUID) -> None:
         self.tenant_id = tenant_id
         self.path = home / str(tenant_id)
+        self._roles: tuple[bytes, SignedRoles] | None = None  # as signed, and read: what was checked last
         self._narrowings_end: int | None = None  # where the last whole row ends, once it was looked for
 
     def create_keys(self) -> ReleaseKeys:
@@ -173,10 +174,15 @@ class Directory:
 
     def see_roles(self, statement: Sign1) -> SignedRoles:
         """Remember the newest `roles`, which its root has to have signed. Raises as `verify_roles` does."""
+        octets = statement.encode()
+        # This process is alone here: what it has seen to is what lies in the file.
+        if self._roles is not None and self._roles[0] == octets:
+            return self._roles[1]
         seen = self.seen_roles()
         signed = verify_roles(statement, tenant=self.tenant_id.bytes, root_key=self.trust().root_key, seen=seen)
         if seen is None or seen.hash != signed.hash:
-            write_durably(self.path / "roles", statement.encode())
+            write_durably(self.path / "roles", octets)
+        self._roles = octets, signed
         return signed
 
     def seen_policies(self) -> list[bytes]:

@@ -24,8 +24,9 @@ from holdfast.core.identity.roles import Roles, SignedRoles
 from holdfast.core.log.checkpoint import Checkpoint
 from holdfast.core.log.follower import LogFollower, require_fresh, require_not_ahead
 from holdfast.core.log.log_entry import LogEntry
+from holdfast.core.log.merkle import CompactRange, leaf_hash
 from holdfast.core.signed.cose import Sign1
-from kernel.errors import NotFound
+from kernel.errors import DomainError, NotFound
 from kernel.files import durable_file
 from keys import access as keys
 from recovery import access
@@ -41,6 +42,9 @@ LOG = "audit"
 # of it the check of its signature: the least is a fifth of a second, the most one.
 LEAST_FRESH: Final = 1_000
 MOST_FRESH: Final = 4_000
+LOOKED_AT_AGAIN: Final = (
+    20_000  # entries at each look at the heads: a quarter of a second, as nothing is checked but hashes
+)
 _SHARE: Final = 50  # of the whole log, in between: while a log is small, its facts are written for few entries each
 
 
@@ -101,6 +105,9 @@ class ReleaseLog:
     newest: Checkpoint | None = None
     is_whole: bool = True  # whether all that was taken in is kept as well
     _kept_size: int = 0  # of the log, up to which the facts are kept
+    _opened: tuple[str, bytes, Checkpoint] | None = None  # the note opened last, by which roles, and its head
+    _seen_before: LogFollower = field(default_factory=LogFollower)  # how far an earlier process read the log
+    _looked_at: CompactRange = field(default_factory=CompactRange)  # and how much of that this one has looked at again
     _judged_by: bytes | None = None  # hash of the roles by which every entry was judged; None after others came
 
     def __post_init__(self) -> None:
@@ -114,7 +121,7 @@ class ReleaseLog:
         from its first entry.
 
         Raises Forked when the entries stored now do not lead to the heads believed before: somebody changed them.
-        RolesMissing when nobody has said whose keys write this log.
+        LogBroken when there are fewer. RolesMissing when nobody has said whose keys write this log.
         """
         opened = cls(directory, clock)
         if not directory.count_heads():
@@ -161,8 +168,36 @@ class ReleaseLog:
             self.directory.forget_facts()
             self.facts = self._no_facts()
             return 0
-        self.follower, self._kept_size = found.follower, found.follower.size
+        # One that is shorter now says so here, as when it was read from its first entry.
+        for _ in audit_services.entries_between(self.directory.tenant_id, LOG, found.head.size - 1, found.head.size):
+            self.follower, self._kept_size, self._seen_before = found.follower, found.head.size, found.follower
         return found.heads
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether entries that were read by an earlier process have not been looked at by this one yet."""
+        return self._looked_at.size < self._seen_before.size
+
+    def look_again(self) -> None:
+        """Look at some of the entries that an earlier process has read: whether they still lead to its head.
+
+        Whatever they say now, the facts are of what was proven. Raises LogBroken or Edited when somebody changed them,
+        and then the log is to be opened anew: from its first entry, which says the same.
+        """
+        if not self.looks_again:
+            return
+        seen, stop = self._seen_before, min(self._looked_at.size + LOOKED_AT_AGAIN, self._seen_before.size)
+        was_whole, self.is_whole = self.is_whole, False
+        grown = self._looked_at
+        try:
+            for leaf in audit_services.entries_between(self.directory.tenant_id, LOG, grown.size, stop):
+                grown = grown.append(leaf_hash(leaf))
+            if stop == seen.size:
+                LogFollower(grown).require_extends(Checkpoint(LOG, seen.size, seen.root))
+        except (HoldfastError, DomainError):
+            self.directory.forget_facts()
+            raise
+        self._looked_at, self.is_whole = grown, was_whole
 
     def keep_facts(self) -> None:
         """Keep the facts when as much is new as takes some seconds to read again. What is kept is durable afterwards.
@@ -192,13 +227,13 @@ class ReleaseLog:
 
     def _signed_roles(self) -> SignedRoles:
         row = audit.newest_roles()
-        seen = self.directory.seen_roles()
-        if row is None and seen is None:
-            raise RolesMissing
+        if row is not None:
+            return self.directory.see_roles(Sign1.parse(bytes(row.statement)))
         # Without the row what was seen before still holds: a database that was put back takes no key away.
-        signed = self.directory.see_roles(Sign1.parse(bytes(row.statement))) if row is not None else seen
-        assert signed is not None
-        return signed
+        seen = self.directory.seen_roles()
+        if seen is None:
+            raise RolesMissing
+        return seen
 
     def follow(self, note: str, now: Now) -> bool:
         """Take in every entry up to a head, and tell whether there were new ones. At any age: what narrows counts.
@@ -207,7 +242,7 @@ class ReleaseLog:
         it is taken, and it is an alarm.
         """
         signed = self._signed_roles()
-        checkpoint = signed.roles.open_head(note, log=LOG)
+        checkpoint = self._head_in(note, signed)
         require_not_ahead(checkpoint, now=now.wall)
         self.follower.require_extends(checkpoint)
         self.newest = checkpoint
@@ -225,6 +260,12 @@ class ReleaseLog:
         self.keep_facts()
         self.is_whole = True
         return True
+
+    def _head_in(self, note: str, signed: SignedRoles) -> Checkpoint:
+        # Twice for one head: once as it is new, and once for a case that is due. Its signature says the same again.
+        if self._opened is None or self._opened[:2] != (note, signed.hash):
+            self._opened = note, signed.hash, signed.roles.open_head(note, log=LOG)
+        return self._opened[2]
 
     def settle(self, now: Now) -> None:
         """Let resolutions count whose time has come. One that is half taken in is as wrong as half an entry."""

@@ -567,16 +567,21 @@ class ReleaseProcess:
             if (
                 note is None
                 or tenant_id in asleep
-                or note == self._heads.get(tenant_id)
+                or (note == self._heads.get(tenant_id) and not self._looks_again(tenant_id))
                 or self._unread.left(tenant_id)
             ):
                 continue
             with queue.apart(tenant_id, "its log"):
                 self._follow(tenant_id, note)
 
+    def _looks_again(self, tenant_id: UUID) -> bool:
+        known = self._tenants.get(tenant_id)
+        return known is not None and known.log.looks_again
+
     def _follow(self, tenant_id: UUID, note: str) -> None:
         try:
             tenant = self._tenant(tenant_id)
+            tenant.log.look_again()
             tenant.follow(note)
             self._broken.pop(tenant_id, None)
             self._unread.worked(tenant_id)

@@ -69,7 +69,7 @@ def begin_release(*, case_id: UUID, is_known: bool, actor: Actor) -> bool:
     """
     with transaction.atomic():
         # The same lock as every change of officers and policies: none of them slips between count and intent.
-        escrow.newest_policy_for_update()
+        escrow.lock_policies()
         case = access.lock_case(case_id)
         if case.state == CaseState.RELEASING:
             return True
@@ -96,8 +96,10 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, OpenedDeposit], actor
         now = database_now()
         for deposit_id, deposit in opened.items():
             row = Release.objects.create(case_id=case.id, deposit_id=deposit_id, half=deposit.half, at=now)
-            for index, sealed in sorted(deposit.shares.items()):
-                ReleasedShare.objects.create(release=row, index=index, sealed=sealed)
+            ReleasedShare.objects.bulk_create(
+                ReleasedShare(release=row, index=index, sealed=sealed)
+                for index, sealed in sorted(deposit.shares.items())
+            )
         # Their work is done, and what stays behind could only add up with something else.
         access.shares_of(case).delete()
         advance(case, CASE, CaseState.RELEASED, why="")
@@ -107,7 +109,7 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, OpenedDeposit], actor
             subject=str(case.id),
             body={"q": bytes(case.q), "deposits": len(opened)},
         )
-        owe_release_notice(case)
+        owe_release_notice(case, now)
 
 
 def defer_release(*, case_id: UUID, why: str, retry_at: datetime, is_known: bool, actor: Actor) -> None:
@@ -154,7 +156,7 @@ def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Act
     The case goes back to its officers, and needs no new one (ESCROW "Case").
     """
     with transaction.atomic():
-        escrow.newest_policy_for_update()
+        escrow.lock_policies()
         case = access.lock_case(case_id)
         if case.state not in (CaseState.WAITING, CaseState.QUORATE):
             return
@@ -198,7 +200,7 @@ def replace_shares(
     """
     with transaction.atomic():
         # The lock of every change of officers, as before a release: no suspension slips between.
-        escrow.newest_policy_for_update()
+        escrow.lock_policies()
         case = access.lock_case(case_id)
         if case.state != CaseState.AWAITING_SHARE:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)

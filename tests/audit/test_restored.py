@@ -242,3 +242,26 @@ def test_sequencer_marks_the_tenant_whose_log_is_shorter_than_it_signed(
         logs.grow(1)
     assert logs.marks() == ["sequencer"]
     assert caplog.text.count("put back from a backup") == 1
+
+
+def test_journal_of_a_tenant_at_rest_is_read_once(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand idle tenants cost a look at each one's directory; whoever writes there is heard at once."""
+    read, signed_head = [], journal.signed_head
+
+    def counted(tenant_id: UUID, log: str) -> journal.Head | None:
+        read.append(log)
+        return signed_head(tenant_id, log)
+
+    monkeypatch.setattr(journal, "signed_head", counted)
+    logs.grow(1)
+    for _ in range(3):
+        read.clear()
+        sequencer.find_restored()
+        assert logs.marks() == []
+    assert read == []
+    # By another process: nothing here was told of it.
+    known = dict(journal._sizes)
+    journal.replace_heads(logs.tenant_id, {"keys": journal.Head(logs.size("keys") + 1, bytes(32))})
+    journal._sizes.update(known)
+    sequencer.find_restored()
+    assert logs.marks() == ["sequencer"]

@@ -43,6 +43,7 @@ PLAIN = {
     "propose": "/console/escrow/policy/propose/?m=2&delay_seconds=2d",
     "ceremonies": "/console/ceremonies/",
     "audit": "/console/audit/",
+    "audit-exports": "/console/audit/exports/",
     "audit-wrong": "/console/audit/?since=yesterday&by=me",
     **{f"me-{name.replace('/', '-') or 'home'}": f"/me/{name}/".replace("//", "/") for name in OWN},
     "not-found": "/console/cases/00000000-0000-0000-0000-000000000000/",

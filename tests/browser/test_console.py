@@ -56,6 +56,7 @@ def pages_of(world: World, case: OpenCase) -> list[str]:
         *(f"/console/devices/{phone}/" for phone in phones),
         "/console/escrow/",
         "/console/audit/",
+        "/console/audit/exports/",
         "/console/audit/0/",
         f"/console/audit/?about={case.id}",
     ]

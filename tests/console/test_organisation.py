@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from audit.models import Entry
+from audit.models import Entry, LogExport, LogExportPiece
 from escrow import tenant_acts
 from kernel import queue
 from kernel.actors import system_actor
@@ -307,11 +307,14 @@ class TestEnd:
             sign_in.make_recovery_codes(person=cast.carol, actor=system_actor(cast.acme.pk, "ceremony"))
             export = exporting.ask(actor=session_actor(cast.olivia))
             ExportPiece.objects.create(export_id=export.pk, number=0, file="ciphertexts/vaults.jsonl", octets=b"x")
+            later = database_now() + timedelta(days=1)
+            of_log = LogExport.objects.create(owner="x", log="audit", size=1, created_at=later, expires_at=later)
+            LogExportPiece.objects.create(export_id=of_log.pk, number=0, octets=b"x", size=1)
         self.asked(olivia, oscar)
         Tenant.objects.filter(pk=cast.acme.pk).update(ends_at=database_now() - timedelta(seconds=1))
         with tenant_scope(cast.acme.pk):
             ending.finish(closing="x", actor=system_actor(cast.acme.pk, "ceremony"))
-        left = [ExportPiece, TenantExport, RecoveryCode]
+        left = [ExportPiece, TenantExport, RecoveryCode, LogExportPiece, LogExport]
         assert [model.__name__ for model in left if model.unscoped.exists()] == []
         assert not any(one.has_usable_password() for one in Person.unscoped.filter(tenant_id=cast.acme.pk))
         # Another tenant's people keep theirs.

@@ -13,6 +13,7 @@ from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.identity import chain
 from holdfast.core.identity.chain import AnnouncedKey, ChainState, ReGenesisMark
 from holdfast.core.identity.entries import ArchiveGeneration
+from holdfast.core.log.writers import Role
 from kernel.scope import tenant_scope
 from keys import chains, kept_chains
 from keys.models import ChainEntry, ChainHead
@@ -122,7 +123,7 @@ def another_key(account: Account) -> None:
     head = head_of(account).get()
     said = from_genesis(account)
     try:
-        signing.install(lambda: {**ROLE_KEYS, signing.Role.WEB: forged})
+        signing.install(lambda: {**ROLE_KEYS, Role.WEB: forged})
         with tenant_scope(account.person.tenant_id):
             kept_chains.keep(account.person.pk, said)
     finally:
@@ -201,7 +202,7 @@ def test_hashes_that_were_changed_make_the_whole_chain_be_verified(account: Acco
 
 
 def test_process_without_the_web_roles_key_verifies_and_keeps_nothing(account: Account, verified: list[str]) -> None:
-    others = {role: key for role, key in ROLE_KEYS.items() if role != signing.Role.WEB}
+    others: dict[Role, SigningKey] = {role: key for role, key in ROLE_KEYS.items() if role != Role.WEB}
     before = head_of(account).get()
     try:
         signing.install(lambda: others)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many statements the requests of mailboxes and vaults take, BEGIN, COMMIT and the nonce's counted."""
+"""How many statements the requests of mailboxes, vaults and pre-keys take, BEGIN, COMMIT and the nonce's counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hsm.backend import RootToken
 from keys.records import create_tenant_master_key
 from tests.cast.asked import on, statements_of
-from tests.cast.phones import Directory
+from tests.cast.phones import Directory, batch_document
 from tests.keys.mail import fetched, send
 from tests.keys.test_vaults import put_door
 
@@ -58,3 +58,30 @@ def test_door_takes_few_statements(directory: Directory, root_token: RootToken) 
     assert len(asked) <= on(postgresql=7, sqlite=9), asked
     read = statements_of(lambda: phone.send("GET", "/api/v1/vault/doors/password"), status=200)
     assert len(read) <= on(postgresql=7, sqlite=9), read
+
+
+def test_claims_take_few_statements(directory: Directory) -> None:
+    alice, bob = directory.account("alice"), directory.phone("bob")
+    for _ in range(3):
+        alice.add_phone().publish(batches=[5])
+    bob.claim(alice.phones[0])
+    of_device = statements_of(lambda: bob.claim(alice.phones[0]), status=200)
+    # Credential, BEGIN, nonce, claim, entry, COMMIT. SQLite: target, key and record in the place of the claim.
+    assert len(of_device) <= on(postgresql=6, sqlite=10), of_device
+    of_user = statements_of(lambda: bob.send("POST", f"{alice.path}/claim", {}, idempotency_key="all"), status=200)
+    # PostgreSQL: the counters alone, and all three in the one claim.
+    assert len(of_user) <= on(postgresql=7, sqlite=14), of_user
+
+
+def test_upload_takes_few_statements_however_many_keys_it_has(directory: Directory) -> None:
+    alice = directory.phone("alice")
+    alice.upload(1)
+    for size, key, most in (
+        (100, {}, on(postgresql=4, sqlite=11)),
+        (50, {"idempotency_key": "k"}, on(postgresql=8, sqlite=13)),
+    ):
+        document = batch_document(alice.batch(size))
+        asked = statements_of(partial(alice.send, "POST", f"{alice.path}/pre-keys", document, **key), status=201)
+        # Credential, nonce, device, and the act itself: PostgreSQL stores batch, keys and entry by one statement.
+        # With an idempotency key: the answer before, the answer kept, BEGIN and COMMIT.
+        assert len(asked) <= most, [one[:60] for one in asked]

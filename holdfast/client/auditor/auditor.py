@@ -15,23 +15,19 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from holdfast.client.auditor import parts
+from holdfast.client.auditor.entries import BadEntry, Broken, Proofs, bad_entry, put_back_by, require_written
 from holdfast.core.base.errors import HoldfastError, InvalidSignature, Malformed, Untrusted
-from holdfast.core.identity.roles import Roles, SignedRoles, WrongLeaf, check_entry, verify_roles
+from holdfast.core.identity.roles import Roles, SignedRoles, WrongLeaf, verify_roles
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier, NoteVerifier
-from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.log_export import (
     MAX_LINE,
     ExportedEntry,
-    ExportedTile,
     Header,
-    WithheldEntry,
-    check_tile,
     checkpoint_line,
     read_checkpoint_line,
-    read_entry_line,
 )
-from holdfast.core.log.merkle import CompactRange, InclusionChecker
-from holdfast.core.log.tiles import WIDTH
+from holdfast.core.log.merkle import HASH_SIZE, CompactRange
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Sign1
 
@@ -52,16 +48,6 @@ class Writers(StrEnum):
     ANCHORED = "anchored"  # the tenant root, which was given to trust, names them
     CLAIMED = "claimed"  # a statement in the file names them, and nothing says that it is the root's
     UNKNOWN = "unknown"  # an export of an older form, or of the log of keys, whose entries bear no signature
-
-
-@dataclass(frozen=True)
-class BadEntry:
-    """The first place at which the log is not what was signed. id and tag: as the file says, "" when unreadable."""
-
-    index: int
-    id: str
-    tag: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -117,17 +103,6 @@ _WHY: Final = {
 }
 
 
-_ACCEPTED: Final = "audit:log:accept"  # the ceremony's entry: ESCROW "What it believes of the log"
-
-
-class _Broken(Exception):
-    """Ends a verification with what it found."""
-
-    def __init__(self, reason: str, entry: BadEntry | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.entry = reason, entry
-
-
 @dataclass(frozen=True)
 class _Trust:
     """What the auditor brings: the tenant root or the log's own key, and the newest `roles` they have seen, if any."""
@@ -169,7 +144,7 @@ def verify_export(
             note = _last_line(file)
             file.seek(len(header.to_line()))
             return _verify(file, header, note, given, saved, past=past)
-    except _Broken as found:
+    except Broken as found:
         origin, size = (header.origin, header.size) if header else ("", 0)
         return VerificationReport(Verdict.BROKEN, found.reason, origin, size, entry=found.entry)
 
@@ -200,7 +175,7 @@ def _verify(
     except HoldfastError as error:
         fault = str(error)
     if checkpoint is not None and (checkpoint.origin, checkpoint.size) != (header.origin, header.size):
-        raise _Broken("the first line speaks of another log or size than the signed head")
+        raise Broken("the first line speaks of another log or size than the signed head")
     # (2) Without a head the entries are read all the same: a file cut short is named by where it was cut.
     pasts = _pasts(saved, _signers(header, verifier, roles), header.size)
     if past is not None:
@@ -210,10 +185,10 @@ def _verify(
         _add_past(pasts, *written.unsigned, header.size)
     put_back = _entries(file, header, checkpoint.root if checkpoint else None, pasts, written)
     if checkpoint is None or verifier is None or note is None:
-        raise _Broken(f"the signed head does not hold: {fault}")
+        raise Broken(f"the signed head does not hold: {fault}")
     # (3)
     if file.readline(MAX_LINE + 1) != checkpoint_line(note) or file.read(1):
-        raise _Broken("the file does not end with its signed head")
+        raise Broken("the file does not end with its signed head")
     verdict, reason = _verdict(header, roles, trust)
     writers = Writers.UNKNOWN if written is None else Writers.ANCHORED if trust.root else Writers.CLAIMED
     return VerificationReport(
@@ -273,7 +248,7 @@ def _header(file: BinaryIO) -> Header:
     try:
         return Header.from_line(file.readline(MAX_LINE + 1))
     except Malformed as error:
-        raise _Broken(f"this is not an exported log: {error}") from error
+        raise Broken(f"this is not an exported log: {error}") from error
 
 
 def _last_line(file: BinaryIO) -> str | None:
@@ -290,7 +265,7 @@ def _roles(header: Header, trust: _Trust) -> Roles | None:
     """Read the statement in the first line; hold it to the root where there is one to trust."""
     if not header.roles:
         if trust.seen is not None:
-            raise _Broken("the file leaves out whose keys write this log, which the tenant root has said")
+            raise Broken("the file leaves out whose keys write this log, which the tenant root has said")
         return None
     try:
         statement = Sign1.parse(header.roles)
@@ -302,17 +277,17 @@ def _roles(header: Header, trust: _Trust) -> Roles | None:
                 raise Untrusted("the root that you trust is another tenant's")
             verify_roles(statement, tenant=roles.header.tenant, root_key=trust.root.key, seen=trust.seen)
     except HoldfastError as error:
-        raise _Broken(f"the statement of whose keys write this log does not hold: {error}") from error
+        raise Broken(f"the statement of whose keys write this log does not hold: {error}") from error
     return roles
 
 
 def _verifier(header: Header, roles: Roles | None, trust: _Trust) -> NoteVerifier:
     claimed = NoteVerifier.from_text(header.vkey)
     if trust.log is not None and header.vkey != trust.log.to_text():
-        raise _Broken("the file names another key than the one you trust")
+        raise Broken("the file names another key than the one you trust")
     # Without the root a statement that names no such key is no more than the file's word against itself.
     if trust.root is not None and roles is not None and not roles.may_sign(claimed, size=header.size):
-        raise _Broken("the tenant root does not name the key that signs this log")
+        raise Broken("the tenant root does not name the key that signs this log")
     return claimed
 
 
@@ -335,7 +310,7 @@ def _pasts(saved: Sequence[str], signers: LogVerifier, size: int) -> dict[int, b
         try:
             past = signers.open_checkpoint(note)
         except (Malformed, InvalidSignature) as error:
-            raise _Broken(f"a checkpoint saved earlier is not of this log: {error}") from error
+            raise Broken(f"a checkpoint saved earlier is not of this log: {error}") from error
         _add_past(roots, past.size, past.root, size)
     return roots
 
@@ -343,9 +318,13 @@ def _pasts(saved: Sequence[str], signers: LogVerifier, size: int) -> dict[int, b
 def _add_past(roots: dict[int, bytes], past: int, root: bytes, size: int) -> None:
     if past > size:
         cut = BadEntry(size, "", "", "missing: a head signed earlier covers it")
-        raise _Broken(f"the log was cut: it once had {past} entries, now {size}", cut)
+        raise Broken(f"the log was cut: it once had {past} entries, now {size}", cut)
     if roots.setdefault(past, root) != root:
-        raise _Broken(f"two heads from earlier differ at {past} entries: the log was forked")
+        raise Broken(f"two heads from earlier differ at {past} entries: the log was forked")
+
+
+# Below it the processes take longer to start than they spare.
+LONG: Final = 20_000
 
 
 def _entries(
@@ -353,116 +332,66 @@ def _entries(
 ) -> list[tuple[int, int]]:
     """Read every entry to its end; return those that say that a backup was put back, each with its size.
 
-    Raises _Broken.
+    Raises Broken.
     """
+    if header.has_tiles and root is not None and header.size >= LONG:
+        start = file.tell()
+        found = _side_by_side(file, header, root, pasts, written)
+        if found is not None:
+            return found
+        # Something is wrong with it: what, and where first, is found one by one.
+        file.seek(start)
     put_back: list[tuple[int, int]] = []
-    grown, size = CompactRange(), header.size
-    proofs = _Proofs(file, header, root)
-    newest_past = max(pasts, default=0)
+    size, past = header.size, _Pasts(pasts)
+    proofs = Proofs(file, header, root)
     ids: set[bytes] = set()
     for index in range(size):
         entry, line = proofs.next_entry(index)
         try:
             if written is not None and isinstance(entry, ExportedEntry):
-                said = _require_written(entry, written, ids)
-                if said.tag == _ACCEPTED and isinstance(size_then := said.body.get("size"), int):
-                    put_back.append((index, size_then))
+                said = require_written(entry, written, ids)
+                put_back += put_back_by(said, index)
         except WrongLeaf as error:
             why = _WHY[error.why]
-            raise _Broken(f"entry {index} was written by nobody who may: {why}", _bad(index, line, why)) from error
-        if index >= newest_past:
-            continue
-        grown = grown.append(entry.leaf_hash)
-        if grown.size in pasts and not hmac.compare_digest(grown.root(), pasts[grown.size]):
-            raise _Broken(f"the log was rewritten: its first {grown.size} entries are not those signed earlier")
+            raise Broken(f"entry {index} was written by nobody who may: {why}", bad_entry(index, line, why)) from error
+        past.grow(entry.leaf_hash)
     if proofs.withheld != header.withheld:
-        raise _Broken(f"the first line speaks of {header.withheld} withheld entries, and there are {proofs.withheld}")
+        raise Broken(f"the first line speaks of {header.withheld} withheld entries, and there are {proofs.withheld}")
     return put_back
 
 
-_OTHER_LEAF: Final = "it is not the leaf whose hash is proven"
+class _Pasts:
+    """Holds the first entries of a log to the roots that it must have had, by size."""
+
+    def __init__(self, roots: Mapping[int, bytes]) -> None:
+        self._roots, self._newest = roots, max(roots, default=0)
+        self._grown = CompactRange()
+
+    def grow(self, hashed: bytes) -> None:
+        """Take the next leaf's hash. Raises Broken where the log was another."""
+        if self._grown.size >= self._newest:
+            return
+        self._grown = grown = self._grown.append(hashed)
+        if grown.size in self._roots and not hmac.compare_digest(grown.root(), self._roots[grown.size]):
+            raise Broken(f"the log was rewritten: its first {grown.size} entries are not those signed earlier")
 
 
-class _Proofs:
-    """Reads entries in their order and holds each to the head: by its own proof, or by the line before its tile."""
-
-    def __init__(self, file: BinaryIO, header: Header, root: bytes | None) -> None:
-        self._file, self._header, self._root = file, header, root
-        self._checker = InclusionChecker(size=header.size, root=root) if root is not None else None
-        self._hashes: list[bytes] = []
-        self.withheld = 0
-
-    def next_entry(self, index: int) -> tuple[ExportedEntry | WithheldEntry, bytes]:
-        """Return the entry of an index, the next in the file, and its line. Raises _Broken."""
-        if self._header.has_tiles and index % WIDTH == 0:
-            self._hashes = self._tile(index)
-        line = self._file.readline(MAX_LINE + 1)
-        try:
-            entry = read_entry_line(line)
-            self.withheld += isinstance(entry, WithheldEntry)
-            # The first line says how many: nobody turns an entry into a withheld one further down.
-            if self.withheld > self._header.withheld:
-                raise Untrusted("it is withheld, and the first line does not count it")
-            if entry.index != index:
-                raise Untrusted(f"in its place stands the entry of index {entry.index}")
-            self._check(entry)
-        except HoldfastError as error:
-            bad = _bad(index, line, str(error))
-            raise _Broken(f"entry {index} is not what was signed: {error}", bad) from error
-        return entry, line
-
-    def _check(self, entry: ExportedEntry | WithheldEntry) -> None:
-        if (entry.proof is None) != self._header.has_tiles:
-            raise Malformed("export: a line of another format")
-        if entry.proof is None:
-            if entry.leaf_hash != self._hashes[entry.index % WIDTH]:
-                raise Untrusted(_OTHER_LEAF)
-        elif self._checker is not None:
-            self._checker.check(entry.leaf_hash, index=entry.index, proof=entry.proof)
-
-    def _tile(self, first: int) -> list[bytes]:
-        line = self._file.readline(MAX_LINE + 1)
-        try:
-            tile = ExportedTile.from_line(line)
-        except HoldfastError as error:
-            raise _Broken(f"entry {first} is not what was signed: {error}", _bad(first, line, str(error))) from error
-        try:
-            check_tile(tile, index=first // WIDTH, size=self._header.size, root=self._root)
-        except HoldfastError as error:
-            raise self._wrong(tile, first, str(error)) from error
-        return tile.rows()
-
-    def _wrong(self, tile: ExportedTile, first: int, error: str) -> _Broken:
-        """Say which entry is wrong below hashes that do not hold: the first that is not that of its hash."""
-        last = min(first + WIDTH, self._header.size) - 1
-        for at, hashed in enumerate(tile.rows()[: last + 1 - first], first):
-            line = self._file.readline(MAX_LINE + 1)
-            try:
-                if read_entry_line(line).leaf_hash == hashed:
-                    continue
-            except HoldfastError:
-                pass
-            return _Broken(f"entry {at} is not what was signed: {_OTHER_LEAF}", _bad(at, line, _OTHER_LEAF))
-        bad = BadEntry(first, "", "", f"one of the entries {first} … {last} is another, or their hashes are: {error}")
-        return _Broken(f"entries {first} … {last} are not what was signed: {error}", bad)
-
-
-def _require_written(exported: ExportedEntry, roles: Roles, ids: set[bytes]) -> LogEntry:
-    """Return an entry that somebody entitled wrote, and wrote once; remember its id. Raises WrongLeaf for any other."""
-    entry = exported.said
-    if not isinstance(entry, LogEntry):
-        raise WrongLeaf("form")
-    check_entry(entry, exported.leaf, index=exported.index, roles=roles)
-    # Whoever may number entries but not sign them could show one act twice, with a signature that holds each time.
-    if entry.entry_id in ids:
-        raise WrongLeaf("again")
-    ids.add(entry.entry_id)
-    return entry
-
-
-def _bad(index: int, line: bytes, reason: str) -> BadEntry:
-    """Name an entry by what its line says, which is all there is to name it by."""
-    if not line or line.startswith((b'{"checkpoint":', b'{"tile":')):
-        return BadEntry(index, "", "", "missing: the file ends before it")
-    named = ExportedEntry.claimed(line)
-    return BadEntry(index, named.get("id", ""), named.get("tag", ""), reason)
+def _side_by_side(
+    file: BinaryIO, header: Header, root: bytes, pasts: Mapping[int, bytes], written: Roles | None
+) -> list[tuple[int, int]] | None:
+    """Do what `_entries` does with a process for each core; None where anything is wrong, or there are no processes."""
+    put_back: list[tuple[int, int]] = []
+    past, ids, withheld, known = _Pasts(pasts), set[bytes](), 0, 0
+    for part in parts.checked(file, header, root, has_writers=written is not None):
+        if part is None:
+            return None
+        for at in range(0, len(part.hashes), HASH_SIZE):
+            past.grow(part.hashes[at : at + HASH_SIZE])
+        ids.update(part.ids)
+        known += len(part.ids)
+        # An id that stands in two parts.
+        if len(ids) != known:
+            return None
+        put_back += part.put_back
+        withheld += part.withheld
+    return put_back if withheld == header.withheld else None

@@ -85,7 +85,7 @@ class Roles:
         """Return the key of this name, if the tenant root ever named it."""
         return self._by_kid.get(kid)
 
-    @property
+    @cached_property
     def origin(self) -> str:
         """The name of the audit log that these keys write."""
         return self.origin_of("audit")

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from holdfast.client.auditor import auditor, parts
 from holdfast.client.auditor.auditor import Verdict, VerificationReport, Writers, verify_export
 from holdfast.core.base.errors import Malformed
 from holdfast.core.crypto.keys import KeyKind, SigningKey
@@ -369,6 +370,41 @@ def test_log_proven_by_tiles_is_verified_and_each_change_is_named(size: int, tmp
         if named is not None:
             assert report.entry is not None
             assert report.entry.index == named, report.reason
+
+
+def test_long_log_checked_side_by_side_is_judged_as_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 600
+    leaves = [written(number) for number in range(size)]
+    again = [*leaves[:590], leaves[3], *leaves[591:]]
+    ceremony = SigningKey.generate()
+    accepting = replace(LogEntry.from_leaf(leaf_of(400)), tag="audit:log:accept", body={"size": 7})
+    accepts = [*leaves[:400], accepting.to_signed_leaf(origin=ORIGIN, key=ceremony), *leaves[401:]]
+    roles = roles_of(keys=(*NAMED, RoleKey(Role.CEREMONY, ceremony.public)))
+    unknown = [*leaves[:599], written(599, key=SigningKey.generate())]
+    honest, twice, put_back, stranger = (
+        with_tiles(with_roles(one, roles)) for one in (leaves, again, accepts, unknown)
+    )
+    saved = [note_of(leaves[:333])]
+    cut = [*honest[:400], *honest[401:]]
+    judged = []
+    sides: list[bool] = []
+    checked = parts.checked
+
+    def watched(*given: Any, **named: Any) -> Any:
+        for part in checked(*given, **named):
+            sides.append(part is not None)
+            yield part
+
+    monkeypatch.setattr(parts, "checked", watched)
+    monkeypatch.setattr(parts, "PART", tiles.WIDTH)
+    for long in (size + 1, size):
+        monkeypatch.setattr(auditor, "LONG", long)
+        files = (honest, put_back, twice, cut, stranger)
+        judged.append([verify(tmp_path, lines, ROOT_KEY, saved if lines is honest else None) for lines in files])
+    assert judged[0] == judged[1]
+    assert [report.verdict for report in judged[1]] == [Verdict.VERIFIED] * 2 + [Verdict.BROKEN] * 3
+    assert judged[1][1].restored == ((400, 7),)
+    assert sides.count(True) >= 6
 
 
 def test_every_changed_byte_of_a_file_with_tiles_is_found(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.db import transaction
 
 from audit.models import Entry
 from holdfast.core.base.encoding import b64u
@@ -182,7 +183,7 @@ def test_deposit_under_way_as_they_leave_is_refused(world: World, olivia: Admini
     with tenant_scope(world.tenant_id):
         prepared = escrow.prepare_deposit(record=made, statement=signed.encode(), actor=phone.actor())
     left(world, olivia)
-    with tenant_scope(world.tenant_id), pytest.raises(Denied):
+    with tenant_scope(world.tenant_id), pytest.raises(Denied), transaction.atomic():
         escrow.accept_deposit(prepared=prepared, actor=phone.actor())
     assert not world.held()
 

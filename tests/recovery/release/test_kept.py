@@ -25,8 +25,8 @@ from recovery.release.directory import Directory, SeenHead
 from recovery.release.facts import CaseFacts, Facts, LoggedDecision, Place, WrongEntry
 from recovery.release.log import ReleaseLog
 from tests.cast.founded import Hsm
-from tests.cast.world import World
-from tests.recovery.release.test_believed import follow, living, veto_by_alice
+from tests.cast.world import World, as_superuser
+from tests.recovery.release.test_believed import follow, living, settled, veto_by_alice
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 
@@ -148,18 +148,40 @@ def test_process_goes_on_from_what_it_kept_and_reads_no_entry_twice(
         return entries_between(tenant_id, name, start, stop)
 
     monkeypatch.setattr(audit, "entries_between", counted)
-    again = opened(world)
-    assert read == []
+    again, size = opened(world), world.release.heads()[-1].size
+    # That the last one is there still.
+    assert read == [(size - 1, size)]
     assert again.facts.cases[case.id.bytes].stage == "vetoed"
     from_log = anew(world)
-    assert read == [(0, from_log.follower.size)]
+    assert read[1:] == [(0, size)]
     assert (again.follower, said(again.facts)) == (from_log.follower, said(from_log.facts))
     # And what came since, from there on.
-    size = from_log.follower.size
     world.stand("erin", Standing.BACK)
     world.sequence()
     assert world.followed().facts.away == set()
-    assert read[1:] == [(size, world.release.heads()[-1].size)]
+    assert read[2:] == [(size - 1, size), (size, world.release.heads()[-1].size)]
+
+
+def test_entries_that_an_earlier_process_read_are_looked_at_again_a_part_at_a_time(
+    world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who changes what was read long ago changes nothing that is believed; it is an alarm all the same."""
+    case, _ = world.approved("carol", "dan")
+    follow(world)
+    with as_superuser("audit_entry") as cursor:
+        cursor.execute("UPDATE audit_entry SET leaf = %s WHERE log = 'audit' AND leaf_index = 3", [b"changed"])
+    size = world.release.heads()[-1].size
+    monkeypatch.setattr(log, "LOOKED_AT_AGAIN", size // 3)
+    with living(world) as process:
+        for _ in range(3):
+            process.follow_all()
+            assert process._tenants[world.tenant_id].log.facts.cases[case.id.bytes].stage == "waiting"
+            assert "its log is not the one that was believed" not in caplog.text
+        process.follow_all()
+        assert "its log is not the one that was believed" in caplog.text
+        assert world.tenant_id not in process._tenants
+        settled(process)
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("held", "log-changed", 0)
 
 
 # What is not this directory's.
