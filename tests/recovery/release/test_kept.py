@@ -372,7 +372,7 @@ def test_facts_that_were_rolled_back_take_back_nothing(world: World, hsm: Hsm, t
 
 
 def test_first_start_after_the_log_was_accepted_reads_it_anew(world: World, hsm: Hsm) -> None:
-    """ESCROW "After a restored backup": what officers accepted decides what is believed, and no file of before."""
+    """ESCROW "What it believes of the log": what officers accepted decides what is believed, and no file of before."""
     world.approved("carol", "dan")
     follow(world)
     assert world.release.facts.exists()

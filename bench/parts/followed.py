@@ -96,7 +96,7 @@ def _checked(size: int) -> float:
 
 
 def _start(made: Any) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.followed", "--once", str(made.home), str(made.tenant_id)]
+    command = [sys.executable, "-m", "bench.parts.followed", "--once", str(made.home), str(made.tenant_id)]
     done = subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
