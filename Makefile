@@ -67,7 +67,7 @@ seeds: ## Break the code on purpose, fault by fault, and see the named test catc
 	@./deploy/install.sh test
 	$(PY) -m tests.faults.seeds
 
-bench: ## Measure, each figure beside its floor or peer: PART=<names>, ARGS=--no-goals, ARGS=--write
+bench: ## Measure, each figure beside its floor or peer: PART=<names>, ARGS=--no-goals; PART=page writes docs/performance.md
 	@./deploy/install.sh test
 	$(PY) -m tests.cast.postgres $(PY) -m bench $(PART) $(ARGS)
 

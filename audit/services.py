@@ -31,6 +31,7 @@ from holdfast.core.identity.transcript import MAX_TEXT, SignedTranscript, verify
 from holdfast.core.log.log_entry import BodyValue, KeyLogEntry, LogEntry, key_log_subject, log_origin
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Sign1
+from kernel import statements
 from kernel.actors import Actor, system_actor
 from kernel.queue import apart
 from kernel.scope import ForeignRow, at_work, current_tenant, tenant_scope
@@ -142,10 +143,9 @@ def append_first(
     alike = [tag, actor.label, of, apart]
     values = [uuid4(), tenant, hour, sha256(encode(alike)).digest(), tag, actor.label, column(of), most]
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(_COUNT, [_parameter(value) for value in values])
-            count: int = cursor.fetchone()[0]
+        ((count,),) = statements.run(_COUNT, [_parameter(value) for value in values])
     except DatabaseError as error:
+        transaction.set_rollback(True)  # as in `_insert`
         raise AuditUnavailable from error
     return append(tag=tag, actor=actor, subject=subject, body=body) if count <= most else None
 
@@ -393,8 +393,7 @@ def _origin(tenant: UUID) -> str:
 
 def _insert(row: Appended) -> Appended:
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(_INSERT, parameters(row))
+        statements.run(_INSERT, parameters(row))
     except DatabaseError as error:
         transaction.set_rollback(True)  # also a caller that swallows this error cannot commit the act
         raise AuditUnavailable from error

@@ -2,8 +2,8 @@
 """`python -m bench [PART …]` under `python -m tests.cast.postgres`: every figure beside its floor or peer, in one run.
 
 Each part runs in a process of its own, because a process has one database. Only ratios travel between machines. What
-was measured is kept in var/bench, so that a run may be taken part by part; `--write` makes docs/performance.md and its
-pictures of what is kept there. Ends with 1 when a goal does not hold, unless told `--no-goals`.
+was measured is kept in var/bench, so that a run may be taken part by part; PART `page` makes docs/performance.md and
+its pictures of what is kept there. Ends with 1 when a goal does not hold, unless told `--no-goals`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ PARTS: Final = {
     "founding": ("sqlite",),
     "start": ("sqlite",),
 }
-COLUMNS: Final = (("what", 74), ("ours", 18), ("floor", 32), ("ratio", 8), ("spread", 16), ("goal", 10), ("holds", 6))
+PAGE: Final = "page"  # not measured: what was is written down
+COLUMNS: Final = (("what", 64), ("ours", 16), ("floor", 40), ("ratio", 7), ("spread", 18), ("goal", 8), ("holds", 6))
 
 
 def run(part: str, database: str, largest: int) -> tuple[list[Row], list[Curve]]:
@@ -49,7 +50,11 @@ def run(part: str, database: str, largest: int) -> tuple[list[Row], list[Curve]]
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as state:
         environment = {**os.environ, **_environment(state, part, database), "BENCH_LARGEST": str(largest)}
         done = subprocess.run(
-            [sys.executable, "-m", f"bench.{part}"], env=environment, text=True, stdout=subprocess.PIPE, check=False
+            [sys.executable, "-m", f"bench.parts.{part}"],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            check=False,
         )
     if done.returncode:
         return [{"what": f"{part}: FAILED", "holds": False}], []
@@ -84,28 +89,27 @@ def _fresh_database(name: str) -> str:
 def main() -> int:
     """Run the parts that were named, or all, and print the table."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=" ".join(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, PAGE, []], help=" ".join([*PARTS, PAGE]))
     parser.add_argument("--no-goals", action="store_true", help="only look: end with 0 whatever was measured")
-    parser.add_argument("--write", action="store_true", help="make docs/performance.md of what is kept in var/bench")
     parser.add_argument("--largest", type=int, default=10**6, help="how many keys growth goes up to")
     given = parser.parse_args()
     if "HOLDFAST_TEST_POSTGRES" not in os.environ:
         print("Run it as `make bench`: it needs a PostgreSQL server at its side.", file=sys.stderr)
         return 2
-    print(f"{page.machine()}\nRatios are ours / floor, or ours / peer.\n")
+    print(f"{page.machine()}\nRatios are ours / floor, or ours / peer.\n", flush=True)
     missed = False
     for part in given.parts or PARTS:
-        for database in PARTS[part]:
+        for database in PARTS.get(part, ()):
             begun = time.monotonic()
             rows, curves = run(part, database, given.largest)
             page.keep(part, database, rows, curves)
             print(f"── {part}, {database}, {time.monotonic() - begun:.0f} s")
-            print("".join(f"{name:<{width}}" for name, width in COLUMNS))
+            print(" ".join(f"{name:<{width}}" for name, width in COLUMNS))
             for row in rows:
                 missed |= row.get("holds") is False
-                print("".join(f"{_word(row.get(name, '')):<{width}}" for name, width in COLUMNS).rstrip(), flush=True)
+                print(" ".join(f"{_word(row.get(name, '')):<{width}}" for name, width in COLUMNS).rstrip(), flush=True)
             print()
-    if given.write:
+    if PAGE in given.parts:
         print(f"written: {', '.join(page.write())}")
     return int(missed and not given.no_goals)
 

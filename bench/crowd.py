@@ -16,12 +16,12 @@ _MARGIN: Final = 35  # keys: clients end at different places of their lists
 
 
 class Crowd:
-    """Acme with so many more members. suite: of their devices; devices: how many each has."""
+    """Acme with more members than the cast, made here or given."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Any = None) -> None:
         from tests.cast.phones import Directory
 
-        self.directory = Directory()
+        self.directory = directory or Directory()
 
     def people(self, number: int, *, hybrid: bool = False, devices: int = 1) -> list[Any]:
         """Add members with devices, and return their accounts."""
@@ -36,6 +36,8 @@ class Crowd:
             with tenant_scope(self.directory.world.acme.pk):
                 person = make_person(f"crowd-{uuid.uuid4().hex[:12]}", Role.MEMBER)
             account = Account(person)
+            self.directory.world.people[person.name] = person
+            self.directory._accounts[person.name] = account
             for _ in range(devices):
                 account.add_phone(suite=Suite.HYBRID if hybrid else Suite.CLASSICAL)
             made.append(account)

@@ -21,10 +21,11 @@ PICTURES: Final = PROJECT / "docs" / "pictures"
 COLUMNS: Final = ("what", "ours", "floor or peer", "ratio", "spread", "goal", "holds")
 HEAD: Final = """# Performance
 
-Written by `make bench ARGS=--write`. Every figure stands beside its floor (the least that the work costs: bare SQL,
-bare primitives) or a peer (another program that does the same), measured in the same run on the same machine, in turn,
-at least three rounds of each. The figures are medians; *ratio* is the median of the rounds' ratios, *spread* their
-least and most. Pure steps have no spread: the best of many rounds counts. Only ratios travel to another machine.
+Written by `make bench PART=page` of what `make bench` measured. Every figure stands beside its floor (the least that
+the work costs: bare SQL, bare primitives) or a peer (another program that does the same), measured in the same run on
+the same machine, in turn, at least three rounds of each. The figures are medians; *ratio* is the median of the
+rounds' ratios, *spread* their least and most. Pure steps have no spread: the best of many rounds counts. Only ratios
+travel to another machine.
 
 Requests are signed, and every claim has its nonce, budget and audit entry; the settings are those of production with
 the hourly limits lifted. Synapse and Barbican come from PyPI into virtual environments of their own.

@@ -15,7 +15,8 @@ from keys import urls as keys_urls
 from recovery import urls as recovery_urls
 from tenants import urls as tenants_urls
 
-APPS = [tenants_urls, keys_urls, escrow_urls, recovery_urls, audit_urls]
+# In the order in which they are asked the most: an address is looked for from the first on.
+APPS = [keys_urls, tenants_urls, escrow_urls, recovery_urls, audit_urls]
 
 urlpatterns = [
     path("", views.front_page, name="front-page"),

@@ -6,9 +6,8 @@ Implements PROTOCOL sections 2 and 7, FAULTS X2. It verifies nothing: `services.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
@@ -140,11 +139,12 @@ WITH device AS MATERIALIZED (
 ), filled AS (
   INSERT INTO keys_onetimeprekey (tenant_id, device_id, epoch, batch_id, key_id, index, leaf, proof)
   SELECT %(tenant)s::uuid, %(device)s::uuid, s.epoch, s.id, k.key_id, k.place - 1,
-         substr(%(leaves)s::bytea, k.leaf_at, k.leaf_size), substr(%(proofs)s::bytea, k.proof_at, k.proof_size)
+         substr(%(leaves)s::bytea, (sum(k.leaf_size) OVER so_far - k.leaf_size)::int + 1, k.leaf_size),
+         substr(%(proofs)s::bytea, (sum(k.proof_size) OVER so_far - k.proof_size)::int + 1, k.proof_size)
     FROM stored s CROSS JOIN ROWS FROM (
-         unnest(%(key_ids)s::bigint[]), unnest(%(leaf_ats)s::int[]), unnest(%(leaf_sizes)s::int[]),
-         unnest(%(proof_ats)s::int[]), unnest(%(proof_sizes)s::int[])
-         ) WITH ORDINALITY AS k (key_id, leaf_at, leaf_size, proof_at, proof_size, place)
+         unnest(%(key_ids)s::bigint[]), unnest(%(leaf_sizes)s::int[]), unnest(%(proof_sizes)s::int[])
+         ) WITH ORDINALITY AS k (key_id, leaf_size, proof_size, place)
+  WINDOW so_far AS (ORDER BY k.place)
    ORDER BY k.place
 ), logged AS (
   INSERT INTO {audit.ENTRY_TABLE} ({", ".join(audit.ENTRY_COLUMNS)}) SELECT {_ENTRY} FROM stored
@@ -168,28 +168,23 @@ def _store_postgres(row: _Row) -> _Found:
         "most": MAX_UNISSUED,
         "now": timezone.now(),
         "key_ids": [leaf.key_id for leaf in leaves],
-        **_cut("leaf", "leaves", [leaf.leaf for leaf in leaves]),
-        **_cut("proof", "proofs", [leaf.proof for leaf in leaves]),
+        "leaves": b"".join(leaf.leaf for leaf in leaves),
+        "leaf_sizes": [len(leaf.leaf) for leaf in leaves],
+        "proofs": b"".join(leaf.proof for leaf in leaves),
+        "proof_sizes": [len(leaf.proof) for leaf in leaves],
     }
     values = audit.parameters(audit.prepared(**row.entry))
     parameters |= {f"entry_{name}": value for name, value in zip(audit.ENTRY_COLUMNS, values, strict=True)}
     try:
-        ((is_active, known, has_ids, unissued, was_stored),) = statements.run(_POSTGRES, parameters)
+        # Alone, the statement is the act; in somebody's transaction, what fails is undone without the rest of it.
+        with transaction.atomic() if connection.in_atomic_block else nullcontext():
+            ((is_active, known, has_ids, unissued, was_stored),) = statements.run(_POSTGRES, parameters)
     except OperationalError:
         raise
     except DatabaseError as error:
         # Of batch and entry, neither is there without the other: whichever it was, nothing was recorded.
-        if connection.in_atomic_block:
-            transaction.set_rollback(True)
         raise AuditUnavailable from error
     return _Found(is_active, None if known is None else bytes(known), has_ids, unissued, was_stored)
-
-
-def _cut(one: str, all_of_them: str, parts: Sequence[bytes]) -> dict[str, Any]:
-    """Return octet strings as one, and where each begins in it, counted from 1."""
-    sizes = [len(part) for part in parts]
-    starts = [end - size + 1 for end, size in zip(accumulate(sizes), sizes, strict=True)]
-    return {all_of_them: b"".join(parts), f"{one}_ats": starts, f"{one}_sizes": sizes}
 
 
 # ── SQLite: the same steps under the one write lock that IMMEDIATE takes at BEGIN ────────────────────────────
@@ -220,7 +215,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 def _store_sqlite(row: _Row) -> _Found:
     tenant, device, batch = current_tenant().hex, row.device_id.hex, row.batch
     first, last, size = batch.first_key_id, batch.last_key_id, len(batch.leaves)
-    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_LOOK, [batch.statement.batch_id, first, last, tenant, device])
         looked = cursor.fetchall()
         if not looked:

@@ -158,7 +158,7 @@ def _hand_out(asked: _Asked, actor: Actor, *, alone: bool) -> list[HandedOut]:
     """Make a claim in one transaction. alone: with no other of its requester or devices under way."""
     is_postgres = connection.vendor == "postgresql"
     with nullcontext() if is_postgres else _sqlite_turn, acts.act():
-        rows, counted = (_take_postgres if is_postgres else _take_sqlite)(asked, alone=alone)
+        rows, counted = _take_postgres(asked, alone=alone) if is_postgres else _take_sqlite(asked)
         if rows:
             _require_within_limits(counted, len(rows))
             _record(asked.target, asked.target_id, rows, actor)
@@ -357,9 +357,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 
-def _take_sqlite(asked: _Asked, *, alone: bool) -> tuple[list[HandedOut], _Counted]:
-    # There is one writer at a time: every claim is alone.
-    del alone
+def _take_sqlite(asked: _Asked) -> tuple[list[HandedOut], _Counted]:
     now = timezone.now()
     tenant, requester, target = current_tenant().hex, asked.requester_id.hex, asked.target_id.hex
     claimed_at, hour = (connection.ops.adapt_datetimefield_value(at) for at in (now, _hour(now)))
@@ -375,4 +373,5 @@ def _take_sqlite(asked: _Asked, *, alone: bool) -> tuple[list[HandedOut], _Count
         statements.run(_RECORD, [*who, head, spk_id, batch_id, *key_fields, claimed_at])
         batch_uuid = UUID(batch_id) if batch_id else None
         rows.append(HandedOut(UUID(device), suite, head, statement, spk, batch_uuid, batch, *key_fields))
+    # There is one writer at a time: every claim is alone.
     return rows, _Counted(by_requester, by_device, is_exact=True)

@@ -69,6 +69,7 @@ def is_from_proxy(request: HttpRequest) -> bool:
     return remote is not None and _is_trusted(remote)
 
 
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(_without_port(text.strip()))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -90,15 +91,59 @@ def test_append_takes_the_act_back_when_the_entry_cannot_be_written() -> None:
         assert not Job.objects.exists()
 
 
+APPENDING: dict[str, Callable[[], Any]] = {
+    "an entry": lambda: services.append(tag=TAG, actor=actor()),
+    "a first entry": lambda: services.append_first(tag=TAG, actor=actor()),
+    "a leaf of the directory": lambda: services.append_key_leaf(type=1, user=uuid4(), seq=0, statement_hash=bytes(32)),
+}
+
+
 @pytest.mark.postgres
 @pytest.mark.usefixtures("_full_disk")
-def test_append_takes_the_act_back_when_its_refusal_is_swallowed() -> None:
+@pytest.mark.parametrize("appending", APPENDING)
+def test_append_takes_the_act_back_when_its_refusal_is_swallowed(appending: str) -> None:
     with tenant_scope(TENANT):
         with transaction.atomic():
             queue.enqueue("an.act")
             with pytest.raises(AuditUnavailable):
-                services.append(tag=TAG, actor=actor())
+                APPENDING[appending]()
         assert not Job.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_append_first_takes_the_act_back_when_the_count_cannot_be_written() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TRIGGER full BEFORE INSERT ON audit_tally BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    try:
+        with tenant_scope(TENANT):
+            with transaction.atomic():
+                queue.enqueue("an.act")
+                with pytest.raises(AuditUnavailable):
+                    services.append_first(tag=TAG, actor=actor())
+            assert not Job.objects.exists()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER full")
+
+
+@pytest.mark.django_db
+def test_what_is_prepared_is_what_is_appended_and_stands_nowhere_yet() -> None:
+    who = actor()
+    with tenant_scope(TENANT):
+        row = services.prepared(tag=TAG, actor=who, body={"count": 3})
+        assert not Entry.objects.exists()
+        with transaction.atomic(), connection.cursor() as cursor:
+            columns = ", ".join(services.ENTRY_COLUMNS)
+            places = ", ".join(["%s"] * len(services.ENTRY_COLUMNS))
+            cursor.execute(
+                f"INSERT INTO {services.ENTRY_TABLE} ({columns}) VALUES ({places})", services.parameters(row)
+            )
+        stored = Entry.objects.get()
+        assert (stored.id, bytes(stored.leaf), stored.body) == (row.id, row.leaf, {"count": 3})
+        with pytest.raises(ValueError, match="lists no"):
+            services.prepared(tag=TAG, actor=who, body={"secret": 1})
+        with pytest.raises(ForeignRow):
+            services.prepared(tag=TAG, actor=actor(OTHER))
 
 
 @pytest.mark.django_db(transaction=True)

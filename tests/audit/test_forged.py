@@ -152,6 +152,22 @@ def test_row_that_nobody_entitled_wrote_gets_no_index_and_is_an_alarm(
     assert {subject: body["why"] for subject, body in told} == {str(row): why for row, why in forged.items()}
 
 
+@pytest.mark.parametrize("of", ["the same tenant", "another"])
+def test_leaf_that_has_its_index_already_stops_no_log(of: str, forger: Forger) -> None:
+    tenant_id = TENANT if of == "the same tenant" else OTHER
+    (honest,) = append(1)
+    append(1, tenant_id=OTHER)
+    assert tasks.sequence_all()
+    forger.insert(honest.leaf, tenant_id=tenant_id)
+    append(1)
+    append(1, tenant_id=OTHER)
+    assert tasks.sequence_all(), "the others' heads are signed, and the honest are numbered"
+    # Each log has its two entries, and the one about the refusal.
+    assert tasks.sequence_all()
+    assert {one: len(indices(one)) for one in (TENANT, OTHER)} == {TENANT: 2, OTHER: 2} | {tenant_id: 3}
+    assert Waiting.unscoped.get(id=honest.id).refused == "again"
+
+
 def _is_sound() -> None:
     """The log goes on: what comes next is numbered, and the head that is signed is of these leaves."""
     (honest,) = append(1)

@@ -111,6 +111,7 @@ def test_rows_of_before_are_the_same_rows_after(before: Any) -> None:
     assert {model.unscoped.get().case_id for model in OF_CASE} == {CASE}
     assert SealedShare.unscoped.get().approval.case_id == CASE
     assert OneTimePreKey.unscoped.get().batch.batch_id == b"b" * 16
+    assert PreKeyBatch.unscoped.get().number == 1
     nonce = Nonce.objects.get()
     assert (nonce.tenant_id, nonce.credential_id, bytes(nonce.nonce)) == (TENANT, DEVICE, b"n" * 16)
 

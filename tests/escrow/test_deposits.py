@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import Error, connection, connections
+from django.db import Error, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from audit.models import Entry
@@ -30,6 +30,7 @@ from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from keys.models import Device
 from tests.cast.phones import audit_away
+from tests.cast.plans import plan
 from tests.cast.world import World, as_superuser, columns_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -307,6 +308,21 @@ def test_coverage_asks_as_many_queries_for_a_hundred_deposits_as_for_one(world: 
     # Users with deposits, users who announced, policies, officers' states, whose keys were lost, active officers,
     # announcements, deposits.
     assert counts == [8, 8]
+
+
+def test_page_of_coverage_is_found_by_indexes_wherever_it_lies(world: World) -> None:
+    """Ten thousand people are a hundred pages: each is led to by the last user of the one before, and sorts nobody."""
+    for name in ("alice", "bob"):
+        world.deposit(name)
+    with tenant_scope(world.tenant_id):
+        first, *_ = services.tenant_coverage(limit=1)[0]
+        with CaptureQueriesContext(connection) as captured, transaction.atomic():
+            services.tenant_coverage(after=first.user_id)
+            users = [one["sql"] for one in captured if "SELECT DISTINCT" in one["sql"]]
+            assert len(users) == 2, users
+            for sql in users:
+                found = plan(sql)
+                assert "user_id>" in found or "user_id >" in found, found
 
 
 def test_consent_is_refused_for_another_policy_and_under_another_key(world: World) -> None:

@@ -27,4 +27,4 @@ def test_deposit_takes_few_statements(world: World) -> None:
 def test_consent_takes_few_statements(world: World) -> None:
     world.consent()
     asked = statements_of(world.consent)
-    assert len(asked) <= on(postgresql=12, sqlite=14), asked
+    assert len(asked) <= on(postgresql=13, sqlite=15), asked

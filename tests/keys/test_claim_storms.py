@@ -22,7 +22,7 @@ from kernel.errors import NotFound
 from kernel.scope import tenant_scope
 from keys import access, batches, services
 from keys.claims import ClaimAnswer, claim_device
-from keys.errors import ClaimLimit
+from keys.errors import ClaimLimit, PreKeyReused
 from keys.models import Claim, OneTimePreKey
 from tests.cast.phones import Directory
 
@@ -106,15 +106,18 @@ def test_storm_of_one_claim_repeated_takes_one_key(cast: Directory) -> None:
     assert OneTimePreKey.unscoped.count() == 99
 
 
-def test_storm_stops_at_exactly_the_limit(cast: Directory, settings: Any) -> None:
-    settings.HOLDFAST_CLAIMS_PER_REQUESTER = 10
+# One is near from the first claim on; of the other, claims begin side by side and end one after another.
+@pytest.mark.parametrize("limit", [10, 150])
+def test_storm_stops_at_exactly_the_limit(cast: Directory, settings: Any, limit: int) -> None:
+    settings.HOLDFAST_CLAIMS_PER_REQUESTER = limit
     alice, bob = cast.phone("alice"), cast.phone("bob")
-    alice.publish(batches=[100])
+    alice.publish(batches=[100, 100])
     actor, results = bob.actor(), []
+    each = limit // 16 + 3
 
     def act(number: int) -> None:
         with tenant_scope(cast.world.acme.pk):
-            for turn in range(4):
+            for turn in range(each):
                 try:
                     claim_device(device_id=alice.id, key=f"{number}-{turn}", actor=actor)
                     results.append("given")
@@ -122,9 +125,9 @@ def test_storm_stops_at_exactly_the_limit(cast: Directory, settings: Any) -> Non
                     results.append("limit")
 
     storm(16, act)
-    assert (results.count("given"), results.count("limit")) == (10, 54)
-    assert OneTimePreKey.unscoped.count() == 90
-    assert Claim.unscoped.count() == 10
+    assert (results.count("given"), results.count("limit")) == (limit, 16 * each - limit)
+    assert OneTimePreKey.unscoped.count() == 200 - limit
+    assert Claim.unscoped.count() == limit
 
 
 @dataclass
@@ -199,3 +202,25 @@ def test_storm_of_the_same_upload_stores_it_once(cast: Directory) -> None:
     storm(8, act)
     assert sorted(results) == [0] * 7 + [100]
     assert OneTimePreKey.unscoped.count() == 100
+
+
+def test_storm_of_batches_with_the_same_ids_stores_one_of_them(cast: Directory) -> None:
+    alice = cast.phone("alice")
+    built, results = [alice.batch(20, first=1) for _ in range(8)], []
+
+    def act(number: int) -> None:
+        statement = built[number].statement.encode()
+        with tenant_scope(cast.world.acme.pk):
+            device = access.device(alice.id)
+            signed, batch = services.verify_batch(device=device, statement=statement, leaves=built[number].leaves)
+            try:
+                stored = services.store_batch(
+                    device_id=alice.id, statement=statement, signed=signed, batch=batch, actor=alice.actor()
+                )
+                results.append(stored.stored)
+            except PreKeyReused:
+                results.append(0)
+
+    storm(8, act)
+    assert sorted(results) == [0] * 7 + [20]
+    assert sorted(OneTimePreKey.unscoped.values_list("key_id", flat=True)) == list(range(1, 21))

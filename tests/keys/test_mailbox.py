@@ -140,6 +140,20 @@ def test_send_repeated_under_its_key_delivers_once_and_is_answered_as_before(ali
 
 
 @pytest.mark.postgres
+def test_send_repeated_is_answered_as_before_also_when_it_would_be_refused_now(alice: Account, bob: Phone) -> None:
+    body, key = document(alice), uuid.uuid4().hex
+    first = post(bob, alice, body, key=key)
+    assert alice.append(alice.phones[0], [alice.generation(alice.phones[0])]).status_code == 201
+    again = post(bob, alice, body, key=key)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["idempotent-replay"] == "true"
+    refused = post(bob, alice, body)
+    assert (refused.status_code, refused.json()["code"]) == (409, "chain-stale")
+    other = post(bob, alice, document(alice), key=key)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+
+
+@pytest.mark.postgres
 def test_send_passes_over_a_device_that_has_published_no_pre_key_yet(alice: Account, bob: Phone) -> None:
     """Nobody can encrypt for it, so it must not keep everybody from writing to the others."""
     fresh = alice.add_phone()

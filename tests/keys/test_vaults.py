@@ -7,15 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from audit.models import Entry as AuditEntry
 from holdfast.core.base.encoding import b64u, encode, unb64u
 from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.vault.blob import Section
 from hsm import registry
 from hsm.backend import RootToken
 from kernel import queue
+from kernel.errors import NotFound
 from kernel.models import Job
+from kernel.scope import tenant_scope
+from keys import access, vaults
 from keys.models import Vault, VaultDoor
 from keys.records import create_tenant_master_key
 from keys.vaults import READS_BY_PENDING
@@ -71,6 +76,32 @@ def test_vault_sent_again_after_a_lost_answer_is_taken_as_stored(alice: Phone, a
     assert [put(alice, document, 0).status_code for _ in range(2)] == [204, 204]
     assert AuditEntry.unscoped.filter(tag="keys:vault:store").count() == 1
     assert Vault.unscoped.get().version == 1
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("version", [1, 2])
+def test_vault_and_door_of_a_device_that_was_revoked_while_the_hsm_worked_are_not_stored(
+    alice: Phone, account: Account, version: int
+) -> None:
+    account.add_phone()
+    for before in range(1, version):
+        assert put(alice, account.vault(alice, before), before - 1).status_code == 204
+        assert put_door(alice, version=before - 1).status_code == 204
+    document, actor = account.vault(alice, version), alice.actor()
+    with tenant_scope(alice.person.tenant_id):
+        own = access.own_vault(actor, Section.VAULT)
+        statement, blob = unb64u(document["statement"]), unb64u(document["blob"])
+        vault = vaults.seal_vault(own=own, statement=statement, blob=blob, expected_version=version - 1)
+        of_door = access.own_door(actor, "password")
+        door = vaults.seal_door(own=of_door, kind="password", blob=unb64u(DOOR), expected_version=version - 1)
+    assert account.revoke(alice).status_code == 201
+    stored = [*Vault.unscoped.values("version", "sealed"), *VaultDoor.unscoped.values("version", "sealed")]
+    with tenant_scope(alice.person.tenant_id):
+        with pytest.raises(NotFound), transaction.atomic():
+            vaults.store_vault(user_id=own.user_id, sealed=vault, actor=actor)
+        with pytest.raises(NotFound), transaction.atomic():
+            vaults.store_door(user_id=own.user_id, kind="password", sealed=door, actor=actor)
+    assert [*Vault.unscoped.values("version", "sealed"), *VaultDoor.unscoped.values("version", "sealed")] == stored
 
 
 @pytest.mark.parametrize("tag", [None, "1", '"x"', '"-1"', 'W/"0"', '"01"', "*"])

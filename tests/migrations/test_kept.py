@@ -64,6 +64,24 @@ def test_cases_deposits_and_people_are_all_there(migrated: Installation) -> None
     assert {str(email).partition("@")[0] for (email,) in rows(migrated, "SELECT email FROM tenants_person")} == PEOPLE
 
 
+def test_sizes_of_mailboxes_are_those_of_a_count(migrated: Installation) -> None:
+    kept_sizes = rows(migrated, "SELECT device_id, sort, sender, messages, octets FROM keys_mailboxsize")
+    counted: dict[tuple[object, ...], list[int]] = {}
+    waiting = """
+        SELECT m.device_id, m.kind, m.sender_user, m.sender_device, m.size, d.user_id
+        FROM keys_message m JOIN keys_device d ON d.id = m.device_id AND d.tenant_id = m.tenant_id
+    """
+    for device, kind, user, sender, size, owner in rows(migrated, waiting):
+        if kind == "notice":
+            continue
+        sort = 3 if user == owner else 1 if kind == "message" else 2
+        for whose in ("0" * 32, sender if user == owner else user):
+            count = counted.setdefault((device, sort, whose), [0, 0])
+            count[0], count[1] = count[0] + 1, count[1] + int(str(size))
+    assert counted
+    assert {row[:3]: list(row[3:]) for row in kept_sizes} == counted
+
+
 @pytest.mark.parametrize("log", ENTRIES)
 def test_the_leaves_and_the_tiles_of_a_log_are_those_that_its_head_was_signed_over(
     log: str, migrated: Installation

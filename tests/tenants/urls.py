@@ -17,6 +17,7 @@ from console.frame import console_page
 from kernel.actors import Actor
 from kernel.api import ApiView
 from kernel.errors import NotFound
+from kernel.lean import LeanView
 from kernel.scope import current_tenant
 from tenants import urls
 from tenants.limits import is_first
@@ -90,6 +91,40 @@ class ActProbe(ApiView):
         return reply.response
 
 
+class _Twin:
+    """What two addresses do alike, of which one goes the short way."""
+
+    permission_names: ClassVar = {
+        "GET": PermissionName.DEVICE_READ,
+        "POST": PermissionName.CHAIN_WRITE,
+        "PUT": PermissionName.CASE_APPROVE,
+    }
+    max_body: ClassVar = 1000
+
+    def get(self, request: Request) -> Response:
+        return Response({"asked": request.query_params.get("asked", "")})
+
+    def post(self, request: Request) -> Response:
+        body: Any = request.data
+        if body == {"refuse": True}:
+            raise NotFound
+        if body == {"empty": True}:
+            return Response(status=204, headers={"etag": '"x"'})
+        return Response({"body": body}, status=201, headers={"idempotent-replay": "true"})
+
+    def put(self, request: Request) -> Response:
+        """Reached by nobody of the cast who has a device."""
+        raise AssertionError
+
+
+class OrdinaryTwin(_Twin, ApiView):
+    """By REST framework's way."""
+
+
+class LeanTwin(_Twin, LeanView):
+    """By the short way."""
+
+
 class OpenProbe(ApiView):
     tenancy: ClassVar = "enrolment"
 
@@ -110,6 +145,8 @@ def audit_page(request: HttpRequest, actor: Actor) -> HttpResponse:
 urlpatterns = [
     path("api/v1/", include(urls.api_urlpatterns)),
     path("api/v1/probe", Probe.as_view()),
+    path("api/v1/ordinary", OrdinaryTwin.as_view()),
+    path("api/v1/lean", LeanTwin.as_view()),
     path("api/v1/act", ActProbe.as_view()),
     path("api/v1/open", OpenProbe.as_view()),
     path("console/", home),

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from kernel.scope import tenant_scope
 from recovery.models import Case
 from recovery.states import CaseState
+from tests.cast.plans import plan
 from tests.cast.world import World, columns_of
 
 OPEN, OVER = 230, 230  # more than two pages of each
@@ -60,20 +61,3 @@ def test_list_is_whole_and_no_page_sorts_or_passes_over_others(world: World) -> 
         query = f"?after={seen[-1]}"
     assert seen == wanted
     assert max(counts) <= STATEMENTS, counts
-
-
-def plan(sql: str) -> str:
-    """Return how the database answers a query of a large table: what it takes for one, it has no figures of."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
-            found = " ".join(str(row[-1]) for row in cursor.fetchall())
-            assert "TEMP B-TREE" not in found, found
-            return found
-        cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute("SET LOCAL enable_sort = off")
-        cursor.execute("SET LOCAL enable_bitmapscan = off")
-        cursor.execute(f"EXPLAIN {sql}")
-        found = " ".join(str(row[0]) for row in cursor.fetchall())
-        assert "Sort" not in found, found
-        return found

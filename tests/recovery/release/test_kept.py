@@ -372,7 +372,7 @@ def test_facts_that_were_rolled_back_take_back_nothing(world: World, hsm: Hsm, t
 
 
 def test_first_start_after_the_log_was_accepted_reads_it_anew(world: World, hsm: Hsm) -> None:
-    """ESCROW "After a restored backup": what officers accepted decides what is believed, and no file of before."""
+    """ESCROW "What it believes of the log": what officers accepted decides what is believed, and no file of before."""
     world.approved("carol", "dan")
     follow(world)
     assert world.release.facts.exists()
@@ -402,7 +402,7 @@ def test_facts_judged_by_other_roles_are_kept_no_more_until_the_log_was_read_by_
         process._followed = None
         process.tick()
         assert world.release.heads()[-1].size == living_log.follower.size
-        assert living_log._judged_by is None
+        assert not living_log._judged_by
         assert world.release.facts.read_bytes() == before
 
 

@@ -27,16 +27,19 @@ def main() -> None:
     sizes = [10**power for power in range(4, 9) if 10**power <= largest]
     directory = Directory()
     bob, alice = directory.phone("bob"), directory.phone("alice")
-    # Who has no more than the few keys of suite 2, and who has those of suite 1.
     targets = {"suite 1": alice, "suite 2": directory.phone("carol", suite=Suite.HYBRID)}
+    for target in targets.values():
+        target.publish(batches=[])
     rounds: dict[str, list[list[float]]] = {suite: [] for suite in targets}
+    alice.upload(100)
     stored = 0
     for size in sizes:
         world.say(f"{size:,} keys at rest")
         _fill(alice, size - stored)
         stored = size
         for suite, target in targets.items():
-            target.publish(batches=[100] * 4) if not rounds[suite] else _top_up(target)
+            for _ in range(4):
+                target.upload(100)
             times = [world.median_of(lambda one=target: _claim(bob, one), TIMES) for _ in range(world.ROUNDS)]
             rounds[suite].append(times)
     rows = [
@@ -62,11 +65,6 @@ def main() -> None:
     world.report(rows, [curve])
 
 
-def _top_up(target: Any) -> None:
-    for _ in range(4):
-        target.upload(100)
-
-
 def _claim(bob: Any, alice: Any) -> None:
     from kernel.scope import tenant_scope
     from keys.claims import claim_device
@@ -78,15 +76,13 @@ def _claim(bob: Any, alice: Any) -> None:
 
 
 def _fill(alice: Any, number: int) -> None:
-    """Store a repeated blob of suite 2's size under unique ids, spread over devices that are not alice's."""
+    """Store a repeated blob of suite 1's size under unique ids, spread over devices that are not alice's."""
     from django.db import connection
 
     from keys.models import PreKeyBatch
 
-    if not PreKeyBatch.unscoped.exists():
-        alice.publish(batches=[100])
     batch = PreKeyBatch.unscoped.filter(device_id=alice.id).first()
-    leaf, proof = b"x" * 1_230, b"y" * 224
+    leaf, proof = b"x" * 50, b"y" * 224
     columns = 'tenant_id, device_id, epoch, batch_id, key_id, "index", leaf, proof'
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

@@ -61,7 +61,7 @@ def _bare(home: Path, key: Any, sealed: bytes, spki: bytes) -> float:
     """Unwrap and wrap with nothing around it, in a process of its own: one library, one session, one thread."""
     given = {"home": str(home), "id": key.ref.cka_id.hex(), "sealed": sealed.hex(), "spki": spki.hex()}
     done = subprocess.run(
-        [sys.executable, "-m", "bench.bare_rewrap"],
+        [sys.executable, "-m", "bench.peers.bare_rewrap"],
         input=json.dumps(given),
         text=True,
         stdout=subprocess.PIPE,

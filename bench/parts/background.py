@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's rounds with much and with little at rest: 100,000 deposits, 1,000 open cases. Each beside one statement.
+"""The background's rounds with much and with little at rest: idle tenants, deposits, open cases.
 
-The floor is a statement that looks up one row by its key: what a round costs that has nothing to find.
+The floor of the worker's is a statement that looks up one row by its key: what a round costs that has nothing to find.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 from bench import world
 
-DEPOSITS = (1_000, 100_000)
+DEPOSITS = (1_000, 10_000, 100_000)
 # Of those, whose devices are revoked: they are flagged, and lie there for ever.
 REVOKED = 10
-CASES = (30, 1_000)
+CASES = (30, 300, 1_000)
+TENANTS = 10_000
 TIMES = 15
 GOAL = "<= 100"  # milliseconds, with the most at rest
 
@@ -25,10 +27,37 @@ def main() -> None:
     world.start()
     with world.hsm():
         made = world.founded()
-        world.report([*_deposits(made), *_cases(made)])
+        curves: list[world.Curve] = []
+        world.report([*_tenants(made), *_deposits(made, curves), *_cases(made, curves)], curves)
 
 
-def _deposits(made: Any) -> list[world.Row]:
+def _tenants(made: Any) -> list[world.Row]:
+    from audit.models import LogHead
+    from audit.tasks import sequence_all
+    from tenants.models import Tenant
+    from tests.cast.world import columns_of
+
+    made.sequence()
+    sequence_all()
+    one = [world.median_of(sequence_all, TIMES) for _ in range(world.ROUNDS)]
+    ids = [uuid.uuid4() for _ in range(TENANTS)]
+    Tenant.objects.bulk_create(
+        (Tenant(id=id_, slug=id_.hex, slug_skeleton=id_.hex, name="Idle") for id_ in ids), batch_size=1_000
+    )
+    LogHead.unscoped.bulk_create(
+        (
+            LogHead(**columns_of(head) | {"id": None, "tenant_id": id_})
+            for id_ in ids
+            for head in LogHead.unscoped.filter(tenant_id=made.tenant_id)
+        ),
+        batch_size=1_000,
+    )
+    many = [world.median_of(sequence_all, TIMES) for _ in range(world.ROUNDS)]
+    what = f"the sequencer's look at {TENANTS:,} idle tenants"
+    return [world.row(what, many, one, "ms", scale=1e3, beside="at one", goal="<= 1.2")]
+
+
+def _deposits(made: Any, curves: list[world.Curve]) -> list[world.Row]:
     from escrow.models import Deposit
     from escrow.tasks import flag_deposits_of_revoked_devices
     from kernel.clock import database_now
@@ -65,6 +94,7 @@ def _deposits(made: Any) -> list[world.Row]:
         rows += _rows(
             f"deposits to flag among {size:,}", flag_deposits_of_revoked_devices, has_goal=size == max(DEPOSITS)
         )
+    curves.append(_curve("deposits", "deposits at rest", DEPOSITS, rows))
     return rows
 
 
@@ -72,7 +102,7 @@ def _state(place: int) -> str:
     return "revoked" if place % REVOKED == 0 else "active"
 
 
-def _cases(made: Any) -> list[world.Row]:
+def _cases(made: Any, curves: list[world.Curve]) -> list[world.Row]:
     from kernel.clock import database_now
     from recovery import tasks
     from recovery.models import Case
@@ -98,7 +128,19 @@ def _cases(made: Any) -> list[world.Row]:
             ("raise alarms", tasks.raise_alarms),
         ):
             rows += _rows(f"{name}: {size:,} open cases", work, has_goal=size == max(CASES))
+    curves.append(_curve("cases", "open cases", CASES, rows))
     return rows
+
+
+def _curve(name: str, across: str, sizes: tuple[int, ...], rows: list[world.Row]) -> world.Curve:
+    """Draw the rows that have a floor, those of each piece of work one after the other."""
+    lines: dict[str, list[float]] = {}
+    for row in rows:
+        if "ratio" in row:
+            work = re.split(r":? [a-z ]*[0-9,]+", row["what"])[0]
+            lines.setdefault(work, []).append(float(row["ours"].split()[0].replace(",", "")))
+    title = f"A round of the worker's, by the {across}"
+    return {"name": name, "title": title, "across": across, "up": "milliseconds", "x": sizes, "lines": lines}
 
 
 def _rows(what: str, work: Callable[[], object], *, has_goal: bool) -> list[world.Row]:

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from bench.ratchet_libraries import DoubleRatchetPair, VodozemacPair
+from bench.peers.ratchet_libraries import DoubleRatchetPair, VodozemacPair
 from bench.world import ROUNDS, Row, figure, report, row
 from holdfast.client.profile.head import Head
 from holdfast.client.profile.store import SqliteStore

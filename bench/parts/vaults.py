@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from bench import load, world
-from bench.crowd import lines, signed
+from bench.crowd import Crowd, lines, signed
 from bench.peers.barbican import barbican
 
-NAMES: Final = ("olivia", "carol", "dan", "erin", "rex", "otto", "alice", "bob")  # one client each
+PEOPLE: Final = 8  # one client each
 EACH: Final = 60  # requests of one client in a round
 PEER_EACH: Final = 40
 GOAL: Final = ">= 8"
@@ -25,12 +25,12 @@ def main() -> None:
     with world.hsm(), ExitStack() as stack:
         world.say("founding, and making deposits")
         made = world.founded()
-        people = [_Person(made, name) for name in NAMES]
+        people = [_Person(made, account) for account in Crowd(made.directory).people(PEOPLE)]
         ours = stack.enter_context(world.server())
         peer: Any
         try:
             peer = stack.enter_context(barbican())
-            references = [peer.stored() for _ in NAMES]
+            references = [peer.stored() for _ in people]
         except world.NotMeasured as error:
             peer = error
         # Reading first: a deposit is read in a list of one's own, which is then of one.
@@ -53,8 +53,8 @@ def main() -> None:
                         for _ in range(PEER_EACH)
                         for reference in references
                     ]
-                    peers.append(load.run(peer.serving.port, lines(asked, len(NAMES))).rate)
-            said = f"{what}, {len(NAMES)} clients"
+                    peers.append(load.run(peer.serving.port, lines(asked, PEOPLE)).rate)
+            said = f"{what}, {PEOPLE} clients"
             if peers:
                 rows.append(world.row(said, rates, peers, "/s", beside="Barbican's secret", goal=GOAL))
             else:
@@ -65,10 +65,9 @@ def main() -> None:
 class _Person:
     """Somebody with a vault and a deposit."""
 
-    def __init__(self, made: Any, name: str) -> None:
-        self.made, self.phone, self.account = made, made.directory.phone(name), made.directory.account(name)
-        self.name, self.version = name, 0
-        self.deposit = made.deposit(name)
+    def __init__(self, made: Any, account: Any) -> None:
+        self.made, self.account, self.phone = made, account, account.phones[0]
+        self.deposit = made.deposit(account.person.name)
 
     def deposits(self) -> Sequence[bytes]:
         """Deposits of one archive key, made beforehand: sealing is the client's work."""
@@ -80,7 +79,9 @@ class _Person:
         header = self.deposit.header
         key = self.made.archive_keys[header.deposit_id]
         records = [
-            self.made._build(self.name, key, header.generation, consent_hash=header.consent_hash).to_record()
+            self.made._build(
+                self.account.person.name, key, header.generation, consent_hash=header.consent_hash
+            ).to_record()
             for _ in range(EACH)
         ]
         documents = []
