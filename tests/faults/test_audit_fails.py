@@ -34,7 +34,7 @@ def test_request_without_its_entry_does_nothing_and_tells_nothing(
     if (name, method) in UNLOGGED:
         assert touched
         kept = {"keys_claimbudget", "keys_mailboxsize", "keys_message", "keys_messagecontent"}
-            assert touched <= {*kept, "kernel_replayableanswer"}
+        assert touched <= {*kept, "kernel_replayableanswer"}
         return
     # What changes rows is an act, and every act has its entry; so has every read that shows what was kept secret.
     assert not touched or "audit_waiting" in touched, f"{touched} changed without an entry"
