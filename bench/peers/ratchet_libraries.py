@@ -148,6 +148,7 @@ class VodozemacPair:
         self.ours, self.identity, self.one_time_key = ours, theirs.curve25519_key, one_time_key
         self.a = ours.create_outbound_session(self.identity, one_time_key)
         first = self.a.encrypt(b"first").to_pre_key()
+        assert first is not None
         self.b, _ = theirs.create_inbound_session(ours.curve25519_key, first)
         self.a.decrypt(self.b.encrypt(b"answer"))
 
