@@ -52,7 +52,8 @@ def run(port: int, lines: Sequence[Sequence[bytes]], *, has: bytes = b"", second
     Every answer must be a 200, 201 or 204. Raises RuntimeError, with one of them, for others. has: what an answer has
     somewhere in it to count as a good one.
     """
-    shares = [share for share in (lines[at::_PROCESSES] for at in range(_PROCESSES)) if share]
+    busy = [line for line in lines if line]
+    shares = [share for share in (busy[at::_PROCESSES] for at in range(_PROCESSES)) if share]
     started = [
         subprocess.Popen([sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for _ in shares

@@ -73,17 +73,21 @@ def _rows(*ours: _Ours) -> list[world.Row]:
                 peer.add_person(1)
         except world.NotMeasured as error:
             peer = error
+        # Once untimed: threads, connections and statements are made at the first requests.
+        _at(max(CLIENTS), ours, view, peer, rounds=1)
         return [row for clients in CLIENTS for row in _at(clients, ours, view, peer)]
 
 
-def _at(clients: int, ours: tuple[_Ours, ...], view: world.Serving, peer: Any) -> list[world.Row]:
+def _at(
+    clients: int, ours: tuple[_Ours, ...], view: world.Serving, peer: Any, *, rounds: int = world.ROUNDS
+) -> list[world.Row]:
     """Measure everybody in turn at so many clients."""
     rates: dict[str, list[float]] = {}
     for each in ours:
         each.cpu, each.database_cpu = [], []
     view_cpu: list[float] = []
-    for number in range(world.ROUNDS):
-        world.say(f"claims, {clients} client(s), round {number + 1} of {world.ROUNDS}")
+    for number in range(rounds):
+        world.say(f"claims, {clients} client(s), round {number + 1} of {rounds}")
         for name, work in {
             **dict(zip(SUITES, (lambda each=each: each.rate(clients) for each in ours), strict=True)),
             "view": lambda: _view(view, clients, view_cpu),
@@ -133,6 +137,7 @@ def _workers(ours: _Ours) -> list[world.Row]:
     rates: list[tuple[float, float]] = []
     with world.server(workers=2) as serving:
         two = _Ours(serving, ours.requesters, ours.targets)
+        two.rate(clients)  # untimed, as above
         for number in range(world.ROUNDS):
             world.say(f"claims, two workers, round {number + 1} of {world.ROUNDS}")
             ours.cpu, two.cpu = [], []
@@ -152,6 +157,7 @@ def _embedded(*ours: _Ours) -> list[world.Row]:
     for clients in (1, 8):
         rates: dict[Callable[[int], float], list[float]] = {}
         works = [*(each.rate for each in ours), bare_sql.sqlite]
+        ours[0].rate(clients)  # untimed: threads and connections are made at the first requests
         for number in range(world.ROUNDS):
             world.say(f"claims, {clients} client(s), round {number + 1} of {world.ROUNDS}")
             for work in works:

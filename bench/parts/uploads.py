@@ -45,6 +45,9 @@ def _over_http() -> list[world.Row]:
             peer = stack.enter_context(synapse())
         except world.NotMeasured as error:
             peer = error
+        for suite, phones in suites.items():
+            world.say(f"uploads, {suite}, untimed")
+            _ours(ours, phones, max(CLIENTS))
         for clients in CLIENTS:
             rates: dict[str, list[float]] = {}
             for number in range(world.ROUNDS):
