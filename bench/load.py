@@ -28,21 +28,29 @@ _MOST_SHOWN: Final = 1500  # bytes of an answer that was a refusal
 
 @dataclass(frozen=True)
 class Run:
-    """How many requests were answered in how many seconds."""
+    """How many requests were answered in how many seconds, and how many of them with what was asked for."""
 
     answered: int
+    good: int
     seconds: float
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
-        return self.answered / self.seconds
+        """Good answers a second."""
+        return self.good / self.seconds
+
+    def whole(self) -> Run:
+        """Return this run. Raises RuntimeError when an answer was not a good one."""
+        if self.good != self.answered:
+            raise RuntimeError(f"{self.answered - self.good} of {self.answered} answers lack what was asked for")
+        return self
 
 
-def run(port: int, lines: Sequence[Sequence[bytes]], *, seconds: float = SECONDS) -> Run:
+def run(port: int, lines: Sequence[Sequence[bytes]], *, has: bytes = b"", seconds: float = SECONDS) -> Run:
     """Have one client for each line send its requests in their order, until it has no more or the time is over.
 
-    Every answer must be a 200, 201 or 204. Raises RuntimeError, with one of them, for others.
+    Every answer must be a 200, 201 or 204. Raises RuntimeError, with one of them, for others. has: what an answer has
+    somewhere in it to count as a good one.
     """
     shares = [share for share in (lines[at::_PROCESSES] for at in range(_PROCESSES)) if share]
     started = [
@@ -51,7 +59,7 @@ def run(port: int, lines: Sequence[Sequence[bytes]], *, seconds: float = SECONDS
     ]
     try:
         for process, share in zip(started, shares, strict=True):
-            _write(process, pickle.dumps((port, share, seconds)))
+            _write(process, pickle.dumps((port, share, has, seconds)))
         for process in started:
             _said(process)
         for process in started:
@@ -65,7 +73,8 @@ def run(port: int, lines: Sequence[Sequence[bytes]], *, seconds: float = SECONDS
     if refused:
         raise RuntimeError(f"{len(refused)} of the requests were refused: {refused[0]}")
     begun, over = min(one["begun"] for one in ended), max(one["over"] for one in ended)
-    return Run(sum(one["answered"] for one in ended), over - begun)
+    answered, good = (sum(one[name] for one in ended) for name in ("answered", "good"))
+    return Run(answered, good, over - begun)
 
 
 def _write(process: subprocess.Popen[bytes], message: bytes) -> None:
@@ -121,7 +130,7 @@ def _length(head: bytes) -> int | None:
     return 0
 
 
-def _work(port: int, lines: Sequence[Sequence[bytes]], seconds: float) -> dict[str, Any]:
+def _work(port: int, lines: Sequence[Sequence[bytes]], has: bytes, seconds: float) -> dict[str, Any]:
     selector = selectors.DefaultSelector()
     clients = [_Client(port, requests) for requests in lines]
     for client in clients:
@@ -129,7 +138,7 @@ def _work(port: int, lines: Sequence[Sequence[bytes]], seconds: float) -> dict[s
     _tell("ready")
     _read()
     begun = time.monotonic()
-    answered, refused, open_ = 0, [], len(clients)
+    answered, good, refused, open_ = 0, 0, [], len(clients)
     for client in clients:
         client.send()
     while open_:
@@ -138,13 +147,14 @@ def _work(port: int, lines: Sequence[Sequence[bytes]], seconds: float) -> dict[s
             if not client.has_answer():
                 continue
             answered += 1
+            good += has in client.held
             if client.held[9:12] not in (b"200", b"201", b"204"):
                 refused.append(client.held[:_MOST_SHOWN].decode(errors="replace"))
             if client.waiting and not refused and time.monotonic() - begun < seconds:
                 client.send()
             else:
                 open_ -= 1
-    return {"answered": answered, "begun": begun, "over": time.monotonic(), "refused": refused}
+    return {"answered": answered, "good": good, "begun": begun, "over": time.monotonic(), "refused": refused}
 
 
 def _read() -> bytes:

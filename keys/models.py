@@ -232,10 +232,10 @@ class Claim(TenantModel):
 
 
 class ClaimBudget(TenantModel):
-    """How many keys one requester took, one device gave, or messages one person sent, in one hour (FAULTS X7, X9)."""
+    """How many messages one person sent in one hour (FAULTS X9). An hour's claims are counted from their own rows."""
 
     subject_id = models.UUIDField()
-    side = models.CharField(max_length=9)  # "requester" | "target" | "sender"
+    side = models.CharField(max_length=9)  # "sender"
     hour = models.PositiveIntegerField()  # hours since 1970
     taken = models.PositiveIntegerField()
 

@@ -11,10 +11,11 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from audit import services as audit
@@ -27,6 +28,7 @@ from holdfast.core.vault import passkey_door, password_door, phrase_door
 from holdfast.core.vault.blob import Section
 from holdfast.core.vault.door_blob import Door, DoorOwner
 from holdfast.core.vault.door_proof import verify_door_proof
+from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
@@ -335,10 +337,8 @@ def _put(model: type[Vault] | type[VaultDoor], sealed: SealedForStoring, actor: 
     Of a device that the chain still lists: it may have been revoked while the HSM worked.
     """
     values = {"version": sealed.version, "sealed": sealed.sealed, "blob_hash": sealed.blob_hash, **sealed.also}
-    if sealed.version > 1:
-        before = model.objects.filter(access.of_active_device(actor), pk=sealed.row_id, version=sealed.version - 1)
-        if before.update(updated_at=timezone.now(), **values) == 1:
-            return True
+    if sealed.version > 1 and _replaced(model, sealed, values, actor):
+        return True
     access.vault_owner(actor)
     if model.objects.filter(pk=sealed.row_id, version=sealed.version, blob_hash=sealed.blob_hash).exists():
         return False
@@ -350,6 +350,25 @@ def _put(model: type[Vault] | type[VaultDoor], sealed: SealedForStoring, actor: 
     except IntegrityError as error:
         raise VaultStale("Read it again, merge, then write.") from error
     return True
+
+
+def _replaced(
+    model: type[Vault] | type[VaultDoor], sealed: SealedForStoring, values: Mapping[str, Any], actor: Actor
+) -> bool:
+    """Write a version in the place of the one before it, if that stands and the device may still write."""
+    assert actor.id is not None
+    tenant, now = access.parameter(current_tenant()), timezone.now()
+    given = {**values, "updated_at": now}
+    sql = (
+        f"UPDATE {model._meta.db_table} SET {', '.join(f'{name} = %s' for name in given)}"  # noqa: S608 — our own names
+        f" WHERE tenant_id = %s AND id = %s AND version = %s AND EXISTS ({access.ACTIVE_DEVICE}) RETURNING 1"
+    )
+    where = [tenant, access.parameter(sealed.row_id), sealed.version - 1, tenant, access.parameter(actor.id)]
+    return bool(statements.run(sql, [*map(_column, given.values()), *where]))
+
+
+def _column(value: Any) -> Any:
+    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
 
 
 def _seal(plain: bytes, own: Own, row_id: UUID, kind: str, version: int) -> bytes:

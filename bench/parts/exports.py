@@ -96,12 +96,12 @@ def _measure(size: int) -> list[Row]:
 
         taken = []
         for _ in range(ROUNDS):
-            written, _ = _seconds(lambda: export(packed))
+            wrote, _ = _seconds(lambda: export(packed))
             path.write_bytes(gzip.decompress(packed.read_bytes()))
-            spelt, _ = _seconds(lambda: [b64u(leaf) for leaf in leaves if merkle.leaf_hash(leaf)])
-            verified, waited = _seconds(verify)
-            checked, _ = _seconds(lambda: [public.verify(signature, message) for _ in range(size)])
-            taken.append((written, spelt, verified, checked, waited))
+            spelling, _ = _seconds(lambda: [b64u(leaf) for leaf in leaves if merkle.leaf_hash(leaf)])
+            verifying, clock = _seconds(verify)
+            checking, _ = _seconds(lambda: [public.verify(signature, message) for _ in range(size)])
+            taken.append((wrote, spelling, verifying, checking, clock))
     written, spelt, verified, checked, waited = ([one / size for one in column] for column in zip(*taken, strict=True))
     of, cores = f"of {size:,} entries", os.cpu_count() or 1
     return [

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bench import load, world
 from bench.crowd import Crowd, Stock, claims, lines
-from bench.peers.synapse import synapse
+from bench.peers.synapse import HANDED_OUT, synapse
 
 CLIENTS: Final = 32
 DEVICES: Final = 10
@@ -41,7 +41,7 @@ def main() -> None:
             world.say(f"claims for all devices, round {number + 1} of {world.ROUNDS}")
             stock.have(MOST * DEVICES)
             asked = claims(requesters, [f"{account.path}/claim" for account in people], MOST)
-            run = load.run(ours.port, lines(asked, CLIENTS))
+            run = load.run(ours.port, lines(asked, CLIENTS), has=b'"handed-out"').whole()
             stock.took(run.answered * DEVICES)
             rates["ours"].append(run.rate * DEVICES)
             if not isinstance(peer, world.NotMeasured):
@@ -64,7 +64,7 @@ def _synapse(peer: Any, devices: int) -> float:
     number = PEER_MOST // devices
     peer.have(PEER_MOST // PEOPLE // devices + CLIENTS if devices == 1 else number // PEOPLE + CLIENTS)
     asked = [peer.claim(at % PEOPLE, (at + 1) % PEOPLE, devices=devices) for at in range(number)]
-    return load.run(peer.serving.port, lines(asked, CLIENTS)).rate * devices
+    return load.run(peer.serving.port, lines(asked, CLIENTS), has=HANDED_OUT).rate * devices
 
 
 if __name__ == "__main__":

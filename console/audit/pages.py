@@ -34,7 +34,7 @@ from tenants import access as tenants
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
-    from audit.models import Checkpoint, Entry
+    from audit.models import Checkpoint, Numbered
 
 SHOWN_REFUSED: Final = 10  # enough to see what is at fault; the log itself counts the rest
 MAX_FIELD: Final = 200
@@ -116,7 +116,7 @@ def _roles() -> Roles | None:
         return None
 
 
-def _writer(row: Entry, roles: Roles | None) -> Writer:
+def _writer(row: Numbered, roles: Roles | None) -> Writer:
     """Say who wrote an entry, by the signature in its leaf and not by any column."""
     if roles is None:
         return Writer("")
@@ -163,7 +163,7 @@ def _record(actor: Actor, wanted: dict[str, Any], count: int) -> None:
         audit.append_first(tag="audit:entries:read", actor=actor, apart=names, body={"filter": names, "count": count})
 
 
-def _line(row: Entry, roles: Roles | None) -> dict[str, Any]:
+def _line(row: Numbered, roles: Roles | None) -> dict[str, Any]:
     return {
         "row": row,
         "writer": _writer(row, roles),
@@ -257,7 +257,7 @@ def _decode(leaf: bytes) -> tuple[LogEntry | None, str]:
         return None, str(error)
 
 
-def _agrees(entry: LogEntry, row: Entry) -> bool:
+def _agrees(entry: LogEntry, row: Numbered) -> bool:
     """Tell whether the columns, by which the log is searched, say what the proven leaf says."""
     person = row.person_id.bytes if row.person_id else b""
     said = (entry.entry_id, entry.tag, entry.actor, entry.person, entry.subject, entry.time)

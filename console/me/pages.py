@@ -36,7 +36,7 @@ from tenants import access as tenants
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
-    from audit.models import Entry
+    from audit.models import Numbered
 
 SHOWN: Final = 50  # rows of a list: more than anybody has, and a page's cost has an end
 _READ: Final = "escrow:deposit:read"
@@ -68,7 +68,7 @@ def recovery_ways(request: HttpRequest, actor: Actor) -> HttpResponse:
     """Show the ways back to their keys, when each was last proven, and who their trusted contacts are."""
     assert actor.person_id is not None
     person_id = actor.person_id
-    last_read: dict[str, Entry] = {}
+    last_read: dict[str, Numbered] = {}
     for entry in log.search(tag="keys:door:read", subject=str(person_id), reader=actor, limit=SHOWN):
         last_read.setdefault(str(entry.body.get("kind", "")), entry)
     doors = [*keys.doors(person_id), *keys.doors(person_id, Section.OFFICERS)]
@@ -119,7 +119,7 @@ def who_could_open(request: HttpRequest, actor: Actor) -> HttpResponse:
     return render(request, "console/me/keys.html", context)
 
 
-def _reads(actor: Actor, person_id: UUID) -> list[Entry]:
+def _reads(actor: Actor, person_id: UUID) -> list[Numbered]:
     with transaction.atomic():
         audit.append_first(
             tag="audit:entries:read", actor=actor, apart="me", body={"filter": "subject tag", "count": SHOWN}

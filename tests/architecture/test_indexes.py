@@ -25,8 +25,10 @@ class Index(NamedTuple):
 
 def indexes_of(model: type[models.Model]) -> Iterator[Index]:
     def columns(names: Any) -> tuple[str, ...]:
-        return tuple(name[: -len(name.lstrip("-"))] + model._meta.get_field(name.lstrip("-")).column for name in names)
+        fields: Any = model._meta
+        return tuple(name[: -len(name.lstrip("-"))] + fields.get_field(name.lstrip("-")).column for name in names)
 
+    field: Any
     for field in model._meta.local_concrete_fields:
         if field.primary_key or field.unique or field.db_index:
             yield Index(field.name, (field.column,), True, field.primary_key or field.unique)

@@ -58,6 +58,9 @@ def _empty() -> None:
             cursor.execute("DROP SCHEMA public CASCADE")
             cursor.execute("CREATE SCHEMA public")
             return
+        cursor.execute("SELECT name FROM sqlite_master WHERE type = 'view'")
+        for (view,) in cursor.fetchall():
+            cursor.execute(f"DROP VIEW {connection.ops.quote_name(view)}")
         for table in connection.introspection.table_names(cursor):
             cursor.execute(f"DROP TABLE {connection.ops.quote_name(table)}")
 
@@ -114,6 +117,22 @@ def test_rows_of_before_are_the_same_rows_after(before: Any) -> None:
     assert PreKeyBatch.unscoped.get().number == 1
     nonce = Nonce.objects.get()
     assert (nonce.tenant_id, nonce.credential_id, bytes(nonce.nonce)) == (TENANT, DEVICE, b"n" * 16)
+
+
+def test_batches_of_before_are_numbered_by_their_ids_and_keep_their_keys(before: Any) -> None:
+    _fill(before)
+    batches, keys = (before.get_model(f"keys.{name}")._base_manager for name in ("PreKeyBatch", "OneTimePreKey"))
+    signed: dict[str, Any] = {"tenant_id": TENANT, "statement": b"s", "statement_hash": b"h" * 32}
+    held: dict[str, Any] = {"device_id": DEVICE, "epoch": 0}
+    for first in (201, 101):
+        ids = {"batch_id": uuid.uuid4().bytes, "first_key_id": first, "last_key_id": first, "size": 1}
+        row = batches.create(stored_at=NOW, **ids, **held, **signed)
+        keys.create(tenant_id=TENANT, batch=row, key_id=first, index=0, leaf=b"l", proof=b"p", **held)
+    _migrate()
+    numbered = PreKeyBatch.unscoped.order_by("number").values_list("first_key_id", "number")
+    assert list(numbered) == [(1, 1), (101, 2), (201, 3)]
+    kept = OneTimePreKey.unscoped.order_by("id").values_list("key_id", "batch__number")
+    assert list(kept) == [(1, 1), (201, 3), (101, 2)], "handed out in the order that they came in"
 
 
 def test_what_was_fixed_before_is_fixed_after_and_ids_are_taken_once_in_each_tenant(before: Any) -> None:

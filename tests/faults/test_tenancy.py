@@ -43,6 +43,8 @@ SIGN_IN = {
 }  # fmt: skip
 # Fields whose octets mean the same whoever sends them: a hash or a key of the sender's choosing, a sealed blob.
 OPAQUE = {
+    # Which of the caller's own two logs.
+    ("audit-exports", "POST"): {"log"},
     # Another's code is a wrong one, and is written down as such.
     ("act", "POST"): {"code"},
     ("pending-confirm", "POST"): {"code"},

@@ -28,7 +28,7 @@ from django.db import connection
 from django.test import Client
 
 from audit import access as audit_access
-from audit import sequencer
+from audit import export, sequencer
 from audit.models import Entry
 from config.ceremonies import end
 from escrow import services as escrow
@@ -39,8 +39,6 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.roles import root_verifier
-from holdfast.core.log.log_entry import log_origin
-from holdfast.core.log.log_export import Header, checkpoint_line
 from holdfast.core.signed.enrolment import EnrolmentCode as Code
 from kernel import queue
 from kernel.clock import database_now
@@ -704,10 +702,5 @@ def log_lines(year: Year) -> Iterator[bytes]:
     with tenant_scope(year.tenant_id):
         head, newest = audit_access.latest_checkpoint("audit"), audit_access.newest_roles()
         assert newest is not None
-        origin = log_origin(str(year.tenant_id), "audit")
-        yield Header(origin, head.vkey, head.size, 0, bytes(newest.statement)).to_line()
-        for start in range(0, head.size, audit_access.BATCH):
-            stop = min(start + audit_access.BATCH, head.size)
-            for one in audit_access.proven_entries("audit", start, stop, size=head.size, withheld=None):
-                yield one.to_line()
-        yield checkpoint_line(head.note)
+        roles = bytes(newest.statement)
+    yield from export.lines(year.tenant_id, "audit", head, roles=roles)

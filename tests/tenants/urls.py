@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.db import IntegrityError
@@ -94,12 +95,12 @@ class ActProbe(ApiView):
 class _Twin:
     """What two addresses do alike, of which one goes the short way."""
 
-    permission_names: ClassVar = {
+    permission_names: ClassVar[Mapping[str, str]] = {
         "GET": PermissionName.DEVICE_READ,
         "POST": PermissionName.CHAIN_WRITE,
         "PUT": PermissionName.CASE_APPROVE,
     }
-    max_body: ClassVar = 1000
+    max_body: ClassVar[int] = 1000
 
     def get(self, request: Request) -> Response:
         return Response({"asked": request.query_params.get("asked", "")})

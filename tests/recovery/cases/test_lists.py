@@ -7,6 +7,7 @@ import re
 import uuid
 from datetime import timedelta
 
+import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -16,6 +17,7 @@ from recovery.states import CaseState
 from tests.cast.plans import plan
 from tests.cast.world import World, columns_of
 
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 OPEN, OVER = 230, 230  # more than two pages of each
 # A page is read by as many statements wherever it lies: what follows a row is found by that row.
 STATEMENTS = 30
