@@ -334,7 +334,7 @@ def untested_batch() -> float:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         file = Path(name) / "openssl.cnf"
         file.write_text(NO_KEY_TEST)
-        code = "from bench import sessions as s; print(s.best(s.batch_primitives, turns=15, per=1)[0])"
+        code = "from bench.parts import sessions as s; print(s.best(s.batch_primitives, turns=15, per=1)[0])"
         command = [sys.executable, "-c", code]
         environment = {**os.environ, "OPENSSL_CONF": str(file)}
         return float(subprocess.run(command, env=environment, text=True, capture_output=True, check=True).stdout)
