@@ -10,6 +10,8 @@ import { Stretching } from "../src/core/crypto/stretching.js";
 import { decodeContent, encodeContent, openLarge } from "../src/core/messages/content.js";
 import { Sign1 } from "../src/core/signed/cose.js";
 import { contentDigest, parseSignature } from "../src/core/signed/requests.js";
+import * as cases from "../src/core/identity/cases.js";
+import { policyFromPayload, policyToPayload } from "../src/core/identity/policy.js";
 import * as statements from "../src/core/signed/statements.js";
 import { openVault, type Section } from "../src/core/vault/blob.js";
 import { Door, type DoorOwner } from "../src/core/vault/door_blob.js";
@@ -79,6 +81,11 @@ describe("statements", () => {
     deposit: (payload) => statements.depositToPayload(statements.depositFromPayload(payload)),
     archive: (payload) => statements.blobToPayload(statements.blobFromPayload(payload, "archive")),
     export: (payload) => statements.blobToPayload(statements.blobFromPayload(payload, "export")),
+    policy: (payload) => policyToPayload(policyFromPayload(payload)),
+    case: (payload) => cases.caseToPayload(cases.caseFromPayload(payload)),
+    approval: (payload) => cases.approvalToPayload(cases.approvalFromPayload(payload)),
+    veto: (payload) => cases.vetoToPayload(cases.vetoFromPayload(payload)),
+    attestation: (payload) => cases.attestationToPayload(cases.attestationFromPayload(payload)),
     "escrow-key": (payload) => statements.tenantKeyToPayload(statements.tenantKeyFromPayload(payload, "escrow-key")),
     "offline-key": (payload) => statements.tenantKeyToPayload(statements.tenantKeyFromPayload(payload, "offline-key")),
   };
