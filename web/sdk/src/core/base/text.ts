@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Text for people: what of others' would be obeyed or turn what stands beside it, what says nothing, and spans of time.
+ *
+ * Unicode TR36, section 2. What is not dangerous is shown as it was written: joiners, spaces of every width and marks are
+ * part of how people write. Pages put text into text nodes on top of this, never into markup.
+ */
+
+// Controls (C0 but the tab, U+007F, C1); the marks that embed, override and isolate a direction (Unicode TR9, section 2),
+// which turn what stands after them; separators of lines and paragraphs, which begin a line.
+const DANGEROUS = /[\u0000-\u0008\n-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
+// Letters and signs by their category that look like nothing: fillers of Hangul, and Braille without a dot.
+const FILLERS = /[\u115f\u1160\u2800\u3164\uffa0]/gu;
+const UNITS: readonly [string, number][] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
+
+/**
+ * Return `text` with each dangerous character, but those of `keep`, written as <U+202E>: seen, and not obeyed.
+ *
+ * keep: "\n" for a body, whose lines are its writer's.
+ */
+export function writtenOut(text: string, keep = ""): string {
+  return text.replace(DANGEROUS, (sign) =>
+    keep.includes(sign) ? sign : `<U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`,
+  );
+}
+
+/** Tell whether nobody could read anything in `text`: empty, or blank, hidden and combining characters alone. */
+export function saysNothing(text: string): boolean {
+  // A combining mark shows itself only on a letter or sign.
+  return !/[\p{L}\p{N}\p{P}\p{S}]/u.test(text.replace(FILLERS, ""));
+}
+
+/** Say a span of time in its largest one or two units: `14 days`, `1 hour 30 minutes`; `none` for no time. */
+export function duration(seconds: number, parts = 2): string {
+  const words: string[] = [];
+  let left = seconds;
+  for (const [unit, size] of UNITS) {
+    const count = Math.floor(left / size);
+    left -= count * size;
+    if (count > 0) words.push(`${count} ${unit}${count === 1 ? "" : "s"}`);
+  }
+  return words.slice(0, parts).join(" ") || "none";
+}

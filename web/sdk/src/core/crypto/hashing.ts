@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+/** SHA-256, HMAC and HKDF, synchronous: WebCrypto's cost a turn of the event loop for each short input. */
+import { hkdf as nobleHkdf } from "@noble/hashes/hkdf.js";
+import { hmac as nobleHmac } from "@noble/hashes/hmac.js";
+import { sha256 as nobleSha256 } from "@noble/hashes/sha2.js";
+import type { Bytes } from "../base/bytes.js";
+import { SecretBytes } from "../base/secret.js";
+
+/** Bytes of SHA-256. */
+export const HASH_SIZE = 32;
+
+/** Return SHA-256 of `data`: 32 bytes. */
+export function sha256(data: Uint8Array): Bytes {
+  return nobleSha256(data) as Bytes;
+}
+
+/** Return HMAC-SHA256: 32 bytes. RFC 2104. */
+export function hmac(key: SecretBytes, data: Uint8Array): Bytes {
+  return nobleHmac(nobleSha256, key.reveal(), data) as Bytes;
+}
+
+/** Return `length` bytes of HKDF-SHA256. RFC 5869; lengths above 8,160 are an error of the caller's. */
+export function hkdf(of: { salt: Uint8Array; ikm: SecretBytes; info: Uint8Array; length: number }): SecretBytes {
+  return new SecretBytes(nobleHkdf(nobleSha256, of.ikm.reveal(), of.salt, of.info, of.length));
+}
