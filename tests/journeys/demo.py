@@ -636,11 +636,13 @@ class Walk:
     def change_one_byte(self) -> tuple[Path, int]:
         """Copy the export with one letter of the middle entry's actor changed; returns the copy and the index."""
         lines = self.export.read_bytes().splitlines(keepends=True)
-        index = (len(lines) - 2) // 2
-        line = bytearray(lines[index + 1])
+        # Not each line is an entry's: before each 256 of them stands one of their hashes.
+        places = [at for at, line in enumerate(lines) if line.startswith(b'{"index":')]
+        index = len(places) // 2
+        line = bytearray(lines[places[index]])
         at = line.index(b'"actor":"') + len(b'"actor":"')
         line[at] = ord("x") if line[at] != ord("x") else ord("y")
-        lines[index + 1] = bytes(line)
+        lines[places[index]] = bytes(line)
         changed = self.here / "audit-changed.jsonl"
         changed.write_bytes(b"".join(lines))
         return changed, index
