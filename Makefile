@@ -8,7 +8,7 @@ DEVELOPMENT := DJANGO_SETTINGS_MODULE=config.settings.development
 # Tests side by side: a process for each core, and no more than four; a file's tests stay together.
 SIDE_BY_SIDE = -n $(shell n=$$(nproc); echo $$((n < 4 ? n : 4))) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help up demo members totp test quick lint types contracts check docs manual openapi audit seeds bench soak pictures requirements
+.PHONY: help up demo members totp test quick web lint types contracts check docs manual openapi audit seeds bench soak pictures requirements
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ test: ## Install what is missing and run the tests: all on SQLite, and on Postgr
 quick: ## The core's tests, and those of the folders that a branch has changed, in under two minutes
 	@$(PY) -m compileall -q $(PACKAGES)
 	$(PY) -m tests.quick
+
+web: ## The TypeScript core: its types and its tests; needs Node 20 or newer with npm
+	cd web/sdk && npm ci --no-audit --no-fund && npm run types && npm test
 
 lint: ## Style, as ruff sees it
 	$(PY) -m ruff check .
