@@ -32,7 +32,7 @@ NAMING = {route.name for route in api_routes() if any(name.endswith("_id") for n
 ENROLLING = {("devices", "POST"), ("device-restored", "POST")}
 SIGNED = [call for call in CALLS if call not in ENROLLING]
 # Place-holders that are no ids: they say which part of the caller's own tenant, or which act, is meant.
-OWN = {"kind", "log", "level", "index", "name"}
+OWN = {"kind", "log", "level", "index", "name", "number"}
 # What is hashed and looked up in one tenant alone, so that another's is nobody's.
 HASHED = {"token"}
 # Addresses that show nobody's data.

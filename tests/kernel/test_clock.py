@@ -114,6 +114,7 @@ def test_nothing_is_deleted_by_its_age_after_the_only_clock_was_set(
 def test_whatever_deletes_or_ends_by_age_waits_for_a_clock_that_is_believed() -> None:
     waiting = {f"{work.__module__}.{work.__name__}" for _, work in queue.periodic() if hasattr(work, "__wrapped__")}
     assert waiting == {
+        "audit.tasks.sweep_exports",
         "keys.tasks.sweep_claim_budgets",
         "keys.tasks.sweep_claims",
         "keys.tasks.sweep_messages",

@@ -374,12 +374,20 @@ def test_append_names_the_field_that_is_malformed(alice: Account, entries: objec
         assert refused.json()["errors"][0]["field"].startswith("entries")
 
 
-def test_chain_state_of_a_tampered_row_is_refused(alice: Account, directory: Directory) -> None:
+@pytest.mark.parametrize("place", [-1, -80], ids=["its signature", "what it says"])
+def test_tampered_row_changes_nothing_that_a_chain_says_and_without_what_was_kept_it_is_refused(
+    place: int, alice: Account, directory: Directory
+) -> None:
     """FAULTS C4: whoever can write to the database cannot sign."""
+    with directory.acme():
+        said = chains.chain_state(alice.person.pk).state
     row = ChainEntry.unscoped.get(user_id=alice.person.pk, seq=1)
     octets = bytearray(row.entry)
-    octets[-1] ^= 1
+    octets[place] ^= 1
     ChainEntry.unscoped.filter(pk=row.pk).update(entry=bytes(octets))
+    with directory.acme():
+        assert chains.chain_state(alice.person.pk).state == said
+    ChainHead.unscoped.filter(user_id=alice.person.pk).update(state=None, state_mac=None)
     with directory.acme(), pytest.raises(HoldfastError):
         chains.chain_state(alice.person.pk)
     with directory.acme():

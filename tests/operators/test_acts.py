@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from unittest import mock
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 from django.test import Client
 
@@ -24,6 +23,7 @@ from tenants.models import Tenant
 from tenants.states import SUSPENDABLE_STATES, TenantState
 from tests.cast.browsers import signed_in, text_of
 from tests.cast.operators import Desk
+from tests.cast.phones import audit_away
 from tests.cast.tenants import Cast, give_password, make_device
 
 pytestmark = [pytest.mark.postgres, pytest.mark.usefixtures("_mounted")]
@@ -226,7 +226,7 @@ def test_notice_that_cannot_be_logged_as_undelivered_is_not_dropped(world: Cast,
     assert job is not None
     Job.unscoped.update(state=JobState.DEAD)
     browser.post(on_job(job, "drop"))
-    with mock.patch.object(Entry, "save", side_effect=DatabaseError):
+    with audit_away():
         queue.run_due("worker")
     assert Job.unscoped.filter(pk=job.pk, state=JobState.DEAD).exists()
 
@@ -253,7 +253,7 @@ def test_act_without_its_entry_does_not_happen(
     before = state_of(world.acme)
     browser.raise_request_exception = False
     uri = on_tenant(world.acme, act) if act in ("suspend", "resume") else on_job(job, act)
-    with mock.patch.object(Entry, "save", side_effect=DatabaseError):
+    with audit_away():
         assert browser.post(uri).status_code == 503
     assert state_of(world.acme) == before
     assert list(Job.unscoped.values_list("pk", flat=True)) == [job.pk], "no worker was asked"

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from unittest import mock
 from uuid import uuid4
 
 import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.utils import quote
-from django.db import DatabaseError, connection, models, transaction
+from django.db import connection, models, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -24,6 +23,7 @@ from kernel.models import Job
 from kernel.scope import tenant_scope
 from tests.cast.browsers import text_of
 from tests.cast.operators import SIGN_IN, Desk
+from tests.cast.phones import audit_away
 from tests.cast.tenants import Cast, give_password, make_device, make_service
 
 pytestmark = [pytest.mark.postgres, pytest.mark.usefixtures("_mounted")]
@@ -206,7 +206,7 @@ def test_looking_is_an_entry_in_the_log_of_each_tenant_shown(rows: Cast, petra: 
 
 
 def test_what_cannot_be_written_down_is_not_shown(rows: Cast, browser: Client) -> None:
-    with mock.patch.object(Entry, "save", side_effect=DatabaseError):
+    with audit_away():
         browser.raise_request_exception = False
         page = browser.get(address("tenants.person"))
     assert page.status_code == 503
