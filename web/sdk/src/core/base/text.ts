@@ -11,6 +11,17 @@
 const DANGEROUS = /[\u0000-\u0008\n-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
 // Letters and signs by their category that look like nothing: fillers of Hangul, and Braille without a dot.
 const FILLERS = /[\u115f\u1160\u2800\u3164\uffa0]/gu;
+// Control characters, marks of format and direction, halves of pairs, private and unassigned characters, and what breaks a
+// line or a paragraph.
+const HIDDEN = /^[\p{C}\p{Zl}\p{Zp}\u115f\u1160\u2800\u3164\uffa0]$/u;
+// What Python calls white space: both sides must call the same text blank, and strip the same of it.
+const WHITE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
+const ENDS = new RegExp(`^[${WHITE}]+|[${WHITE}]+$`, "gu"), RUN = new RegExp(`[${WHITE}]+`, "u");
+const BOX_CELLS = 60; // with its edge and an indent it fits a screen of 80 signs, where no line of it is parted
+// Signs of two cells: where there is one, half as many stand on a line.
+const WIDE =
+  /[\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Hangul}\p{sc=Bopomofo}\p{sc=Yi}\p{Emoji_Presentation}\u3000-\u303e\uff01-\uff60\uffe0-\uffe6]/u;
+const JOINER = "\u200d";
 const UNITS: readonly [string, number][] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
 
 /**
@@ -22,6 +33,89 @@ export function writtenOut(text: string, keep = ""): string {
   return text.replace(DANGEROUS, (sign) =>
     keep.includes(sign) ? sign : `<U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`,
   );
+}
+
+/**
+ * Tell whether one character has no shape of its own, so that it stands in no name or address.
+ *
+ * Where text is shown, it is not this that counts, but what `writtenOut` writes out.
+ */
+export function isHidden(sign: string): boolean {
+  return HIDDEN.test(sign);
+}
+
+/** Return a text without the white space at its ends. */
+export function stripped(text: string): string {
+  return text.replace(ENDS, "");
+}
+
+/** Tell whether a text is empty or white space alone. */
+export function isBlank(text: string): boolean {
+  return stripped(text) === "";
+}
+
+/**
+ * Return others' text as the lines of a box under a heading of ours, with what is dangerous in it written out.
+ *
+ * Each line begins with the box's edge, so that none can be taken for a line of ours, whatever the text says.
+ */
+export function boxed(text: string, heading: string): string[] {
+  const said = writtenOut(text);
+  const lines = wrapped(said, WIDE.test(said) ? BOX_CELLS / 2 : BOX_CELLS);
+  return [`\u250c ${heading}`, ...lines.map((line) => `\u2502 ${line}`), "\u2514"];
+}
+
+/** Part a text into lines of at most `width` characters, between words and after hyphens where it can be. */
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line: string[] = [];
+  const end = (): void => {
+    const made = line.join("").replace(/ +$/, "");
+    if (made !== "") lines.push(made);
+    line = [];
+  };
+  const between = /( +)|(?<=[\p{L}\p{N}_]\p{L}-)(?=[\p{L}\p{N}_]+\p{L})/u;
+  for (const part of text.replace(/[\t-\r]/g, " ").split(between)) {
+    let left = [...(part ?? "")];
+    if (left.length === 0 || (left[0] === " " && line.length === 0 && lines.length > 0)) continue;
+    if (line.length + left.length > width && left.length <= width) {
+      end();
+      if (left[0] === " ") continue;
+    }
+    while (line.length + left.length > width) {
+      const room = width - line.length;
+      line.push(...left.slice(0, room));
+      left = left.slice(room);
+      end();
+    }
+    line.push(...left);
+  }
+  end();
+  return lines;
+}
+
+/**
+ * Return a name on one line of at most `most` characters, cut at the end of one that a reader sees as a whole.
+ *
+ * Halves of pairs become U+FFFD.
+ */
+export function fitted(text: string, most: number): string {
+  const whole = text.replace(/\p{Cs}/gu, "\ufffd");
+  const name = [...whole.split(RUN).filter((word) => word !== "").join(" ")];
+  const isCountry = (sign: string): boolean => /^[\u{1f1e6}-\u{1f1ff}]$/u.test(sign);
+  // A letter and the marks on it, a family joined into one sign, a skin tone: parted, the rest would read otherwise.
+  const goesOn = (sign: string): boolean => /^[\p{M}\u200d\u{1f3fb}-\u{1f3ff}]$/u.test(sign);
+  // Two letters of a country are one flag: an odd number of them before the cut leaves half of one.
+  const partsAFlag = (at: number): boolean => {
+    let start = at;
+    while (start > 0 && isCountry(name[start - 1] as string)) start--;
+    return isCountry(name[at] as string) && (at - start) % 2 === 1;
+  };
+  let end = most;
+  while (end > 0 && end < name.length)
+    if (goesOn(name[end] as string) || name[end - 1] === JOINER || partsAFlag(end)) end--;
+    else break;
+  return name.slice(0, end === 0 ? most : end).join("").replace(/ +$/, "");
 }
 
 /** Tell whether nobody could read anything in `text`: empty, or blank, hidden and combining characters alone. */
