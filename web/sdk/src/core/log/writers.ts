@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Which part of the server may write which audit entry: a table that only grows.
+ * Which part of the server may write which audit entry: a table that only grows (docs/spec/escrow.md "What it believes of
+ * the log").
  *
- * docs/spec/escrow.md "What it believes of the log" and protocol.md section 8. An entry is worth no more than whoever could
- * write it, so each tag names as few parts as need it. It holds no keys: the tenant's `roles` statement does.
+ * An entry is worth no more than whoever could write it, so each tag names as few parts as need it. It holds no keys: the
+ * tenant's `roles` statement does.
  */
 
 /** A part of the server with an account, and so a key, of its own. LOG signs heads and writes no entry. */
@@ -17,9 +18,14 @@ export const Role = {
 } as const;
 export type Role = (typeof Role)[keyof typeof Role];
 
-// The page that a person or device asked for answers them; a worker tells people and keeps time; the release process speaks
-// of releases alone; the ceremony is the operator's. That a notice was handed over, no web process can say.
-const TABLE = `
+/** Tell whether a text names a role. */
+export function isRole(name: string): name is Role {
+  return (Object.values(Role) as string[]).includes(name);
+}
+
+// The page that a person or device asked for answers them; a worker tells people and keeps time; the release process
+// speaks of releases alone; the ceremony is the operator's. That a notice was handed over, no web process can say.
+const WRITERS = `
 audit:entries:counted                  worker
 audit:entries:exported                 web
 audit:entries:read                     web
@@ -180,11 +186,14 @@ tenants:totp:confirm                   ceremony web
 tenants:totp:reset                     ceremony web
 tenants:totp:seal                      web worker
 `;
+let byTag: ReadonlyMap<string, readonly Role[]> | undefined;
 
-/** By tag, who may write such an entry. */
-export const WRITERS: ReadonlyMap<string, readonly Role[]> = /* @__PURE__ */ new Map(
-  /* @__PURE__ */ TABLE.trim().split("\n").map((line): [string, readonly Role[]] => {
-    const [tag, ...names] = line.split(/ +/) as [string, ...Role[]];
-    return [tag, names];
-  }),
-);
+/** Return every tag with the roles that may write it, as the table has them. */
+export function writers(): ReadonlyMap<string, readonly Role[]> {
+  return (byTag ??= new Map(
+    WRITERS.trim().split("\n").map((line): [string, Role[]] => {
+      const [tag, ...names] = line.split(/ +/) as [string, ...Role[]];
+      return [tag, names];
+    }),
+  ));
+}
