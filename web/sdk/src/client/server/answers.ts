@@ -6,10 +6,12 @@
  * that no name of a stranger's reaches a prototype or a getter. Does not verify signatures: a value that reads well is
  * still only what the server claims.
  */
-import { type Bytes, hex, isWellFormed, lengthOf, unhex } from "../../core/base/bytes.js";
+import { type Bytes, isWellFormed, lengthOf, unhex } from "../../core/base/bytes.js";
 import { MAX_UINT, unb64u } from "../../core/base/encoding.js";
 import { Malformed } from "../../core/base/errors.js";
 import { AnswerRefused } from "../errors.js";
+
+export { uuidBytes, uuidText } from "../../core/base/uuids.js";
 
 /** Bytes: a vault of 1 MiB in base64url, with room for its statement. */
 export const MAX_ANSWER = 2 * 1024 * 1024;
@@ -301,17 +303,4 @@ export function parseTime(text: string): number | undefined {
   // Engines take the 31st of February for the 3rd of March.
   if (Number.isNaN(time) || new Date(time).toISOString() !== text.replace("Z", ".000Z")) return undefined;
   return time / 1000;
-}
-
-/** Return the text of a 16-byte identifier, as paths and JSON have it. */
-export function uuidText(identifier: Uint8Array): string {
-  if (identifier.length !== 16) throw new RangeError("an identifier has 16 bytes");
-  return hex(identifier).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-}
-
-/** Return the 16 bytes of a UUID that a person typed, in capitals or braces, too. Throws a RangeError for anything else. */
-export function uuidBytes(text: string): Bytes {
-  const signs = text.trim().replace("urn:", "").replace("uuid:", "").replace(/^[{}]+|[{}]+$/g, "").replaceAll("-", "");
-  if (!/^[0-9a-fA-F]{32}$/.test(signs)) throw new RangeError("not a UUID");
-  return unhex(signs);
 }
