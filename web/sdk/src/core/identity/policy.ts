@@ -146,13 +146,18 @@ function readBinds(fields: Fields): number {
   return seconds;
 }
 
+/** Tell whether a text is empty or white space alone, as whoever signs and whoever reads have to see alike. */
+export function isBlank(text: string): boolean {
+  return BLANK.test(text);
+}
+
 // What Python's str.strip takes for white space: both sides must call the same text blank.
 const BLANK = /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/u;
 
 function readParagraph(fields: Fields): string {
   const text = fields.text(14, { maximum: MAX_TEXT });
   // By numbers and not by Unicode's tables, which grow: what one release reads, every other one has to.
-  if (BLANK.test(text) || /[\x00-\x1f\x7f]/.test(text))
+  if (isBlank(text) || /[\x00-\x1f\x7f]/.test(text))
     throw fields.refuse(14, "is blank, or has a line break or another control character");
   return text;
 }
