@@ -146,13 +146,18 @@ function readBinds(fields: Fields): number {
   return seconds;
 }
 
+/** Tell whether a text is empty or white space alone, as whoever signs and whoever reads have to see alike. */
+export function isBlank(text: string): boolean {
+  return BLANK.test(text);
+}
+
 // What Python's str.strip takes for white space: both sides must call the same text blank.
 const BLANK = /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/u;
 
 function readParagraph(fields: Fields): string {
   const text = fields.text(14, { maximum: MAX_TEXT });
   // By numbers and not by Unicode's tables, which grow: what one release reads, every other one has to.
-  if (BLANK.test(text) || /[\x00-\x1f\x7f]/.test(text))
+  if (isBlank(text) || /[\x00-\x1f\x7f]/.test(text))
     throw fields.refuse(14, "is blank, or has a line break or another control character");
   return text;
 }
@@ -365,6 +370,29 @@ export function findLowered(before: Policy, after: Policy, signers: ReadonlySet<
     roster: before.roster.some((one) => !named.has(whoIs(one)) && !signers.has(hex(one.signingKey.kid))),
   };
   return Object.keys(guards).filter((name) => guards[name]);
+}
+
+/**
+ * Return the highest m and the strictest terms of `policies`: at deposit, at request and now.
+ *
+ * The purposes are the intersection and may be empty: then nothing may be released. The release process's keys, and what
+ * concerns consent alone, are no matter of strictness: the last policy's are given. docs/spec/escrow.md "Policy and
+ * officers".
+ */
+export function strictest(policies: readonly Policy[]): [m: number, terms: Terms] {
+  const all = policies.map((policy) => policy.terms), last = all.at(-1) as Terms;
+  // Each guard by itself: nobody can gain by having a policy lowered before, during or after a case.
+  const terms: Terms = {
+    ...last,
+    delaySeconds: Math.max(...all.map((one) => one.delaySeconds)),
+    maxNoticeDelaySeconds: Math.min(...all.map((one) => one.maxNoticeDelaySeconds)),
+    coolingOffSeconds: Math.max(...all.map((one) => one.coolingOffSeconds)),
+    undeliveredDelaySeconds: Math.max(...all.map((one) => one.undeliveredDelaySeconds)),
+    approveWith: Math.min(...all.map((one) => one.approveWith)) as ApproveWith,
+    purposes: last.purposes.filter((purpose) => all.every((one) => one.purposes.includes(purpose))),
+    deposits: Math.max(...all.map((one) => one.deposits)) as DepositRule,
+  };
+  return [Math.max(...policies.map((policy) => policy.m)), terms];
 }
 
 /** Every version of a policy, oldest first, with its times by one clock, in UTC seconds; `historyOf` makes it. */

@@ -61,6 +61,12 @@ export class NoteVerifier {
     this.keyId = sha256(concat(utf8(`${name}\n`), type, key.raw)).slice(0, KEY_ID_SIZE);
   }
 
+  /** Return the verifier key `name+key id in hex+base64(type || key)`, for people to carry. */
+  toText(): string {
+    const type = (TYPES.find(([kind]) => kind === this.key.kind) as [KeyKind, Bytes])[1];
+    return `${this.name}+${hex(this.keyId)}+${base64(concat(type, this.key.raw))}`;
+  }
+
   /** Read a verifier key `name+key id in hex+base64(type || key)`; throws Malformed, also when its id is not its key's. */
   static fromText(text: string): NoteVerifier {
     const plain = text.trim(), first = plain.indexOf("+"), second = plain.indexOf("+", first + 1);
@@ -164,6 +170,12 @@ function decimal(text: string, what: string): number {
   const number = Number(text);
   if (number > MAX_SIZE) throw new Malformed(`checkpoint: ${what} is too large`);
   return number;
+}
+
+/** Return base64 with its padding, as signed-note has it. */
+function base64(data: Uint8Array): string {
+  const bare = b64u(data).replaceAll("-", "+").replaceAll("_", "/");
+  return bare + "=".repeat(-bare.length & 3);
 }
 
 function octets(text: string, what: string, size?: number): Bytes {

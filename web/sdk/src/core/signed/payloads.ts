@@ -6,10 +6,11 @@
  */
 import { type Bytes } from "../base/bytes.js";
 import { decode, type Encodable, encode, Fields, mapOf, MAX_STATEMENT } from "../base/encoding.js";
-import { Expired, HoldfastError, Malformed } from "../base/errors.js";
+import { Expired, Malformed } from "../base/errors.js";
 import { decodePublicKey, type KeyKind, type PublicKey } from "../crypto/public_keys.js";
 import { isSuite, type Suite } from "../crypto/suites.js";
 
+export { readBack } from "../base/writing.js";
 export { HASH_SIZE } from "../crypto/hashing.js";
 /** Of the payload's shape. Another is refused: a field's meaning is never guessed. */
 export const VERSION = 1;
@@ -101,19 +102,4 @@ export function readSuite(fields: Fields, key: number): Suite {
 export function readKey(fields: Fields, key: number, expect: KeyKind | readonly KeyKind[]): PublicKey {
   // bytes: the longest key is X-Wing's, 1,217 with its type byte
   return decodePublicKey(fields.octets(key, undefined, { maximum: 2048 }), expect);
-}
-
-/**
- * Return what was written once its own reader has taken it; throws a RangeError with the reader's reason otherwise.
- *
- * What no reader takes would be lost later, where nobody can mend it.
- */
-export function readBack<W>(written: W, read: (written: W) => unknown): W {
-  try {
-    read(written);
-  } catch (error) {
-    if (error instanceof HoldfastError) throw new RangeError(`nobody could read this back: ${error.message}`);
-    throw error;
-  }
-  return written;
 }
