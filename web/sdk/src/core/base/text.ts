@@ -24,6 +24,45 @@ export function writtenOut(text: string, keep = ""): string {
   );
 }
 
+const BOX_CELLS = 60; // with its edge it fits a narrow page, where no line of it is parted
+// What an East Asian terminal or font gives two cells (Unicode TR11: wide and fullwidth), by blocks.
+const WIDE = /[\u1100-\u115f\u2e80-\u303e\u3041-\u33ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe10-\ufe19\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
+
+/**
+ * Return others' text as the lines of a box under a heading of ours, with what is dangerous in it written out.
+ *
+ * Each line begins with the box's edge, so that none can be taken for a line of ours, whatever the text says.
+ */
+export function boxed(text: string, heading: string): string[] {
+  const said = writtenOut(text);
+  // A wide character takes two cells.
+  const inside = wrapped(said, WIDE.test(said) ? BOX_CELLS / 2 : BOX_CELLS);
+  return [`┌ ${heading}`, ...inside.map((line) => `│ ${line}`), "└"];
+}
+
+/** Break text into lines of at most so many characters: between words, or within one that is longer. */
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line: string[] = [];
+  const end = (): void => {
+    const said = line.join("").replace(/[\t ]+$/, "");
+    if (said !== "") lines.push(said);
+    line = [];
+  };
+  for (const part of text.split(/([\t ]+)/)) {
+    const isSpace = /^[\t ]/.test(part);
+    // Spaces as they were written, but none at the end of a line or at the beginning of a further one.
+    if (part === "" || (isSpace && line.length === 0 && lines.length > 0)) continue;
+    let left = [...part];
+    if (line.length + left.length > width) end();
+    if (isSpace && lines.length > 0 && line.length === 0) continue;
+    for (; left.length > width; left = left.slice(width)) lines.push(left.slice(0, width).join(""));
+    line.push(...left);
+  }
+  end();
+  return lines;
+}
+
 /** Tell whether nobody could read anything in `text`: empty, or blank, hidden and combining characters alone. */
 export function saysNothing(text: string): boolean {
   // A combining mark shows itself only on a letter or sign.
