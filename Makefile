@@ -38,8 +38,10 @@ quick: ## The core's tests, and those of the folders that a branch has changed, 
 	@$(PY) -m compileall -q $(PACKAGES)
 	$(PY) -m tests.quick
 
-web: ## The TypeScript core: its types and its tests; needs Node 20 or newer with npm
-	cd web/sdk && npm ci --no-audit --no-fund && npm run types && npm test
+web: ## Build the TypeScript SDK: web/dist, and web/sdk/api.txt with what it exports
+	@./deploy/install.sh test
+	@$(PY) -m tests.web.node run bundle
+	@$(PY) -m tests.web.node run report
 
 lint: ## Style, as ruff sees it
 	$(PY) -m ruff check .

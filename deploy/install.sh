@@ -52,3 +52,5 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     .venv/bin/python -m pip uninstall --quiet --yes psycopg-binary 2>/dev/null
     echo "$wanted" > "$stamp"
 fi
+# The npm packages of web/sdk, as its lock file names them, by the Node that came with the requirements.
+[ "$what" != test ] || .venv/bin/python -m tests.web.node

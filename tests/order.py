@@ -20,6 +20,7 @@ LONG = (
     "test_fuzz",
     "test_messages",
     "test_up",
+    "test_package",
     "test_database_away",
     "test_quickstart",
     "test_officers_keys",

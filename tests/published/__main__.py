@@ -11,6 +11,7 @@ from typing import Final
 
 from tests.published import (
     archive,
+    audit,
     chains,
     contacts,
     content,
@@ -32,6 +33,7 @@ from tests.published import (
 VECTORS: Final = Path(__file__).parents[1] / "vectors" / "holdfast"
 FILES: Final[dict[str, Callable[[], dict[str, object]]]] = {
     "archive": archive.write,
+    "audit": audit.write,
     "chains": chains.write,
     "contacts": contacts.write,
     "content": content.write,

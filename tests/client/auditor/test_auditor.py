@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header as PayloadHeader
+from tests.published import audit as published
+from tests.published.__main__ import VECTORS
 
 ORIGIN = "holdfast/11111111-1111-4111-8111-111111111111/audit"
 KEY = SigningKey.generate()
@@ -204,6 +207,26 @@ def test_verifier_believes_an_honest_export_as_far_as_its_key_is_known(size: int
     assert (report.origin, report.time, report.vkey) == (ORIGIN, 1_800_000_000, VKEY)
     alone = verify(tmp_path, EXPORTS[size], None)
     assert (alone.verdict, alone.exit_code) == (Verdict.NOT_ANCHORED, 3)
+
+
+AUDIT = json.loads((VECTORS / "audit.json").read_text())
+FILES = {row["name"]: row for row in AUDIT["files"]}
+
+
+@pytest.mark.parametrize("row", AUDIT["files"], ids=lambda row: row["name"])
+def test_published_file_is_judged_as_it_was(row: Any, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes("".join(row["lines"]).encode())
+    seen = bytes.fromhex(row["seen"]) if row["seen"] else None
+    assert published.told(published.verify(path, row["trust"], saved=row["saved"], seen=seen)) == row["report"]
+
+
+@pytest.mark.parametrize("row", AUDIT["changed"], ids=lambda row: row["why"])
+def test_published_change_is_found_where_it_was(row: Any, tmp_path: Path) -> None:
+    path, of = tmp_path / "log.jsonl", FILES[row["of"]]
+    path.write_bytes("".join(row["lines"].get(str(at), line) for at, line in enumerate(of["lines"])).encode())
+    assert published.told(published.verify(path, of["trust"], saved=(), seen=None)) == row["report"]
+    assert row["report"]["exit"] == 1
 
 
 def test_verifier_names_id_and_tag_of_the_entry_that_was_changed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { hex, utf8 } from "../src/core/base/bytes.js";
 import { SecretBytes } from "../src/core/base/secret.js";
 import * as typed from "../src/core/base/typed.js";
+import { areWords, asTyped } from "../src/core/base/words.js";
 import { decodePublicKey, verify } from "../src/core/crypto/keys.js";
 import { ownNumber, pairNumber } from "../src/core/crypto/safety.js";
 import { Stretching } from "../src/core/crypto/stretching.js";
@@ -118,6 +119,13 @@ describe("typed", () => {
   const { passwords, words, numbers } = vectors("typed");
   test.each<Json>(passwords)("password $typed", (one) => expect(typed.password(one.typed)).toBe(one.canonical));
   test.each<Json>(words)("words $typed", (one) => expect(typed.words(one.typed, "words")).toEqual(one.words));
+  test("eight words are the same however they are typed", () => {
+    const said = ["abandon", "zoo", "zero", "youth", "young", "you", "yellow", "year"];
+    expect(asTyped(["1. Abandon, ZOO zero\u00a0youth", "young you", " yellow\u200byear. "])).toEqual(said);
+    expect(areWords(said, [said.join(" ").toUpperCase()])).toBe(true);
+    for (const wrong of [[], said.slice(1), [...said, "zoo"], [...said].reverse(), [said.join("")]])
+      expect(areWords(said, wrong)).toBe(false);
+  });
   test.each<Json>(numbers)("number $typed", (one) => expect(typed.ungrouped(one.typed)).toBe(one.ungrouped));
 });
 

@@ -32,8 +32,8 @@ const WAYS_OUT: ReadonlyMap<string, string> = new Map([
   ["unauthenticated", "Check this machine's clock, and that the address is your server's."],
   [
     "device-revoked",
-    "If it was not you, tell your officers, and look on another device of yours: client.devices.list(). To go on here, " +
-      "begin in another profile, with a fresh code: Client.create().",
+    "If it was not you, tell your officers, and look on another device of yours: client.devices.all(). To go on here, " +
+      "begin in another profile, with a fresh code: Client.enrol().",
   ],
   ["access-suspended", "Ask your officers or the owner of your organisation. Your keys stay on this device."],
   ["enrolment-refused", "Ask an officer for a fresh enrolment code: a code works once and expires."],
@@ -257,7 +257,7 @@ export class NotYet extends ClientError {}
 export function damaged(error: unknown): ProfileError {
   const why = error instanceof Error ? error.message : String(error);
   return new ProfileError(`The profile is damaged (${why}).`, {
-    wayOut: "Recover the account (client.recovery), or import an export of it.",
+    wayOut: "Recover the account (client.recover), or import an export of it.",
     ...(error instanceof Error ? { cause: error } : {}),
   });
 }

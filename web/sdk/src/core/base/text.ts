@@ -17,10 +17,6 @@ const HIDDEN = /^[\p{C}\p{Zl}\p{Zp}\u115f\u1160\u2800\u3164\uffa0]$/u;
 // What Python calls white space: both sides must call the same text blank, and strip the same of it.
 const WHITE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const ENDS = new RegExp(`^[${WHITE}]+|[${WHITE}]+$`, "gu"), RUN = new RegExp(`[${WHITE}]+`, "u");
-const BOX_CELLS = 60; // with its edge and an indent it fits a screen of 80 signs, where no line of it is parted
-// Signs of two cells: where there is one, half as many stand on a line.
-const WIDE =
-  /[\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Hangul}\p{sc=Bopomofo}\p{sc=Yi}\p{Emoji_Presentation}\u3000-\u303e\uff01-\uff60\uffe0-\uffe6]/u;
 const JOINER = "\u200d";
 const UNITS: readonly [string, number][] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
 
@@ -33,6 +29,45 @@ export function writtenOut(text: string, keep = ""): string {
   return text.replace(DANGEROUS, (sign) =>
     keep.includes(sign) ? sign : `<U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}>`,
   );
+}
+
+const BOX_CELLS = 60; // with its edge it fits a narrow page, where no line of it is parted
+// What an East Asian terminal or font gives two cells (Unicode TR11: wide and fullwidth), by blocks.
+const WIDE = /[\u1100-\u115f\u2e80-\u303e\u3041-\u33ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe10-\ufe19\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
+
+/**
+ * Return others' text as the lines of a box under a heading of ours, with what is dangerous in it written out.
+ *
+ * Each line begins with the box's edge, so that none can be taken for a line of ours, whatever the text says.
+ */
+export function boxed(text: string, heading: string): string[] {
+  const said = writtenOut(text);
+  // A wide character takes two cells.
+  const inside = wrapped(said, WIDE.test(said) ? BOX_CELLS / 2 : BOX_CELLS);
+  return [`┌ ${heading}`, ...inside.map((line) => `│ ${line}`), "└"];
+}
+
+/** Break text into lines of at most so many characters: between words, or within one that is longer. */
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line: string[] = [];
+  const end = (): void => {
+    const said = line.join("").replace(/[\t ]+$/, "");
+    if (said !== "") lines.push(said);
+    line = [];
+  };
+  for (const part of text.split(/([\t ]+)/)) {
+    const isSpace = /^[\t ]/.test(part);
+    // Spaces as they were written, but none at the end of a line or at the beginning of a further one.
+    if (part === "" || (isSpace && line.length === 0 && lines.length > 0)) continue;
+    let left = [...part];
+    if (line.length + left.length > width) end();
+    if (isSpace && lines.length > 0 && line.length === 0) continue;
+    for (; left.length > width; left = left.slice(width)) lines.push(left.slice(0, width).join(""));
+    line.push(...left);
+  }
+  end();
+  return lines;
 }
 
 /**
@@ -52,46 +87,6 @@ export function stripped(text: string): string {
 /** Tell whether a text is empty or white space alone. */
 export function isBlank(text: string): boolean {
   return stripped(text) === "";
-}
-
-/**
- * Return others' text as the lines of a box under a heading of ours, with what is dangerous in it written out.
- *
- * Each line begins with the box's edge, so that none can be taken for a line of ours, whatever the text says.
- */
-export function boxed(text: string, heading: string): string[] {
-  const said = writtenOut(text);
-  const lines = wrapped(said, WIDE.test(said) ? BOX_CELLS / 2 : BOX_CELLS);
-  return [`\u250c ${heading}`, ...lines.map((line) => `\u2502 ${line}`), "\u2514"];
-}
-
-/** Part a text into lines of at most `width` characters, between words and after hyphens where it can be. */
-function wrapped(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line: string[] = [];
-  const end = (): void => {
-    const made = line.join("").replace(/ +$/, "");
-    if (made !== "") lines.push(made);
-    line = [];
-  };
-  const between = /( +)|(?<=[\p{L}\p{N}_]\p{L}-)(?=[\p{L}\p{N}_]+\p{L})/u;
-  for (const part of text.replace(/[\t-\r]/g, " ").split(between)) {
-    let left = [...(part ?? "")];
-    if (left.length === 0 || (left[0] === " " && line.length === 0 && lines.length > 0)) continue;
-    if (line.length + left.length > width && left.length <= width) {
-      end();
-      if (left[0] === " ") continue;
-    }
-    while (line.length + left.length > width) {
-      const room = width - line.length;
-      line.push(...left.slice(0, room));
-      left = left.slice(room);
-      end();
-    }
-    line.push(...left);
-  }
-  end();
-  return lines;
 }
 
 /**

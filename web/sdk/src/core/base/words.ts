@@ -5,6 +5,7 @@
  * Does not make recovery phrases: eight words carry 88 bits and no checksum. `phrase` makes them.
  */
 import { wordlist } from "@scure/bip39/wordlists/english.js";
+import * as typed from "./typed.js";
 
 /**
  * 88 bits: a key of one's own with the words of a key that exists is a second preimage, some 2^88 tries. A collision
@@ -32,4 +33,15 @@ export function eightWords(digest: Uint8Array): string[] {
     }
   }
   return words;
+}
+
+/** Return words as `eightWords` has them from what a person typed, in one text or several. Throws Mistyped. */
+export function asTyped(words: readonly string[]): string[] {
+  // Upper-case ß is written SS, and Unicode folds the two into one.
+  return words.flatMap((text) => typed.words(text, "the words")).map((word) => word.toLowerCase().replaceAll("ß", "ss"));
+}
+
+/** Tell whether what a person typed, in one text or several, are these words. Throws Mistyped. */
+export function areWords(words: readonly string[], typedWords: readonly string[]): boolean {
+  return asTyped(typedWords).join(" ") === words.join(" ");
 }

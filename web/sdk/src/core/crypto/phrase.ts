@@ -2,9 +2,10 @@
 /**
  * Recovery phrases: 32 bytes as 24 words, in any of the BIP-39 languages (docs/formats/doors.md).
  *
- * BIP-39 "Generating the mnemonic" and its word lists, each loaded when it is needed. Does not make BIP-39 seeds: the
- * entropy itself is what opens a door.
+ * BIP-39 "Generating the mnemonic" and its word lists, each but the English one loaded when it is needed. Does not make
+ * BIP-39 seeds: the entropy itself is what opens a door.
  */
+import { wordlist as english } from "@scure/bip39/wordlists/english.js";
 import type { Bytes } from "../base/bytes.js";
 import { Mistyped } from "../base/errors.js";
 import { SecretBytes } from "../base/secret.js";
@@ -30,7 +31,7 @@ export const LANGUAGES = [
 export type Language = (typeof LANGUAGES)[number];
 
 const LISTS: Readonly<Record<Language, () => Promise<{ readonly wordlist: readonly string[] }>>> = {
-  english: () => import("@scure/bip39/wordlists/english.js"),
+  english: async () => ({ wordlist: english }), // there already: fingerprints are read in its words
   chinese_simplified: () => import("@scure/bip39/wordlists/simplified-chinese.js"),
   chinese_traditional: () => import("@scure/bip39/wordlists/traditional-chinese.js"),
   czech: () => import("@scure/bip39/wordlists/czech.js"),

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * What officers hand over, how their approvals are read, and how the recipient puts the halves together.
+ * What officers hand over, how their approvals are counted, and how the recipient puts the halves together.
  *
- * docs/spec/escrow.md "Case". Statements are read by `cases`. Knows no clock and no row.
+ * docs/spec/escrow.md "Case". Statements are read by `cases`; delay, notice and veto are judged by `release`. Knows no
+ * clock and no row: who is cooling off, suspended or away is handed in.
  */
 import { type Bytes, equal, equalSecret, hex } from "../base/bytes.js";
 import { label } from "../base/encoding.js";
-import { Untrusted, UnwrapFailed } from "../base/errors.js";
+import { HoldfastError, Malformed, QuorumNotMet, Untrusted, UnwrapFailed } from "../base/errors.js";
 import { SecretBytes } from "../base/secret.js";
 import { sha256 } from "../crypto/hashing.js";
 import type { PublicKey, SigningKey } from "../crypto/keys.js";
@@ -25,6 +26,34 @@ import type { Deposit } from "./deposit.js";
 export interface OuterShare {
   readonly depositId: Bytes;
   readonly outer: Bytes;
+}
+
+/** Persons (ids in hex) who do not count for one case, by why. docs/spec/escrow.md "Case": "Eligible". */
+export interface Excluded {
+  readonly requester: string;
+  readonly subject: string;
+  readonly recipient: string;
+  readonly coolingOff?: ReadonlySet<string>;
+  readonly suspended?: ReadonlySet<string>;
+  readonly away?: ReadonlySet<string>;
+  readonly keysLost?: ReadonlySet<string>;
+  /** Whoever issued the code of the recipient's device, and those who stand behind them or the requester: `sponsors`. */
+  readonly behind?: ReadonlySet<string>;
+}
+
+/** Return why a person (id in hex) does not count, in words for people, or undefined when they do. */
+export function whyExcluded(excluded: Excluded, person: string): string | undefined {
+  // Persons are compared, never accounts, devices or keys: another login of one person is still that person.
+  if (person === excluded.subject) return "is the subject";
+  if (person === excluded.requester) return "opened the case";
+  if (person === excluded.recipient) return "owns the recipient device";
+  if (excluded.coolingOff?.has(person)) return "is cooling off";
+  if (excluded.suspended?.has(person)) return "is suspended or removed";
+  if (excluded.keysLost?.has(person)) return "lost a device with their keys, and needs others";
+  if (excluded.away?.has(person)) return "is away";
+  if (excluded.behind?.has(person))
+    return "issued the code of the receiving device, or let in whoever did or whoever asks";
+  return undefined;
 }
 
 // The case is in it: what was sealed for one case opens for no later one, even at the same device.
@@ -170,6 +199,93 @@ export async function readDecision(
       throw new Untrusted("the approval hands over a share that is not the officer's own");
   }
   return [officer, decision];
+}
+
+/** What approvals of a case are counted by. */
+export interface Counting {
+  /** The one that the case names. */
+  readonly policy: SignedPolicy;
+  readonly excluded: Excluded;
+  /** The strictest of the policies concerned. */
+  readonly m: number;
+  /** As for `readDecision`. */
+  readonly madeUnder?: ReadonlyMap<string, Policy>;
+}
+
+/**
+ * Return, for each deposit of the case (id in hex), SHA-256(sealed_i) by index, of the officers who approve and count.
+ *
+ * Officers are counted as persons; an approval of somebody excluded, or about another case, is not counted, and it does
+ * not spoil the others. Who denies does not count, whatever else they signed. An approval counts for a deposit only with a
+ * share of that deposit. Rejects with QuorumNotMet, saying how many are missing and who was not counted and why;
+ * InvalidSignature for a signature that does not hold, which no honest row carries.
+ */
+export async function requireQuorum(
+  statement: Sign1,
+  approvals: Iterable<Sign1>,
+  by: Counting,
+): Promise<Map<string, Map<number, Bytes>>> {
+  const counted = new Map(
+    caseFromPayload(statement.payload).deposits.map(([id]): [string, Map<number, Bytes>] => [hex(id), new Map()]),
+  );
+  const read: [Officer, Approval][] = [], leftOut: string[] = [];
+  for (const approval of approvals)
+    try {
+      read.push(await readDecision(approval, { asked: statement, ...by }));
+    } catch (error) {
+      // Left out and not raised, or one junk row would keep a case closed for ever. A signature that does not hold is
+      // raised: no honest row has one.
+      if (!(error instanceof Malformed || error instanceof Untrusted)) throw error;
+      leftOut.push(error.message);
+    }
+  // All decisions are read before any is counted: whether the no came before or after the yes does not matter.
+  const denies = new Set(read.filter(([, said]) => !said.approves).map(([officer]) => hex(officer.person)));
+  for (const [officer, decision] of read) {
+    const person = hex(officer.person), why = whyExcluded(by.excluded, person) ?? (denies.has(person) ? "denies" : undefined);
+    if (why !== undefined) {
+      leftOut.push(`officer ${officer.index} ${why}`);
+      continue;
+    }
+    for (const [id, index, sealedHash] of decision.shares) {
+      const shares = counted.get(hex(id)) as Map<number, Bytes>;
+      // The first of each index: an officer who approves twice is one point of the polynomial.
+      if (!shares.has(index)) shares.set(index, sealedHash);
+    }
+  }
+  // The deposit with the fewest decides: a case is released whole, and with fewer than m shares one of its keys would stay
+  // shut.
+  const fewest = Math.min(...[...counted.values()].map((shares) => shares.size));
+  if (fewest < by.m) {
+    const noted = leftOut.length > 0 ? `; not counted: ${leftOut.join(", ")}` : "";
+    throw new QuorumNotMet(`${fewest} of ${by.m} officers approve${noted}`);
+  }
+  return counted;
+}
+
+/**
+ * Tell whether m officers have signed for a case, whoever of them counts today.
+ *
+ * By their signatures alone: nothing that happens to an officer afterwards changes it. Neither requester, subject nor the
+ * recipient's person is one of them.
+ */
+export async function hadQuorum(
+  statement: Sign1,
+  approvals: Iterable<Sign1>,
+  of: { policy: SignedPolicy; m: number },
+): Promise<boolean> {
+  const asked = caseFromPayload(statement.payload), signed = new Set<string>();
+  for (const approval of approvals) {
+    const officer = officerOf(of.policy.policy, approval.kid);
+    if (officer === undefined) continue;
+    try {
+      const said = approvalFromPayload(await approval.verify(officer.signingKey, "approval"));
+      if (said.approves && equal(said.caseHash, statement.payloadHash)) signed.add(hex(officer.person));
+    } catch (error) {
+      if (!(error instanceof HoldfastError)) throw error;
+    }
+  }
+  for (const party of [asked.requester, asked.subject, asked.header.user]) signed.delete(hex(party));
+  return signed.size >= of.m;
 }
 
 /** What a recipient got out of a release. blamed: indices of officers whose share was wrong. */

@@ -365,6 +365,29 @@ export function findLowered(before: Policy, after: Policy, signers: ReadonlySet<
   return Object.keys(guards).filter((name) => guards[name]);
 }
 
+/**
+ * Return the highest m and the strictest terms of `policies`: at deposit, at request and now.
+ *
+ * The purposes are the intersection and may be empty: then nothing may be released. The release process's keys, and what
+ * concerns consent alone, are no matter of strictness: the last policy's are given. docs/spec/escrow.md "Policy and
+ * officers".
+ */
+export function strictest(policies: readonly Policy[]): [m: number, terms: Terms] {
+  const all = policies.map((policy) => policy.terms), last = all.at(-1) as Terms;
+  // Each guard by itself: nobody can gain by having a policy lowered before, during or after a case.
+  const terms: Terms = {
+    ...last,
+    delaySeconds: Math.max(...all.map((one) => one.delaySeconds)),
+    maxNoticeDelaySeconds: Math.min(...all.map((one) => one.maxNoticeDelaySeconds)),
+    coolingOffSeconds: Math.max(...all.map((one) => one.coolingOffSeconds)),
+    undeliveredDelaySeconds: Math.max(...all.map((one) => one.undeliveredDelaySeconds)),
+    approveWith: Math.min(...all.map((one) => one.approveWith)) as ApproveWith,
+    purposes: last.purposes.filter((purpose) => all.every((one) => one.purposes.includes(purpose))),
+    deposits: Math.max(...all.map((one) => one.deposits)) as DepositRule,
+  };
+  return [Math.max(...policies.map((policy) => policy.m)), terms];
+}
+
 /** Every version of a policy, oldest first, with its times by one clock, in UTC seconds; `historyOf` makes it. */
 export class History {
   constructor(

@@ -22,9 +22,12 @@ import {
 /** Six roles, each with a new key a year for twenty years: a statement of 16 KiB has room for twice as many. */
 export const MAX_KEYS = 128;
 
+/** What is wrong with an entry that nobody entitled wrote. "again" is of whoever sees all of them. */
+export type Fault = "form" | "unsigned" | "key" | "role" | "key-ended" | "signature" | "again";
+
 /** An entry of the log that nobody entitled wrote; `why` is a fixed word of ours. */
 export class WrongLeaf extends Untrusted {
-  constructor(readonly why: "form" | "unsigned" | "key" | "role" | "key-ended" | "signature") {
+  constructor(readonly why: Fault) {
     super(`an entry of the log is not what it has to be: ${why}`);
   }
 }

@@ -4,11 +4,14 @@
  *
  * docs/formats/key-log.md. Does not fetch, keep or wait; and no proof here says that the head shown is the newest.
  */
-import { type Bytes, equal, hex } from "../base/bytes.js";
+import { type Bytes, equal } from "../base/bytes.js";
 import { Forked, Untrusted } from "../base/errors.js";
+import { uuidText } from "../base/uuids.js";
 import { type Checkpoint, LogVerifier, NoteVerifier } from "./checkpoint.js";
 import { keyEntryFromLeaf, keyLogSubject, logOrigin } from "./log_entry.js";
 import { leafHash, verifyConsistency, verifyInclusion } from "./merkle.js";
+
+export { uuidText };
 
 const CHAIN_LEAF = 1; // field 1 of a leaf about a chain entry: docs/formats/audit-log.md
 
@@ -18,12 +21,6 @@ export interface InclusionProof {
   readonly leaf: Bytes;
   readonly hashes: readonly Bytes[];
   readonly checkpoint: string;
-}
-
-/** Return a UUID's text from its 16 bytes. */
-export function uuidText(id: Uint8Array): string {
-  const text = hex(id);
-  return [text.slice(0, 8), text.slice(8, 12), text.slice(12, 16), text.slice(16, 20), text.slice(20)].join("-");
 }
 
 /**

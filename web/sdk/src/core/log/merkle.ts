@@ -41,38 +41,129 @@ function splitOf(width: number): number {
   return power;
 }
 
+/** node(level, index): the hash of the perfect subtree over leaves [index * 2^level, (index + 1) * 2^level). */
+export type Nodes = (level: number, index: number) => Bytes;
+
 /** Return the 32-byte root over leaf hashes in order; of no leaves, SHA-256 of nothing. RFC 6962 section 2.1. */
 export function root(hashes: readonly Bytes[]): Bytes {
-  let row = [...hashes];
-  if (row.length === 0) return EMPTY_ROOT;
-  while (row.length > 1) {
-    const above: Bytes[] = [];
-    for (let at = 0; at < row.length; at += 2) {
-      const [left, right] = [row[at] as Bytes, row[at + 1]];
-      // An odd node at the end is carried up: RFC 6962 never doubles it, so no two lists share a root.
-      above.push(right === undefined ? left : nodeHash(left, right));
-    }
-    row = above;
-  }
+  if (hashes.length === 0) return EMPTY_ROOT;
+  let row: readonly Bytes[] = hashes;
+  // An odd node at the end is carried up: RFC 6962 never doubles it, so no two lists share a root.
+  while (row.length > 1) row = levelAbove(row, true);
   return row[0] as Bytes;
 }
 
-/** Return the audit path of leaf `index`, from the leaf's sibling upwards. RFC 6962 section 2.1.1. */
+/**
+ * Return the audit path of leaf `index`, from the leaf's sibling upwards. RFC 6962 section 2.1.1.
+ *
+ * Throws a RangeError when there is no such leaf (the caller's mistake).
+ */
 export function inclusionProof(hashes: readonly Bytes[], index: number): Bytes[] {
-  if (!(index >= 0 && index < hashes.length)) throw new RangeError("no such leaf in a tree of this size");
+  return inclusionFrom(memoryNodes(hashes), index, hashes.length);
+}
+
+/** Return the audit path of every leaf, in order, as `inclusionProof` does; each node is hashed once. */
+export function inclusionProofs(hashes: readonly Bytes[]): Bytes[][] {
+  const paths: Bytes[][] = hashes.map(() => []);
+  let row = [...hashes];
+  for (let level = 0; row.length > 1; level++) {
+    paths.forEach((path, index) => {
+      const position = Math.floor(index / 2 ** level), sibling = row[isRight(position) ? position - 1 : position + 1];
+      // A node at the ragged edge has no sibling here, and is carried up.
+      if (sibling !== undefined) path.push(sibling);
+    });
+    row = levelAbove(row, true);
+  }
+  return paths;
+}
+
+/**
+ * Return the proof that the tree of `oldSize` is a prefix of this one. RFC 6962 section 2.1.2.
+ *
+ * Throws a RangeError unless 1 <= oldSize <= the number of hashes (the caller's mistake).
+ */
+export function consistencyProof(hashes: readonly Bytes[], oldSize: number): Bytes[] {
+  return consistencyFrom(memoryNodes(hashes), oldSize, hashes.length);
+}
+
+function levelAbove(row: readonly Bytes[], carriesUp: boolean): Bytes[] {
+  const above: Bytes[] = [];
+  for (let at = 0; at + 1 < row.length; at += 2) above.push(nodeHash(row[at] as Bytes, row[at + 1] as Bytes));
+  if (carriesUp && isRight(row.length)) above.push(row.at(-1) as Bytes);
+  return above;
+}
+
+/** Return a node reader over leaf hashes held in memory. */
+export function memoryNodes(hashes: readonly Bytes[]): Nodes {
+  const levels = [[...hashes]];
+  // An odd node at the end stays out of the level above. RFC 6962 never doubles it, so no two lists share a root.
+  for (let below = levels[0] as Bytes[]; below.length > 1; below = levels.at(-1) as Bytes[])
+    levels.push(levelAbove(below, false));
+  return (level, index) => {
+    const found = levels[level]?.[index];
+    if (found === undefined) throw new RangeError("no such node in a tree of this size");
+    return found;
+  };
+}
+
+/** Return the root of the first `size` leaves, reading at most log2(size) nodes. */
+export function rootFrom(nodes: Nodes, size: number): Bytes {
+  return size > 0 ? rangeHash(nodes, 0, size) : EMPTY_ROOT;
+}
+
+/** Return the inclusion proof of leaf `index` in the tree of `size`. RFC 6962 section 2.1.1. */
+export function inclusionFrom(nodes: Nodes, index: number, size: number): Bytes[] {
+  if (!(index >= 0 && index < size)) throw new RangeError("no such leaf in a tree of this size");
   const path: Bytes[] = [];
-  let low = 0, high = hashes.length;
+  let low = 0, high = size;
+  // Down from the root to the leaf; the path is turned round at the end, since a verifier works upwards.
   while (high - low > 1) {
     const middle = low + splitOf(high - low);
     if (index < middle) {
-      path.push(root(hashes.slice(middle, high)));
+      path.push(rangeHash(nodes, middle, high));
       high = middle;
     } else {
-      path.push(root(hashes.slice(low, middle)));
+      path.push(rangeHash(nodes, low, middle));
       low = middle;
     }
   }
   return path.reverse();
+}
+
+/** Return the consistency proof from `oldSize` to `size`. RFC 6962 section 2.1.2. */
+export function consistencyFrom(nodes: Nodes, oldSize: number, size: number): Bytes[] {
+  if (!(oldSize >= 1 && oldSize <= size)) throw new RangeError("a consistency proof needs 1 <= old size <= size");
+  const path: Bytes[] = [];
+  let low = 0, high = size;
+  // The same walk towards the edge of the old tree: each sibling on the way completes the old root, the new one, or both.
+  while (oldSize !== high) {
+    const middle = low + splitOf(high - low);
+    if (oldSize <= middle) {
+      path.push(rangeHash(nodes, middle, high));
+      high = middle;
+    } else {
+      path.push(rangeHash(nodes, low, middle));
+      low = middle;
+    }
+  }
+  // What is left is the largest subtree that both trees share: the verifier knows it already when it is the whole old
+  // tree, and must be told otherwise.
+  if (low > 0) path.push(rangeHash(nodes, low, high));
+  return path.reverse();
+}
+
+// Every range met here starts at a multiple of the power of two at or above its width, so it is a row of perfect subtrees,
+// one for each 1-bit of the width, largest first.
+function rangeHash(nodes: Nodes, low: number, high: number): Bytes {
+  const parts: Bytes[] = [];
+  for (let at = low; at < high; ) {
+    // The largest perfect subtree that still fits; the caller's ranges are aligned, so it starts where one starts.
+    let level = 0;
+    while (2 ** (level + 1) <= high - at) level++;
+    parts.push(nodes(level, at / 2 ** level));
+    at += 2 ** level;
+  }
+  return parts.reduceRight((result, left) => nodeHash(left, result));
 }
 
 function checkHashes(hashes: readonly Uint8Array[]): void {
@@ -114,6 +205,70 @@ export function verifyInclusion(leaf: Bytes, { index, size, proof, expectedRoot 
   }
   // `last` must have come to 0 as well: a shorter proof could otherwise end at an inner node that somebody calls a root.
   if (last !== 0 || !equal(result, expectedRoot)) throw new Untrusted("inclusion proof does not lead to the root");
+}
+
+/**
+ * Checks inclusion proofs of many leaves of one tree, as `verifyInclusion` checks one.
+ *
+ * A node that a proof has led to the root is not hashed again for the leaf beside it: in their order, leaves cost two hashes
+ * each, however large the tree. It keeps the newest path, no more.
+ */
+export class InclusionChecker {
+  // By level: the left one of two nodes side by side, its position, the right one, and the path from their parent on. All of
+  // it was led to the root.
+  readonly #proven = new Map<number, Pair>();
+
+  /** size: of the tree. root: 32 bytes, as its signed head says; throws Untrusted for another length. */
+  constructor(
+    private readonly size: number,
+    private readonly root: Bytes,
+  ) {
+    checkHashes([root]);
+  }
+
+  /** Check that the leaf hash `leaf` stands at `index`. Throws Untrusted for every failure. */
+  check(leaf: Bytes, index: number, proof: readonly Bytes[]): void {
+    checkHashes([leaf, ...proof]);
+    if (!(index >= 0 && index < this.size && this.size <= MAX_SIZE))
+      throw new Untrusted("inclusion proof is outside the tree");
+    let level = 0, position = index, last = this.size - 1, result = leaf;
+    const seen = new Map<number, Pair>();
+    let isProven = false;
+    for (const [place, sibling] of proof.entries()) {
+      // A node without a right sibling is carried up unhashed until it becomes a right child.
+      while (position === last && !isRight(position) && position !== 0)
+        [level, position, last] = [level + 1, half(position), half(last)];
+      if (last === 0) throw new Untrusted("inclusion proof is too long");
+      const [left, right] = isRight(position) ? [sibling, result] : [result, sibling];
+      const pair = { position: 2 * half(position), left, right, above: proof.slice(place + 1) };
+      isProven = isSamePair(pair, this.#proven.get(level));
+      if (isProven) break;
+      seen.set(level, pair);
+      result = nodeHash(left, right);
+      [level, position, last] = [level + 1, half(position), half(last)];
+    }
+    if (!isProven && (last !== 0 || !equal(result, this.root)))
+      throw new Untrusted("inclusion proof does not lead to the root");
+    for (const [at, pair] of seen) this.#proven.set(at, pair);
+  }
+}
+
+interface Pair {
+  readonly position: number;
+  readonly left: Bytes;
+  readonly right: Bytes;
+  readonly above: readonly Bytes[];
+}
+
+function isSamePair(one: Pair, other: Pair | undefined): boolean {
+  return (
+    other !== undefined &&
+    one.position === other.position &&
+    equal(one.left, other.left) &&
+    equal(one.right, other.right) &&
+    one.above.length === other.above.length &&
+    one.above.every((digest, at) => equal(digest, other.above[at] as Bytes))
+  );
 }
 
 /** What a consistency proof connects. */
@@ -182,6 +337,13 @@ export class CompactRange {
     /** Perfect subtrees, largest first. */
     readonly edge: readonly Bytes[] = [],
   ) {}
+
+  /** Return the range over leaf hashes in order. */
+  static over(hashes: Iterable<Bytes>): CompactRange {
+    let built = new CompactRange();
+    for (const digest of hashes) built = built.append(digest);
+    return built;
+  }
 
   /** Return the range with one more leaf hash of 32 bytes; a RangeError on another length. */
   append(leaf: Bytes): CompactRange {

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The npm package: its types and its own tests, what is built of it, what it exports, and what a newcomer gets."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.web.node import MODULES, NODE, NPM, PROJECT, SDK, run, tool
+
+BUILT = PROJECT / "web" / "dist"
+API = SDK / "api.txt"
+KEEP = ("node_modules", "dist")
+NODES = {"node 24 of pip": NODE} | ({"node of the system": Path(found)} if (found := shutil.which("node")) else {})
+OLDEST_NODE = 20
+PROGRAM = """
+import { SecretBytes, Suite } from "holdfast";
+import { decode, encode, type Value } from "holdfast/core/base/encoding";
+import { SigningKey } from "holdfast/core/crypto/keys";
+import { KeyKind } from "holdfast/core/crypto/public_keys";
+import { SealingKey, seal } from "holdfast/core/crypto/sealing";
+
+const value: Value = decode(encode(new Map([[1, "one"]])));
+const key: SigningKey = await SigningKey.generate(KeyKind.ED25519);
+const sealing = await SealingKey.generate();
+const sealed = await seal(new SecretBytes(new Uint8Array([1, 2, 3])), sealing.public, new Uint8Array([9]));
+const opened: SecretBytes = await sealing.open(sealed, new Uint8Array([9]));
+console.log((value as Map<number, Value>).get(1), key.public.raw.length, opened.length, Suite.HYBRID);
+"""
+SAYS = "one 32 3 2\n"
+
+
+def test_types() -> None:
+    run(tool("tsc"), "-p", "tsconfig.json", "--noEmit")
+
+
+def test_its_own_tests() -> None:
+    said = run(tool("vitest"), "run", "--reporter=dot")
+    assert re.search(r"Tests +\d+ passed", said), said
+
+
+def test_no_address_of_a_registry() -> None:
+    """Where packages come from is for whoever installs them to say."""
+    lock = json.loads((SDK / "package-lock.json").read_text())
+    hosts = {one["resolved"].split("/")[2] for one in lock["packages"].values() if "resolved" in one}
+    assert hosts <= {"registry.npmjs.org"}
+    assert not (SDK / ".npmrc").exists()
+
+
+def test_every_package_is_pinned() -> None:
+    package, lock = (json.loads((SDK / name).read_text()) for name in ("package.json", "package-lock.json"))
+    named = package["dependencies"] | package["devDependencies"]
+    assert not {name: version for name, version in named.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)}
+    assert not [name for name, one in lock["packages"].items() if name and "integrity" not in one]
+
+
+def test_the_built_files_are_those_of_the_sources_and_small(tmp_path: Path) -> None:
+    """Fails too, by the script's own status, when a page would load more than 60 kB before it begins."""
+    print(run(str(NODE), "scripts/bundle.mjs", str(tmp_path)))  # noqa: T201
+    made, kept = ({path.name: path.read_bytes() for path in one.iterdir()} for one in (tmp_path, BUILT))
+    assert made.keys() == kept.keys(), "web/dist is not what the sources make: run `make web` and commit it"
+    assert [name for name in made if made[name] != kept[name]] == [], "run `make web` and commit web/dist"
+
+
+def test_the_report_of_what_is_exported(tmp_path: Path) -> None:
+    run(str(NODE), "scripts/report.mjs", str(tmp_path / "api.txt"))
+    made, kept = (path.read_text().splitlines() for path in (tmp_path / "api.txt", API))
+    changes = list(difflib.unified_diff(kept, made, "api.txt", "what the sources export", lineterm="", n=1))
+    assert not changes, "\n".join(["What the package exports has changed (`make web` writes it down):", *changes])
+
+
+@pytest.fixture(scope="module")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `npm pack` makes, in a copy of the sources: a build leaves nothing here."""
+    copy = tmp_path_factory.mktemp("pack") / "sdk"
+    shutil.copytree(SDK, copy, ignore=shutil.ignore_patterns(*KEEP))
+    (copy / "node_modules").symlink_to(MODULES)
+    said = run(*NPM, "pack", "--json", cwd=copy)
+    (made,) = copy.glob("holdfast-*.tgz")
+    assert made.name in said
+    return made
+
+
+def test_what_is_in_it(tarball: Path) -> None:
+    """The built modules, each with its types, and no test, script or secret."""
+    with tarfile.open(tarball) as archive:
+        names = {name.removeprefix("package/") for name in archive.getnames()}
+    sources = {path.relative_to(SDK / "src").with_suffix("") for path in (SDK / "src").rglob("*.ts")}
+    modules = {f"dist/{one}{end}" for one in sources for end in (".js", ".d.ts", ".js.map")}
+    assert names == modules | {"package.json", "README.md", "LICENSE"}
+
+
+@pytest.fixture(scope="module")
+def project(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of a newcomer, with the package installed by npm."""
+    made = tmp_path_factory.mktemp("newcomer")
+    manifest = {"name": "newcomer", "private": True, "type": "module", "dependencies": {"holdfast": f"file:{tarball}"}}
+    (made / "package.json").write_text(json.dumps(manifest))
+    (made / "main.ts").write_text(PROGRAM)
+    (made / "index.html").write_text('<!doctype html><script type="module" src="/main.ts"></script>')
+    run(*NPM, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", cwd=made)
+    return made
+
+
+@pytest.mark.parametrize("resolution", [("nodenext", "nodenext"), ("esnext", "bundler")], ids=lambda two: two[1])
+def test_types_resolve_in_a_fresh_project(project: Path, resolution: tuple[str, str]) -> None:
+    """In both ways in which bundlers and Node look for types, with the types of the packages below checked as well."""
+    module, found = resolution
+    options = ["--module", module, "--moduleResolution", found, "--target", "es2022", "--lib", "es2023,dom"]
+    run(tool("tsc"), "--strict", *options, "--types", "", "--outDir", f"out-{found}", "main.ts", cwd=project)
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_it_runs_where_it_was_installed(project: Path, node: Path) -> None:
+    version = int(run(str(node), "--version", node=node).strip().removeprefix("v").split(".")[0])
+    if version < OLDEST_NODE:
+        pytest.skip(f"the system's Node is {version}, and {OLDEST_NODE} is the oldest that is promised")
+    if not (project / "out-nodenext" / "main.js").exists():
+        test_types_resolve_in_a_fresh_project(project, ("nodenext", "nodenext"))
+    assert run(str(node), "out-nodenext/main.js", cwd=project, node=node) == SAYS
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_vite_builds_it(project: Path, node: Path, tmp_path: Path) -> None:
+    """What is loaded on demand lies in files of its own."""
+    options = ["--outDir", str(tmp_path), "--emptyOutDir", "--logLevel", "warn"]
+    run(str(node), str(MODULES / "vite" / "bin" / "vite.js"), "build", *options, cwd=project, node=node)
+    assert len(list(tmp_path.rglob("*.js"))) > 1
