@@ -14,6 +14,16 @@ const FILLERS = /[\u115f\u1160\u2800\u3164\uffa0]/gu;
 const UNITS: readonly [string, number][] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
 
 /**
+ * Tell whether any character of `text` has no shape of its own, so that it stands in no name or address.
+ *
+ * Controls, marks of format and direction, halves of pairs, private and unassigned characters, what breaks a line or a
+ * paragraph, and fillers. Where text is shown, it is not this that counts, but `writtenOut`.
+ */
+export function hasHidden(text: string): boolean {
+  return /[\p{C}\p{Zl}\p{Zp}\u115f\u1160\u2800\u3164\uffa0]/u.test(text);
+}
+
+/**
  * Return `text` with each dangerous character, but those of `keep`, written as <U+202E>: seen, and not obeyed.
  *
  * keep: "\n" for a body, whose lines are its writer's.
