@@ -44,11 +44,6 @@ export function trimmed(text: string): string {
   return text.replace(NOTHING_AT_ENDS, "");
 }
 
-/** Return `text` without white space at its ends, as Python strips it. */
-export function stripped(text: string): string {
-  return text.replace(ENDS, "");
-}
-
 function plainSigns(text: string): string {
   return [...visible(text)].map((sign) => TYPOGRAPHIC.get(sign) ?? sign).join("");
 }
