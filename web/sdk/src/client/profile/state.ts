@@ -86,7 +86,8 @@ export interface Device {
   isActive: boolean;
 }
 
-const DEVICE = layout<Device>("profile device", {
+/** How a device lies in the state, and in a row of its own once another has followed it. */
+export const DEVICE = layout<Device>("profile device", {
   id: at(1, octets(16)),
   signingSeed: at(2, secret(32)),
   agreementSeed: at(3, secret(32)),
