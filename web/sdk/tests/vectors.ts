@@ -27,3 +27,11 @@ export async function refused(work: () => unknown): Promise<HoldfastError> {
   }
   throw new Error("was not refused");
 }
+
+/** Expect a refusal of one class, whose message has these words in it. */
+export async function refusedAs(error: new (...given: never[]) => Error, work: () => unknown, said = ""): Promise<Error> {
+  const found = await refused(work);
+  expect(found).toBeInstanceOf(error);
+  expect(found.message).toContain(said);
+  return found;
+}

@@ -5,6 +5,9 @@ import { sha256 } from "../../src/core/crypto/hashing.js";
 import { AgreementKey, KeyKind, type PublicKey, SigningKey } from "../../src/core/crypto/keys.js";
 import { SealingKey } from "../../src/core/crypto/sealing.js";
 import { Suite } from "../../src/core/crypto/suites.js";
+import { type ChainState, verifyChain } from "../../src/core/identity/chain.js";
+import { addDevice, type Author, genesis } from "../../src/core/identity/chain_author.js";
+import type { Entry } from "../../src/core/identity/entries.js";
 import {
   ApproveWith, DepositRule, type Officer, type Policy, policyToPayload, type SignedPolicy, type Terms, verifyFounding,
 } from "../../src/core/identity/policy.js";
@@ -121,4 +124,16 @@ export async function deviceStatement(changes: Partial<DeviceStatement> = {}): P
     enrolmentHash: hashOf("code"),
     ...changes,
   };
+}
+
+export const BY: Author = { device: LAPTOP, issuedAt: NOW, key: AIK };
+
+/** Alice's chain with the laptop in it. */
+export async function begin(recoveryKey?: PublicKey): Promise<{ entries: Entry[]; state: ChainState }> {
+  const of = { tenant: ACME, user: ALICE };
+  const first = await genesis({ ...of, by: BY, ...(recoveryKey && { recoveryKey }) });
+  const begun = await verifyChain([first], of);
+  const second = await addDevice(begun, { by: BY, device: LAPTOP, statementHash: hashOf("laptop") });
+  const entries = [first, second];
+  return { entries, state: await verifyChain(entries, of) };
 }

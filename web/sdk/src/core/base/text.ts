@@ -11,6 +11,13 @@
 const DANGEROUS = /[\u0000-\u0008\n-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
 // Letters and signs by their category that look like nothing: fillers of Hangul, and Braille without a dot.
 const FILLERS = /[\u115f\u1160\u2800\u3164\uffa0]/gu;
+// Control characters, marks of format and direction, halves of pairs, private and unassigned characters, and what breaks a
+// line or a paragraph.
+const HIDDEN = /^[\p{C}\p{Zl}\p{Zp}\u115f\u1160\u2800\u3164\uffa0]$/u;
+// What Python calls white space: both sides must call the same text blank, and strip the same of it.
+const WHITE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
+const ENDS = new RegExp(`^[${WHITE}]+|[${WHITE}]+$`, "gu"), RUN = new RegExp(`[${WHITE}]+`, "u");
+const JOINER = "\u200d";
 const UNITS: readonly [string, number][] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
 
 /**
@@ -61,6 +68,49 @@ function wrapped(text: string, width: number): string[] {
   }
   end();
   return lines;
+}
+
+/**
+ * Tell whether one character has no shape of its own, so that it stands in no name or address.
+ *
+ * Where text is shown, it is not this that counts, but what `writtenOut` writes out.
+ */
+export function isHidden(sign: string): boolean {
+  return HIDDEN.test(sign);
+}
+
+/** Return a text without the white space at its ends. */
+export function stripped(text: string): string {
+  return text.replace(ENDS, "");
+}
+
+/** Tell whether a text is empty or white space alone. */
+export function isBlank(text: string): boolean {
+  return stripped(text) === "";
+}
+
+/**
+ * Return a name on one line of at most `most` characters, cut at the end of one that a reader sees as a whole.
+ *
+ * Halves of pairs become U+FFFD.
+ */
+export function fitted(text: string, most: number): string {
+  const whole = text.replace(/\p{Cs}/gu, "\ufffd");
+  const name = [...whole.split(RUN).filter((word) => word !== "").join(" ")];
+  const isCountry = (sign: string): boolean => /^[\u{1f1e6}-\u{1f1ff}]$/u.test(sign);
+  // A letter and the marks on it, a family joined into one sign, a skin tone: parted, the rest would read otherwise.
+  const goesOn = (sign: string): boolean => /^[\p{M}\u200d\u{1f3fb}-\u{1f3ff}]$/u.test(sign);
+  // Two letters of a country are one flag: an odd number of them before the cut leaves half of one.
+  const partsAFlag = (at: number): boolean => {
+    let start = at;
+    while (start > 0 && isCountry(name[start - 1] as string)) start--;
+    return isCountry(name[at] as string) && (at - start) % 2 === 1;
+  };
+  let end = most;
+  while (end > 0 && end < name.length)
+    if (goesOn(name[end] as string) || name[end - 1] === JOINER || partsAFlag(end)) end--;
+    else break;
+  return name.slice(0, end === 0 ? most : end).join("").replace(/ +$/, "");
 }
 
 /** Tell whether nobody could read anything in `text`: empty, or blank, hidden and combining characters alone. */

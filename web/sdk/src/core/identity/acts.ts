@@ -8,14 +8,14 @@
 import { type Bytes, EMPTY, equal } from "../base/bytes.js";
 import { type Encodable, Fields } from "../base/encoding.js";
 import { Expired, Malformed, QuorumNotMet, Untrusted } from "../base/errors.js";
-import { saysNothing } from "../base/text.js";
+import { isBlank, saysNothing } from "../base/text.js";
 import type { AcceptedLog } from "../log/accepted.js";
 import { MAX_SIZE } from "../log/merkle.js";
 import type { Sign1 } from "../signed/cose.js";
 import {
   closePayload, HASH_SIZE, type Header, ID_SIZE, MAX_AHEAD_SECONDS, openPayload, readBack, requireTenantOnly,
 } from "../signed/payloads.js";
-import { isBlank, type Officer, officersWhoSigned, type SignedPolicy } from "./policy.js";
+import { type Officer, officersWhoSigned, type SignedPolicy } from "./policy.js";
 
 /** Characters, as of a case: whoever is asked reads all of it. */
 export const MAX_REASON = 1000;

@@ -7,6 +7,7 @@
 import { type Bytes, EMPTY, equal, hex } from "../base/bytes.js";
 import { type Encodable, Fields, mapOf, MAX_BLOB, MAX_UINT, type Value } from "../base/encoding.js";
 import { Forked, Malformed, QuorumNotMet, Untrusted } from "../base/errors.js";
+import { isBlank } from "../base/text.js";
 import { KeyKind, type PublicKey, SIGNING_KINDS } from "../crypto/public_keys.js";
 import type { Purpose, Sign1 } from "../signed/cose.js";
 import {
@@ -145,14 +146,6 @@ function readBinds(fields: Fields): number {
   if (seconds > YEAR_SECONDS && seconds < NEVER) throw fields.refuse(12, "is neither at most 365 days nor for ever");
   return seconds;
 }
-
-/** Tell whether a text is empty or white space alone, as whoever signs and whoever reads have to see alike. */
-export function isBlank(text: string): boolean {
-  return BLANK.test(text);
-}
-
-// What Python's str.strip takes for white space: both sides must call the same text blank.
-const BLANK = /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/u;
 
 function readParagraph(fields: Fields): string {
   const text = fields.text(14, { maximum: MAX_TEXT });

@@ -22,7 +22,7 @@ import {
   ACME, CAROL, DAN, DAY, escrowKey, FOUNDING, hashOf, idOf, MALLORY_TENANT, nextPolicy, NOW, OFFICER_KEYS, OFFICERS,
   POLICY, RITA, ROOT, RSA, SEALING, SIGNED_POLICY, signedBy, signedKey, TENANT,
 } from "../../cast/statements.js";
-import { refused } from "../../vectors.js";
+import { refused, refusedAs } from "../../vectors.js";
 
 type Statements = readonly Sign1[];
 const PIN = rootPin(ACME, ROOT.public, SIGNED_POLICY.hash);
@@ -56,14 +56,12 @@ function rotated(changes: Partial<TenantKey> = {}): TenantKey {
 
 const ROTATED = await signedKey(rotated(), ROOT, OFFICER_KEYS[0], RITA_KEY);
 
-async function refusedAs(error: typeof HoldfastError, work: () => unknown, said = ""): Promise<void> {
-  const found = await refused(work);
-  expect(found).toBeInstanceOf(error);
-  expect(found.message).toContain(said);
-}
-
 /** Refuse at enrolment, by the path that rotation takes as well. */
-function refusedKey(statements: Statements, error: typeof HoldfastError, of: Partial<KeysExpected> = {}): Promise<void> {
+function refusedKey(
+  statements: Statements,
+  error: typeof HoldfastError,
+  of: Partial<KeysExpected> = {},
+): Promise<Error> {
   return refusedAs(error, async () => verifyEscrowKeys([statements], { trusted: await acme(), ...of }));
 }
 
