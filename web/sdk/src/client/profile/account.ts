@@ -25,9 +25,11 @@ import { type DeviceStatement, deviceFromPayload, deviceToPayload } from "../../
 import { ProfileError, WrongInput } from "../errors.js";
 import { Clock } from "../server/clock.js";
 import { Api, checkServer, type Fetch } from "../server/transport.js";
+import { removeDatabase } from "./indexed_db.js";
+import { askToKeep } from "./keeping.js";
 import { type Device, State } from "./state.js";
 import { StateRows } from "./state_rows.js";
-import type { Store } from "./store.js";
+import { IndexedDbStore, type Store } from "./store.js";
 import { type Standing, standing, Turns } from "./turns.js";
 import { VerifiedChains } from "./verified.js";
 
@@ -351,4 +353,43 @@ export async function openStore(store: Store): Promise<Account> {
   const account = new Account(store, new State());
   await account.reload();
   return account;
+}
+
+/**
+ * Start a profile for one person in this browser, and ask the browser to keep it. tenant, user: 16 bytes each.
+ *
+ * name: by which it is opened again. Rejects with NotPossible when there is one of that name, MachineError when the browser
+ * keeps nothing for this page; nothing is left behind. Whether it is kept for good, `keeping` says.
+ */
+export async function create(
+  name: string,
+  { tenant, user }: { readonly tenant: Bytes; readonly user: Bytes },
+): Promise<Account> {
+  const store = await IndexedDbStore.create(name, { tenant, user });
+  try {
+    const account = new Account(store, new State());
+    await account.save();
+    await askToKeep();
+    return account;
+  } catch (error) {
+    await store.close();
+    await remove(name);
+    throw error;
+  }
+}
+
+/** Open a profile. Rejects with ProfileError for none or a damaged one, UpdateNeeded for a newer program's. */
+export async function openProfile(name: string): Promise<Account> {
+  const store = await IndexedDbStore.open(name);
+  try {
+    return await openStore(store);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+/** Remove a profile with all that is in it, for every page. What its device published stays with the server. */
+export function remove(name: string): Promise<void> {
+  return removeDatabase(name);
 }

@@ -5,9 +5,15 @@
  * docs/formats/profile.md, and the rule that state is persisted before ciphertext is released. Does not know what a row
  * means, and cannot protect it from another script of the same page.
  */
-import { type Bytes, hex } from "../../core/base/bytes.js";
-import { MAX_VAULT } from "../../core/base/encoding.js";
-import type { SecretBytes } from "../../core/base/secret.js";
+import { type Bytes, concat, equal, hex } from "../../core/base/bytes.js";
+import { decode, encode, Fields, label, MAX_VAULT } from "../../core/base/encoding.js";
+import { HoldfastError } from "../../core/base/errors.js";
+import { SecretBytes } from "../../core/base/secret.js";
+import { randomBytes } from "../../core/crypto/webcrypto.js";
+import { gcmDecrypt, gcmEncrypt, NONCE_SIZE } from "../../core/crypto/wrapping.js";
+import { damaged } from "../errors.js";
+import { type Entry, FORMAT, type Head, ProfileDatabase, type Written } from "./indexed_db.js";
+import { withLock } from "./locks.js";
 
 /** Bytes of one row with its frame: the state, or a message with its large content. */
 export const MAX_VALUE = 2 * MAX_VAULT;
@@ -139,9 +145,9 @@ export abstract class BufferedStore implements Store {
       const change = this.#changes.get(placeOf(kind, id));
       if (change === undefined || (change.value !== undefined && !change.isMoved)) keys.push(key.slice());
     }
-    for (const change of this.#changes.values())
-      if (change.kind === kind && change.value !== undefined && (change.isMoved || !committed.has(hex(change.key))))
-        added.push(change.key.slice());
+    for (const [id, change] of this.#changes)
+      if (change.kind === kind && change.value !== undefined)
+        if (change.isMoved || !committed.has(id.slice(kind.length + 1))) added.push(change.key.slice());
     return [...keys, ...added];
   }
 }
@@ -186,4 +192,178 @@ export class MemoryStore extends BufferedStore {
   }
 
   override async close(): Promise<void> {}
+}
+
+/**
+ * The profile in the browser: an IndexedDB database with every value encrypted, under keys that no script can read.
+ *
+ * A transaction is on the disk when it ends (one IndexedDB transaction, durability "strict"): a page that is closed at any
+ * moment leaves all of it or nothing. Pages share a profile by its Web Lock (`locked`) and see each other's commits by
+ * their number: who has not seen the newest commits nothing (RaceLost).
+ *
+ * What encryption does: whoever reads the browser's files, or a copy of them, without the browser's own key store, reads
+ * kinds, sizes and numbers. What it does not: the two keys lie in the same database, not to be read out, but to be used by
+ * every script of this origin, and by whoever runs the browser under the same account. Chromium keeps keys that are not
+ * extractable in its files as they are: an old copy of the whole browser profile is an old copy of the rows and the keys.
+ *
+ * What deletion does: the row is gone for every page at once. When the engine writes its files anew is its own matter
+ * (LevelDB and SQLite append, and clear up later), and no page can overwrite a block. `rekey` encrypts all anew under new
+ * keys; the old ones are gone as rows are. Beyond any program's reach are wear levelling, snapshots and backups.
+ */
+export class IndexedDbStore extends BufferedStore {
+  readonly name: string;
+  readonly #database: ProfileDatabase;
+  #head: Head;
+  #version: number;
+  readonly #keys = new Map<string, Map<string, Bytes>>();
+
+  private constructor(name: string, database: ProfileDatabase, head: Head, version: number) {
+    super(head.tenant, head.user);
+    this.name = name;
+    this.#database = database;
+    this.#head = head;
+    this.#version = version;
+  }
+
+  /**
+   * Make a profile of one person, with fresh keys and no rows. tenant, user: 16 bytes each.
+   *
+   * Rejects with NotPossible when this browser holds one of that name, MachineError when it keeps nothing for this page.
+   */
+  static async create(name: string, of: { readonly tenant: Bytes; readonly user: Bytes }): Promise<IndexedDbStore> {
+    const head = await freshHead(of), database = await ProfileDatabase.create(name, head);
+    return new IndexedDbStore(name, database, head, 0);
+  }
+
+  /** Open a profile. Rejects with ProfileError for none or a damaged one, UpdateNeeded for a newer program's. */
+  static async open(name: string): Promise<IndexedDbStore> {
+    const database = await ProfileDatabase.open(name);
+    try {
+      return new IndexedDbStore(name, database, ...(await database.head()));
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Encrypt every row anew under new keys, all of them or none. All rows are in memory meanwhile.
+   *
+   * What older blocks of the disk still hold is unreadable from then on to whoever has not kept the old keys.
+   */
+  async rekey(): Promise<void> {
+    if (this.isOpen) throw new TypeError("not in a transaction");
+    const old = this.#head, head = { ...(await freshHead(old)), profile: old.profile }, changes: Written[] = [];
+    for (const entry of await this.#database.list(undefined, this.#version)) {
+      const [key, value] = await this.#unseal(entry);
+      const name = await nameOf(head, entry.kind, key);
+      changes.push({ kind: entry.kind, name: entry.name, sealed: undefined, isMoved: false });
+      changes.push({ kind: entry.kind, name, sealed: await sealed(head, entry.kind, name, key, value), isMoved: true });
+    }
+    this.#version = await this.#database.commit(changes, this.#version, head);
+    this.#head = head;
+    this.#keys.clear();
+  }
+
+  override locked<T>(work: () => Promise<T>, waitSeconds = 0): Promise<T> {
+    return withLock(this.name, waitSeconds, work);
+  }
+
+  override async refresh(): Promise<boolean> {
+    if (this.isOpen) throw new TypeError("not in a transaction");
+    if ((await this.#database.version()) === this.#version) return false;
+    [this.#head, this.#version] = await this.#database.head();
+    this.#keys.clear();
+    return true;
+  }
+
+  override async close(): Promise<void> {
+    this.#database.close();
+    this.#keys.clear();
+  }
+
+  protected override async fetch(kind: string, key: Bytes): Promise<SecretBytes | undefined> {
+    const name = await nameOf(this.#head, kind, key), entry = await this.#database.read(name, this.#version);
+    if (entry === undefined) return undefined;
+    const [found, value] = await this.#unseal(entry);
+    if (entry.kind !== kind || !equal(found, key)) throw damaged("a row is of another kind than its name");
+    return value;
+  }
+
+  protected override async listed(kind: string): Promise<ReadonlyMap<string, Bytes>> {
+    let keys = this.#keys.get(kind);
+    if (keys === undefined) {
+      // Keys are inside the encrypted rows (they name peers), so they are opened once and remembered.
+      const entries = await this.#database.list(kind, this.#version);
+      const found = await Promise.all(entries.map((entry) => this.#unseal(entry)));
+      keys = new Map(found.map(([key]) => [hex(key), key]));
+      this.#keys.set(kind, keys);
+    }
+    return keys;
+  }
+
+  protected override async commit(changes: readonly Change[]): Promise<void> {
+    const written = await Promise.all(changes.map((change) => this.#written(change)));
+    try {
+      this.#version = await this.#database.commit(written, this.#version);
+    } catch (error) {
+      this.#keys.clear();
+      throw error;
+    }
+    for (const { kind, key, value, isMoved } of changes) {
+      const keys = this.#keys.get(kind);
+      if (value === undefined || isMoved) keys?.delete(hex(key));
+      if (value !== undefined) keys?.set(hex(key), key);
+    }
+  }
+
+  async #written({ kind, key, value, isMoved }: Change): Promise<Written> {
+    const name = await nameOf(this.#head, kind, key);
+    return { kind, name, isMoved, sealed: value && (await sealed(this.#head, kind, name, key, value)) };
+  }
+
+  async #unseal({ kind, name, sealed }: Entry): Promise<[key: Bytes, value: SecretBytes]> {
+    const { rowKey } = this.#head, nonce = sealed.slice(0, NONCE_SIZE), body = sealed.slice(NONCE_SIZE);
+    const content = await gcmDecrypt(rowKey, nonce, body, contextOf(this.#head, kind, name));
+    if (content === undefined) throw damaged("a row does not open");
+    try {
+      const row = Fields.ofRow(decode(content, MAX_VALUE), "profile row", 2);
+      return [row.octets(0), new SecretBytes(row.octets(1, undefined, { maximum: MAX_VALUE }))];
+    } catch (error) {
+      throw error instanceof HoldfastError ? damaged(error) : error;
+    } finally {
+      content.fill(0);
+    }
+  }
+}
+
+async function freshHead({ tenant, user }: { readonly tenant: Bytes; readonly user: Bytes }): Promise<Head> {
+  const aes = { name: "AES-GCM", length: 256 }, mac = { name: "HMAC", hash: "SHA-256", length: 256 };
+  return {
+    format: FORMAT,
+    tenant: tenant.slice(),
+    user: user.slice(),
+    profile: randomBytes(16),
+    // Made inside WebCrypto and not extractable: no script, and no memory that one can look at, ever has them.
+    rowKey: await crypto.subtle.generateKey(aes, false, ["encrypt", "decrypt"]),
+    nameKey: await crypto.subtle.generateKey(mac, false, ["sign"]),
+  };
+}
+
+/** Return by what a row is found: 32 bytes that say nothing of the key without the profile's. */
+async function nameOf(head: Head, kind: string, key: Uint8Array): Promise<Bytes> {
+  return new Uint8Array(await crypto.subtle.sign("HMAC", head.nameKey, encode([kind, key])));
+}
+
+function contextOf({ tenant, user, profile }: Head, kind: string, name: Bytes): Bytes {
+  return label("profile-row", tenant, user, profile, kind, name);
+}
+
+async function sealed(head: Head, kind: string, name: Bytes, key: Bytes, value: SecretBytes): Promise<Bytes> {
+  // At random: two of 2^32 writes meet with a chance of 2^-32 (SP 800-38D section 8.3), and a page that writes a hundred
+  // rows for each of a thousand messages a day needs a century for them.
+  const nonce = randomBytes(NONCE_SIZE), content = encode([key, value.reveal()]);
+  const body = await gcmEncrypt(head.rowKey, nonce, content, contextOf(head, kind, name));
+  content.fill(0);
+  return concat(nonce, body);
 }

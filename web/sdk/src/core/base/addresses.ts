@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * E-mail addresses: the one form under which they are compared (Unicode TR36: normalise and fold).
+ * E-mail addresses: the one form under which they are compared, and letters in them that look like others.
  *
- * Does not know whose an address is; the directory of the tenant does.
+ * Unicode TR36: normalise, fold, show what is mixed. Does not know whose an address is; the directory of the tenant does.
  */
 import { lengthOf } from "./bytes.js";
 import { Malformed } from "./errors.js";
@@ -37,4 +37,35 @@ export function addressKey(text: string): string {
   if (lengthOf(key) > MAX_ADDRESS || !ADDRESS.test(key) || [...key].some(isHidden))
     throw new Malformed("not one e-mail address");
   return key;
+}
+
+// What Unicode counts as Latin and calls by another name: superscript and wide letters, and signs that come of letters.
+const NAMED_OTHERWISE = /[\xaa\xba\p{Lm}\u1d2c-\u1d5c\u1d9b-\u1dbe\u212a\u212b\u2132\u214e\u2183\uff21-\uff3a\uff41-\uff5a]/u;
+
+/**
+ * Return the letters of other scripts that stand among Latin ones, each once with its code point and script, in order.
+ *
+ * Such a letter can be one that nobody tells from a Latin one. Nothing for a text in Latin letters alone, or in none:
+ * whoever writes a whole address in their own script mixes nothing.
+ */
+export function mixedLetters(text: string): [letter: string, name: string][] {
+  const letters = [...new Set(text)].filter((sign) => /\p{L}/u.test(sign));
+  const others = letters.filter((sign) => !/\p{Script=Latin}/u.test(sign) || NAMED_OTHERWISE.test(sign));
+  return others.length < letters.length ? others.map((sign) => [sign, nameOf(sign)]) : [];
+}
+
+// The scripts whose letters are taken for Latin ones (Unicode TS39, confusables.txt); others are told by their number.
+const SCRIPTS: readonly [string, RegExp][] = [
+  ["Cyrillic", /\p{Script=Cyrillic}/u],
+  ["Greek", /\p{Script=Greek}/u],
+  ["Armenian", /\p{Script=Armenian}/u],
+  ["Cherokee", /\p{Script=Cherokee}/u],
+  ["Coptic", /\p{Script=Coptic}/u],
+  ["Lisu", /\p{Script=Lisu}/u],
+];
+
+function nameOf(sign: string): string {
+  const number = (sign.codePointAt(0) as number).toString(16).toUpperCase().padStart(4, "0");
+  const script = SCRIPTS.find(([, letters]) => letters.test(sign))?.[0];
+  return script === undefined ? `U+${number}` : `${script} U+${number}`;
 }

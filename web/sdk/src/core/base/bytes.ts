@@ -43,10 +43,12 @@ export function concat(...parts: readonly Uint8Array[]): Bytes {
   return joined;
 }
 
+const OCTETS = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, "0"));
+
 /** Return lower-case hex: the key under which a Map knows a byte string. */
 export function hex(data: Uint8Array): string {
   let text = "";
-  for (const octet of data) text += octet.toString(16).padStart(2, "0");
+  for (const octet of data) text += OCTETS[octet] as string;
   return text;
 }
 

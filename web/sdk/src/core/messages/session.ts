@@ -46,7 +46,8 @@ export class Session {
   readonly suite: Suite;
   /** TH, 32 bytes; equal at both ends. */
   readonly transcript: Bytes;
-  readonly createdAt: number;
+  /** UTC seconds; put back to today by `pruneSessions` when it was begun under a clock that was ahead. */
+  createdAt: number;
   readonly isInitiator: boolean;
   /** Whether it began without a one-time key. */
   readonly isLastResort: boolean;
