@@ -86,7 +86,8 @@ export interface Device {
   isActive: boolean;
 }
 
-const DEVICE = layout<Device>("profile device", {
+/** How a device lies in the state, in a rotation, and among those that this one has followed. */
+export const DEVICE = layout<Device>("profile device", {
   id: at(1, octets(16)),
   signingSeed: at(2, secret(32)),
   agreementSeed: at(3, secret(32)),
@@ -157,7 +158,8 @@ export interface VaultKey {
   version: number;
 }
 
-const VAULT_KEY = layout<VaultKey>("profile vault", { epoch: uint(), key: secret([0, 32]), version: uint() });
+/** How a vault key lies in the state and in a rotation. */
+export const VAULT_KEY = layout<VaultKey>("profile vault", { epoch: uint(), key: secret([0, 32]), version: uint() });
 
 /** Return the vault key of an account without a vault. */
 export function noVaultKey(): VaultKey {
