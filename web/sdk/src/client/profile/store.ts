@@ -145,9 +145,9 @@ export abstract class BufferedStore implements Store {
       const change = this.#changes.get(placeOf(kind, id));
       if (change === undefined || (change.value !== undefined && !change.isMoved)) keys.push(key.slice());
     }
-    for (const change of this.#changes.values())
-      if (change.kind === kind && change.value !== undefined && (change.isMoved || !committed.has(hex(change.key))))
-        added.push(change.key.slice());
+    for (const [id, change] of this.#changes)
+      if (change.kind === kind && change.value !== undefined)
+        if (change.isMoved || !committed.has(id.slice(kind.length + 1))) added.push(change.key.slice());
     return [...keys, ...added];
   }
 }

@@ -43,10 +43,12 @@ export function concat(...parts: readonly Uint8Array[]): Bytes {
   return joined;
 }
 
+const OCTETS = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, "0"));
+
 /** Return lower-case hex: the key under which a Map knows a byte string. */
 export function hex(data: Uint8Array): string {
   let text = "";
-  for (const octet of data) text += octet.toString(16).padStart(2, "0");
+  for (const octet of data) text += OCTETS[octet] as string;
   return text;
 }
 
@@ -54,6 +56,17 @@ export function hex(data: Uint8Array): string {
 export function unhex(text: string): Bytes {
   if (text.length % 2 !== 0 || !/^[0-9a-fA-F]*$/.test(text)) throw new RangeError("not hex");
   return Uint8Array.from({ length: text.length / 2 }, (_, at) => parseInt(text.slice(2 * at, 2 * at + 2), 16));
+}
+
+/** Return a number in `size` bytes, the highest first. Throws a RangeError when it has no room (a caller's mistake). */
+export function bigEndian(value: number, size: number): Bytes {
+  if (!Number.isSafeInteger(value) || value < 0 || value >= 256 ** size) throw new RangeError("no room for the number");
+  return Uint8Array.from({ length: size }, (_, at) => Math.floor(value / 256 ** (size - 1 - at)) % 256);
+}
+
+/** Return the number of big-endian bytes, exact up to 2^53. */
+export function numberOf(octets: Uint8Array): number {
+  return octets.reduce((number, octet) => number * 256 + octet, 0);
 }
 
 const encoder = new TextEncoder();
