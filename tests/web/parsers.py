@@ -51,7 +51,6 @@ from holdfast.core.vault.passkey_door import read_passkey_door
 from holdfast.core.vault.phrase_door import read_phrase_door
 from holdfast.core.vault.sync_letter import DeviceSync, SyncLetter
 from tests.cast import statements as cast
-from tests.cast.statements import NOW
 from tests.faults.fuzz import parsers as fuzzed
 from tests.faults.fuzz.parsers import PARSERS as FUZZED
 
@@ -300,7 +299,7 @@ PARSERS: Final[dict[str, Parser]] = {
     ),
     "archive-prefix": Parser(_archive_prefix, _samples("archive-prefix")),
     "checkpoint": of_text(_checkpoint, bytes, *(one.partition(b"\n\n")[0] + b"\n" for one in _samples("checkpoint"))),
-    "note": of_text(lambda text: fuzzed.LOG.open(text), str.encode, *_samples("checkpoint")),
+    "note": of_text(fuzzed.LOG.open, str.encode, *_samples("checkpoint")),
     "verifier-key": of_text(NoteVerifier.from_text, lambda one: one.to_text().encode(), *_samples("verifier-key")),
     "log-header": both_ways(log_export.Header.from_line, log_export.Header.to_line, *_samples("log-line", at=0)),
     "log-checkpoint-line": both_ways(
