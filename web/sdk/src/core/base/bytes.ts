@@ -58,6 +58,17 @@ export function unhex(text: string): Bytes {
   return Uint8Array.from({ length: text.length / 2 }, (_, at) => parseInt(text.slice(2 * at, 2 * at + 2), 16));
 }
 
+/** Return a number in `size` bytes, the highest first. Throws a RangeError when it has no room (a caller's mistake). */
+export function bigEndian(value: number, size: number): Bytes {
+  if (!Number.isSafeInteger(value) || value < 0 || value >= 256 ** size) throw new RangeError("no room for the number");
+  return Uint8Array.from({ length: size }, (_, at) => Math.floor(value / 256 ** (size - 1 - at)) % 256);
+}
+
+/** Return the number of big-endian bytes, exact up to 2^53. */
+export function numberOf(octets: Uint8Array): number {
+  return octets.reduce((number, octet) => number * 256 + octet, 0);
+}
+
 const encoder = new TextEncoder();
 
 /** Return UTF-8. Throws a RangeError for a lone surrogate, which has no UTF-8 (a caller's mistake). */
