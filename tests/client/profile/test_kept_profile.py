@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +21,17 @@ from holdfast.client.messages.letters import LETTER, Letter
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Contact, State
+from holdfast.client.profile.turns import Standing
 from holdfast.client.rotation.rotation_record import KIND as ROTATION
 from holdfast.client.rotation.rotation_record import Part, Rotation, Step
 from holdfast.client.sessions import sessions
 from holdfast.client.vault import doors, share_requests, trusted, vault, vault_contents
 from holdfast.core.base.encoding import decode, encode
+from holdfast.core.base.errors import Malformed
 from holdfast.core.base.rows import decode_row, encode_row, open_map, open_row, seal_map, seal_row
 from holdfast.core.base.secret import SecretBytes
 
+PUBLISHED = json.loads((Path(__file__).parents[2] / "vectors" / "holdfast" / "profile.json").read_text())
 KEPT = Path(__file__).parent / "kept" / "profile.holdfast"
 PASSPHRASE = SecretBytes(b"a passphrase for tests only")
 
@@ -106,3 +110,21 @@ def test_profile_kept_from_before_says_what_was_written(kept: Account) -> None:
     rotation = Rotation.from_secret(found)
     assert (rotation.parts, rotation.step, rotation.destroy_at) == (Part(15), Step.UPLOAD, 1_792_000_000)
     assert rotation.device == state.device
+
+
+def test_published_rows_are_those_of_the_kept_profile_and_are_written_with_the_same_bytes(kept: Account) -> None:
+    for kind, key, value in PUBLISHED["kept"]:
+        row = kept.store.get(kind, bytes.fromhex(key))
+        assert row is not None
+        assert row.reveal().hex() == value
+    state = SecretBytes(bytes.fromhex(PUBLISHED["state"]))
+    assert State.from_secret(state).to_secret() == state
+    for name, kind in (("contact", Contact), ("turn", Standing)):
+        row = SecretBytes(bytes.fromhex(PUBLISHED[name]))
+        assert seal_row(open_row(kind, row, name)) == row
+
+
+@pytest.mark.parametrize("case", PUBLISHED["refused"], ids=lambda case: str(case["why"]))
+def test_published_states_to_refuse_are_refused(case: dict[str, str]) -> None:
+    with pytest.raises(Malformed):
+        State.from_secret(SecretBytes(bytes.fromhex(case["octets"])))

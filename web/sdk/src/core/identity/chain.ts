@@ -36,6 +36,11 @@ export interface AnnouncedKey {
   readonly at: number;
 }
 
+/** Return the UTC seconds from which the same announcement, made again, takes effect. */
+export function dueAtOf(announced: AnnouncedKey): number {
+  return announced.at + RECOVERY_KEY_DELAY_SECONDS;
+}
+
 /** The last re-genesis: a peer shows it, closes sessions and asks a human before it trusts again. */
 export interface ReGenesisMark {
   readonly seq: number;
@@ -286,7 +291,7 @@ async function setRecoveryKey(state: ChainState, entry: Entry, { recoveryKey }: 
   if (state.announced === undefined || !state.announced.key.equals(recoveryKey))
     return { ...state, announced: { key: recoveryKey, at: issuedAt } };
   // Counted between the dates of two entries of the chain, so that every verifier comes to the same answer at any time.
-  if (issuedAt < state.announced.at + RECOVERY_KEY_DELAY_SECONDS)
+  if (issuedAt < dueAtOf(state.announced))
     throw new Untrusted("the recovery key announced has not waited for seven days");
   return { ...state, recoveryKey, announced: undefined };
 }
