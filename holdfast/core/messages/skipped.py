@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, encode
+from holdfast.core.base.encoding import MAX_UINT, MAX_VAULT, Encodable, Fields, decode, encode
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import HoldsSecrets, SecretBytes
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
@@ -130,7 +130,11 @@ class SkippedKeys(HoldsSecrets):
             entries = row.octets(1)
             if not entries or len(entries) % _ENTRY.size:
                 raise row.refuse(1, "is not whole entries")
-            chains[row.octets(0, 32)] = {number: (key, at) for number, at, key in _ENTRY.iter_unpack(entries)}
+            chain = {number: (key, at) for number, at, key in _ENTRY.iter_unpack(entries)}
+            # As every other time: what reads it need not know integers that others cannot hold.
+            if any(at > MAX_UINT for _, at in chain.values()):
+                raise row.refuse(1, "names a time above 2^53 - 1")
+            chains[row.octets(0, 32)] = chain
         self = cls()
         self._put(chains)
         return self

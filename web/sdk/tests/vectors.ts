@@ -29,9 +29,18 @@ export async function refused(work: () => unknown): Promise<HoldfastError> {
 }
 
 /** Expect a refusal of one class, whose message has these words in it. */
-export async function refusedAs(error: new (...given: never[]) => Error, work: () => unknown, said = ""): Promise<Error> {
-  const found = await refused(work);
+export async function refusedAs<E extends Error>(
+  error: new (...given: never[]) => E,
+  work: () => unknown,
+  said = "",
+): Promise<E> {
+  let found: unknown;
+  try {
+    await work();
+  } catch (caught) {
+    found = caught;
+  }
   expect(found).toBeInstanceOf(error);
-  expect(found.message).toContain(said);
-  return found;
+  expect((found as E).message).toContain(said);
+  return found as E;
 }

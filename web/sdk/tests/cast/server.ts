@@ -23,11 +23,12 @@ export const NOW = 1_790_000_000;
 export const TENANT: Bytes = Uint8Array.from({ length: 16 }, (_, at) => at);
 export const RECEIVED_AT = "2026-09-21T13:33:20Z";
 const MAX_WAITING = 2000;
+const UUID = "([0-9a-f-]{36})";
 
 /** Status and document of an answer. */
 export type Answered = [status: number, document: Json];
 /** One request as the server sees it. asker: the device that signed it, as text. */
-interface Asked {
+export interface Asked {
   readonly method: string;
   readonly path: string;
   readonly asker: string;
@@ -35,7 +36,7 @@ interface Asked {
   readonly query: URLSearchParams;
   readonly ifMatch: string;
 }
-type Handler = (asked: Asked, id: string) => Answered;
+export type Handler = (asked: Asked, id: string) => Answered | Promise<Answered>;
 
 export function refused(status: number, code: string, more: Json = {}): Answered {
   return [status, { title: code, code, detail: `Refused: ${code}.`, ...more }];
@@ -46,7 +47,7 @@ export class LyingServer {
   /** What is done to an honest answer. */
   readonly lies = new Map<string, (answer: Json) => Json>();
   /** What answers in place of the honest handler, from the request's body. */
-  readonly instead = new Map<string, (body: Json) => Answered>();
+  readonly instead = new Map<string, (body: Json) => Answered | Promise<Answered>>();
   /** Whose answer never arrives, though the act was done. */
   readonly lost = new Set<string>();
   readonly log: [method: string, path: string, body: Json][] = [];
@@ -73,7 +74,8 @@ export class LyingServer {
     const asker = /keyid="([^"]*)"/.exec(headers.get("signature-input") ?? "")?.[1] ?? "";
     const key = headers.get("idempotency-key") ?? "", act = `${asker} ${path} ${key}`;
     const ifMatch = (headers.get("if-match") ?? "").replaceAll('"', "");
-    let [status, answer] = this.#answered.get(act) ?? this.#handle({ method, path, asker, body, query: searchParams, ifMatch });
+    const asked = { method, path, asker, body, query: searchParams, ifMatch };
+    let [status, answer] = this.#answered.get(act) ?? (await this.#handle(asked));
     if (key !== "" && status < 300) this.#answered.set(act, [status, answer]);
     for (const [pattern, lie] of this.lies)
       if (status < 300 && matches(pattern, method, path)) answer = lie(structuredClone(answer));
@@ -99,11 +101,24 @@ export class LyingServer {
     return this.log.filter(isOf).map(([, , body]) => body);
   }
 
-  #handle(asked: Asked): Answered {
+  /** What more it serves: "METHOD path", with ID for one identifier. */
+  protected readonly more: [string, Handler][] = [];
+
+  /** Return what is answered to everybody in place of what was asked, if anything. */
+  protected refuse(_asked: Asked): Answered | undefined {
+    return undefined;
+  }
+
+  /** Take note of entries that were appended to a user's chain. */
+  protected appended(_user: string, _entries: readonly Bytes[]): void {}
+
+  #handle(asked: Asked): Answered | Promise<Answered> {
     for (const [pattern, instead] of this.instead)
       if (matches(pattern, asked.method, asked.path)) return instead(asked.body);
-    for (const [pattern, handler] of this.#routes) {
-      const found = new RegExp(`^${pattern}$`).exec(`${asked.method} ${asked.path}`);
+    const refusal = this.refuse(asked);
+    if (refusal !== undefined) return refusal;
+    for (const [pattern, handler] of [...this.more, ...this.#routes]) {
+      const found = new RegExp(`^${pattern.replace("ID", UUID)}$`).exec(`${asked.method} ${asked.path}`);
       if (found) return handler(asked, found[1] ?? "");
     }
     return refused(404, "not-found");
@@ -146,7 +161,9 @@ export class LyingServer {
   #extend({ body }: Asked, user: string): Answered {
     const entries = this.chains.get(user) ?? [], head = entries.length > 0 ? this.headOf(user) : null;
     if (body.expected_head !== head) return refused(409, "chain-stale");
-    this.chains.set(user, [...entries, ...body.entries.map((entry: string) => unb64u(entry))]);
+    const fresh: Bytes[] = body.entries.map((entry: string) => unb64u(entry));
+    this.chains.set(user, [...entries, ...fresh]);
+    this.appended(user, fresh);
     return [201, { head: this.headOf(user), seq: this.#entries(user).length - 1 }];
   }
 
@@ -291,22 +308,20 @@ export class LyingServer {
     return [200, { deleted }];
   }
 
-  readonly #routes: [string, Handler][] = (
-    [
-      ["GET users/ID/chain", (asked, user) => this.#chain(asked, user)],
-      ["POST users/ID/chain", (asked, user) => this.#extend(asked, user)],
-      ["PUT devices/ID/bundle", (asked, device) => this.putBundle(device, asked.body)],
-      ["POST devices/ID/pre-keys", (asked, device) => this.putBatch(device, asked.body)],
-      ["POST devices/ID/check", (_, device) => this.#check(device)],
-      ["POST users/ID/claim", (_, user) => this.#claim(user)],
-      ["POST devices/ID/claim", (_, device) => this.#claimOne(device)],
-      ["POST users/ID/messages", (asked, user) => this.#send(asked, user)],
-      ["POST devices/ID/messages", (asked, device) => this.#sendLetter(asked, device)],
-      ["GET messages", (asked) => this.#fetch(asked)],
-      ["GET messages/ID/content", (asked, id) => this.#content(asked, id)],
-      ["POST messages/ack", (asked) => this.#acknowledge(asked)],
-    ] as [string, Handler][]
-  ).map(([pattern, handler]) => [pattern.replace("ID", "([0-9a-f-]{36})"), handler]);
+  readonly #routes: [string, Handler][] = [
+    ["GET users/ID/chain", (asked, user) => this.#chain(asked, user)],
+    ["POST users/ID/chain", (asked, user) => this.#extend(asked, user)],
+    ["PUT devices/ID/bundle", (asked, device) => this.putBundle(device, asked.body)],
+    ["POST devices/ID/pre-keys", (asked, device) => this.putBatch(device, asked.body)],
+    ["POST devices/ID/check", (_, device) => this.#check(device)],
+    ["POST users/ID/claim", (_, user) => this.#claim(user)],
+    ["POST devices/ID/claim", (_, device) => this.#claimOne(device)],
+    ["POST users/ID/messages", (asked, user) => this.#send(asked, user)],
+    ["POST devices/ID/messages", (asked, device) => this.#sendLetter(asked, device)],
+    ["GET messages", (asked) => this.#fetch(asked)],
+    ["GET messages/ID/content", (asked, id) => this.#content(asked, id)],
+    ["POST messages/ack", (asked) => this.#acknowledge(asked)],
+  ];
 }
 
 function matches(pattern: string, method: string, path: string): boolean {

@@ -102,7 +102,7 @@ export function explained(error: unknown): unknown {
 }
 
 /** Do something with the browser's storage. Rejects with what `explained` says. */
-async function explaining<T>(work: () => Promise<T>): Promise<T> {
+export async function explaining<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {

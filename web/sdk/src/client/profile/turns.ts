@@ -41,6 +41,8 @@ export class Turns {
   #said: { readonly mark: Bytes; readonly before: Bytes } | undefined;
   #isHeard = false;
   #isFollowing = false;
+  /** How many breaks were counted when this opening began. */
+  #counted: number | undefined;
   /** Whether an answer of this opening said that the profile is not the newest one. */
   isBroken = false;
 
@@ -55,6 +57,7 @@ export class Turns {
   async say(): Promise<string> {
     if (this.#said === undefined) {
       let kept = await standing(this.#store, this.#device);
+      this.#counted ??= kept.breaks;
       if (this.#isFollowing && kept.next.length === 0 && kept.mark.length > 0) {
         // The server has it: to a request under its newest mark, what went before is nothing any more.
         this.#said = { mark: kept.mark, before: EMPTY };
@@ -79,7 +82,8 @@ export class Turns {
     let kept = await standing(this.#store, this.#device);
     if (isNew) {
       this.isBroken = true;
-      kept = { ...kept, breaks: kept.breaks + 1, brokenAt: this.#now() };
+      // Another page of this profile may have heard of the same break, and counted it.
+      if (kept.breaks === this.#counted) kept = { ...kept, breaks: kept.breaks + 1, brokenAt: this.#now() };
     }
     this.#isHeard = true;
     await this.#save({ ...kept, mark: said.mark, next: EMPTY });

@@ -140,8 +140,10 @@ class Reader {
     const head = this.data[this.at++];
     if (head === undefined) throw new Malformed("CBOR: ends early");
     const major = head >> 5;
-    if (major > MAP) throw new Malformed("CBOR: tag, float or simple value");
-    const argument = this.argument(head & 31);
+    const info = head & 31;
+    if (major > MAP)
+      throw new Malformed(info < 24 ? "CBOR: tag, float or simple value" : "CBOR: indefinite length or reserved head");
+    const argument = this.argument(info);
     if (major === UINT) return argument;
     if (major === BSTR || major === TSTR) {
       const end = this.at + argument;
@@ -340,8 +342,10 @@ export class Fields {
     const value = this.value(key);
     if (!(value instanceof Uint8Array) || value.length > maximum)
       throw this.refuse(key, `is not a byte string of at most ${maximum} bytes`);
-    if (size !== undefined && !(typeof size === "number" ? [size] : size).includes(value.length))
-      throw this.refuse(key, `is not a byte string of ${String(size)} bytes`);
+    if (size !== undefined && !(typeof size === "number" ? [size] : size).includes(value.length)) {
+      const wanted = typeof size === "number" ? size : `(${size.join(", ")})`;
+      throw this.refuse(key, `is not a byte string of ${wanted} bytes`);
+    }
     return value;
   }
 

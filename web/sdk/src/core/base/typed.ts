@@ -32,6 +32,7 @@ const TYPOGRAPHIC = new Map<string, string>([
 // What Python's str.isspace and str.strip take for white space, which is more than JavaScript's \s, and less.
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const ENDS = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "gu");
+const ANYWHERE = new RegExp(`[${SPACE}]`, "u");
 const NOTHING_AT_ENDS = new RegExp(`^[${SPACE}${IGNORABLE}]+|[${SPACE}${IGNORABLE}]+$`, "gu");
 
 /** Return `text` without what has no shape on a screen. */
@@ -42,6 +43,16 @@ export function visible(text: string): string {
 /** Return `text` without white space and what nobody sees at its ends, where a copy leaves it; inside all stays. */
 export function trimmed(text: string): string {
   return text.replace(NOTHING_AT_ENDS, "");
+}
+
+/** Return `text` without white space at its ends, as Python's `str.strip` takes it: JavaScript's `trim` is another set. */
+export function stripped(text: string): string {
+  return text.replace(ENDS, "");
+}
+
+/** Tell whether `text` holds white space, as Python's `str.isspace` takes it. */
+export function hasSpace(text: string): boolean {
+  return ANYWHERE.test(text);
 }
 
 function plainSigns(text: string): string {

@@ -69,6 +69,7 @@ export class Stretching {
       throw new Malformed(`${what}: not Argon2id version 0x13`);
     // Refused while reading: no number of the server's reaches the hash function.
     const cost = { memoryKib: kdf.uint(3), passes: kdf.uint(4), lanes: kdf.uint(5) };
+    requireCost(cost);
     return new Stretching(cost, kdf.octets(6, SALT_SIZE));
   }
 

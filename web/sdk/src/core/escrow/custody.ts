@@ -62,12 +62,10 @@ export function custodyToPayload(of: CustodyLine): Bytes {
 export function custodyFromPayload(payload: Uint8Array): CustodyLine {
   const [header, fields] = openPayload(payload, "custody line", [7, 8, 10], { optional: [9] });
   requireDevice(header, "custody line");
-  const files = fields.array(10, { maximum: MAX_FILES }).map((value): OpenedFile => {
-    const row = Fields.ofRow(value, "custody file", 3);
-    return { digest: row.octets(0, HASH_SIZE), time: row.uint(1), size: row.uint(2) };
-  });
+  const rows = fields.array(10, { maximum: MAX_FILES }).map((value) => Fields.ofRow(value, "custody file", 3));
   const caseHash = fields.octets(7, HASH_SIZE), seq = fields.uint(8, { minimum: 1, maximum: MAX_LINES });
   const previous = fields.has(9) ? fields.octets(9, HASH_SIZE) : EMPTY;
+  const files = rows.map((row) => ({ digest: row.octets(0, HASH_SIZE), time: row.uint(1), size: row.uint(2) }));
   // A second beginning would hide all that came before it.
   if ((seq === 1) !== (previous.length === 0)) throw fields.refuse(8, "is 1 exactly when no line before is named");
   if (files.some((file) => file.time > header.issuedAt))

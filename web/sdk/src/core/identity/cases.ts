@@ -112,10 +112,9 @@ export function caseFromPayload(payload: Uint8Array): Case {
   const [header, fields] = openPayload(payload, "case", CASE_FIELDS, { optional: [22] });
   // A case is a device's own: who asks, and where the release goes, is one device, and nobody asks in its name.
   requireDevice(header, "case");
-  const deposits = fields.array(12, { minimum: 1, maximum: MAX_DEPOSITS }).map((item): [Bytes, Bytes] => {
-    const row = Fields.ofRow(item, "case deposit", 2);
-    return [row.octets(0, ID_SIZE), row.octets(1, HASH_SIZE)];
-  });
+  const items = fields.array(12, { minimum: 1, maximum: MAX_DEPOSITS });
+  const rows = items.map((item) => Fields.ofRow(item, "case deposit", 2));
+  const deposits = rows.map((row): [Bytes, Bytes] => [row.octets(0, ID_SIZE), row.octets(1, HASH_SIZE)]);
   // Twice the same deposit would be two re-wraps for one approval, under one name that counts cannot tell apart.
   if (new Set(deposits.map(([id]) => hex(id))).size !== deposits.length)
     throw fields.refuse(12, "names one deposit twice");
@@ -206,10 +205,10 @@ export function approvalFromPayload(payload: Uint8Array): Approval {
   const approves = fields.flag(10);
   // A denial with shares would hand over what it refuses; an approval without any would count and open nothing.
   const bounds = approves ? { minimum: 1, maximum: MAX_DEPOSITS } : { minimum: 0, maximum: 0 };
-  const shares = fields.array(8, bounds).map((item): [Bytes, number, Bytes] => {
-    const row = Fields.ofRow(item, "approval share", 3);
-    return [row.octets(0, ID_SIZE), row.uint(1, { minimum: 1, maximum: MAX_OFFICERS }), row.octets(2, HASH_SIZE)];
-  });
+  const rows = fields.array(8, bounds).map((item) => Fields.ofRow(item, "approval share", 3));
+  const shares = rows.map((row): [Bytes, number, Bytes] => [
+    row.octets(0, ID_SIZE), row.uint(1, { minimum: 1, maximum: MAX_OFFICERS }), row.octets(2, HASH_SIZE),
+  ]);
   // Two shares of one deposit from one hand would be one officer counted twice.
   if (new Set(shares.map(([id]) => hex(id))).size !== shares.length) throw fields.refuse(8, "names one deposit twice");
   return {

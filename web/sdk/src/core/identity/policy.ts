@@ -120,9 +120,9 @@ function termsToMap(terms: Terms): Map<number, Encodable> {
 function readTerms(value: Value): Terms {
   // 10, 11 and 13 are kept for terms that are not built yet.
   const fields = Fields.of(value, "policy terms", [1, 2, 3, 4, 5, 6, 7, 8, 9], [12, 14]);
-  const count = fields.array(6, { minimum: 1, maximum: MAX_PURPOSES }).length;
-  const listed = fields.row(6);
-  const purposes = Array.from({ length: count }, (_, at) => listed.text(at, { maximum: 64 }));
+  const items = fields.array(6, { minimum: 1, maximum: MAX_PURPOSES });
+  const listed = Fields.ofRow(items, "policy purposes", items.length);
+  const purposes = items.map((_, at) => listed.text(at, { maximum: 64 }));
   // One set has one encoding, so one policy has one hash.
   if (!purposes.every((purpose, at) => at === 0 || byCodePoint(purposes[at - 1] as string, purpose) < 0))
     throw fields.refuse(6, "is not in ascending order without repeats");

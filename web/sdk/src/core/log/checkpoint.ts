@@ -7,6 +7,7 @@
 import { type Bytes, concat, equal, hex, isWellFormed, utf8 } from "../base/bytes.js";
 import { b64u, unb64u } from "../base/encoding.js";
 import { InvalidSignature, Malformed } from "../base/errors.js";
+import { hasSpace, stripped } from "../base/typed.js";
 import { sha256 } from "../crypto/hashing.js";
 import { KeyKind, PublicKey, SIGNATURE_SIZE, verify } from "../crypto/public_keys.js";
 import { HASH_SIZE, MAX_SIZE } from "./merkle.js";
@@ -69,17 +70,15 @@ export class NoteVerifier {
 
   /** Read a verifier key `name+key id in hex+base64(type || key)`; throws Malformed, also when its id is not its key's. */
   static fromText(text: string): NoteVerifier {
-    const plain = text.trim(), first = plain.indexOf("+"), second = plain.indexOf("+", first + 1);
-    const wrong = new Malformed("verifier key: neither Ed25519 nor P-256, or its id is not its key's");
-    if (first < 0 || second < 0) throw wrong;
-    const typed = octets(plain.slice(second + 1), "verifier key");
+    const plain = stripped(text), first = plain.indexOf("+"), second = plain.indexOf("+", first + 1);
+    const typed = octets(first < 0 || second < 0 ? "" : plain.slice(second + 1), "verifier key");
     // The id repeats what name and key say: people carry this text by hand, and a slip shows here.
     for (const [kind, type] of TYPES) {
       if (!equal(typed.subarray(0, type.length), type)) continue;
       const verifier = new NoteVerifier(nameOf(plain.slice(0, first)), new PublicKey(kind, typed.slice(type.length)));
       if (hex(verifier.keyId) === plain.slice(first + 1, second)) return verifier;
     }
-    throw wrong;
+    throw new Malformed("verifier key: neither Ed25519 nor P-256, or its id is not its key's");
   }
 
   /**
@@ -159,7 +158,7 @@ function requireUtf8(text: string): void {
 
 function nameOf(name: string): string {
   requireUtf8(name);
-  if (name === "" || /[\s\x1c-\x1f\x85+]/u.test(name))
+  if (name === "" || name.includes("+") || hasSpace(name))
     throw new Malformed("note: a key name is not empty and has no space and no plus");
   return name;
 }

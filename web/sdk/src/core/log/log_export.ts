@@ -185,8 +185,8 @@ export function withheldToLine(of: WithheldEntry): Bytes {
 export function withheldFromLine(line: Bytes): WithheldEntry {
   const value = Read.of(line), octets = unb64u(value.text("withheld"), HASH_SIZE);
   if (octets.length !== HASH_SIZE) throw new Malformed("export: a withheld entry is a hash of 32 bytes");
-  const proof = value.has("proof") ? value.proof() : undefined;
-  const entry = { index: value.number("index"), leafHash: octets, proof };
+  const index = value.number("index"), proof = value.has("proof") ? value.proof() : undefined;
+  const entry = { index, leafHash: octets, proof };
   requireForm(line, withheldToLine(entry), "a withheld entry is not in the one form it has");
   return entry;
 }

@@ -142,11 +142,12 @@ export function decodeContent(data: Uint8Array): Content {
   if (fields.uint(1) !== VERSION) throw fields.refuse(1, "is not version 1");
   const kind = fields.uint(2) as ContentKind;
   if (!Object.values(ContentKind).includes(kind)) throw fields.refuse(2, "is not a known kind");
+  const body = kind === ContentKind.LARGE ? readReference(fields) : readBody(fields, kind);
   return {
     kind,
     messageId: fields.octets(3, ID_SIZE),
     sentAt: fields.uint(4, { maximum: MAX_TIME }),
-    body: kind === ContentKind.LARGE ? readReference(fields) : readBody(fields, kind),
+    body,
     conversation: fields.has(6) ? fields.octets(6, ID_SIZE) : undefined,
     checkpoint: fields.has(7) ? fields.text(7, { maximum: MAX_CHECKPOINT }) : undefined,
     chainHead: fields.has(8) ? fields.octets(8, HASH_SIZE) : undefined,

@@ -54,9 +54,10 @@ export function signedPreKeyFromPayload(payload: Uint8Array): SignedPreKey {
   requireDevice(header, "signed pre-key");
   if (fields.uint(9) !== 1) throw fields.refuse(9, "is not the kind of a signed pre-key");
   if (!(header.expiresAt > 0 && header.expiresAt <= header.issuedAt + SIGNED_PRE_KEY_LIFE_SECONDS))
-    throw fields.refuse(6, "is not within 30 days");
+    throw fields.refuse(6, "is not within 30 days of issue");
   const suite = readSuite(fields, 7);
-  return { header, suite, keyId: fields.uint(8, { maximum: MAX_U32 }), ...readHalves(fields, suite, 11, 12) };
+  const halves = readHalves(fields, suite, 11, 12);
+  return { header, suite, keyId: fields.uint(8, { maximum: MAX_U32 }), ...halves };
 }
 
 /** One signature over a batch of up to 100 one-time pre-keys. */

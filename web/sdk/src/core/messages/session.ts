@@ -277,16 +277,11 @@ export class Session {
     const fields = Fields.of(decode(secret.reveal(), MAX_VAULT), "session", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     if (fields.uint(1) !== VERSION) throw fields.refuse(1, "is not version 1");
     const suite = readSuite(fields, 2), transcript = fields.octets(3, HASH_SIZE);
-    const state: State = {
-      suite,
-      transcript,
-      createdAt: fields.uint(4),
-      isInitiator: fields.flag(5),
-      isLastResort: fields.flag(6),
-      initialHash: fields.octets(7, HASH_SIZE),
-    };
     const ratchet = Ratchet.fromValue(fields.value(11), agreementKind(suite), transcript);
-    return new Session(state, ratchet, fields.octets(8), fields.uint(9), fields.uint(10));
+    const initialHash = fields.octets(7, HASH_SIZE), initial = fields.octets(8);
+    const isInitiator = fields.flag(5), isLastResort = fields.flag(6), createdAt = fields.uint(4);
+    const state: State = { suite, transcript, createdAt, isInitiator, isLastResort, initialHash };
+    return new Session(state, ratchet, initial, fields.uint(9), fields.uint(10));
   }
 
   /** Return the skipped keys, 44 bytes each at most 2,000 of them, to be stored apart from the state. */

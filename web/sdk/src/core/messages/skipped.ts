@@ -6,7 +6,7 @@
  * keys; `ratchet` does, and asks here before it gives a message up.
  */
 import { type Bytes, concat, hex, unhex } from "../base/bytes.js";
-import { decode, type Encodable, encode, Fields, MAX_VAULT } from "../base/encoding.js";
+import { decode, type Encodable, encode, Fields, MAX_UINT, MAX_VAULT } from "../base/encoding.js";
 import { Malformed } from "../base/errors.js";
 import { SecretBytes } from "../base/secret.js";
 import { MAX_AHEAD_SECONDS } from "../signed/payloads.js";
@@ -127,11 +127,11 @@ export class SkippedKeys {
       const entries = row.octets(1);
       if (entries.length === 0 || entries.length % ENTRY_SIZE !== 0) throw row.refuse(1, "is not whole entries");
       const chain: Chain = new Map(), view = new DataView(entries.buffer, entries.byteOffset);
-      for (let at = 0; at < entries.length; at += ENTRY_SIZE)
-        chain.set(view.getUint32(at), {
-          key: entries.slice(at + 12, at + ENTRY_SIZE),
-          at: Number(view.getBigUint64(at + 4)),
-        });
+      for (let at = 0; at < entries.length; at += ENTRY_SIZE) {
+        const time = view.getBigUint64(at + 4);
+        if (time > MAX_UINT) throw row.refuse(1, "names a time above 2^53 - 1");
+        chain.set(view.getUint32(at), { key: entries.slice(at + 12, at + ENTRY_SIZE), at: Number(time) });
+      }
       made.#chains.set(hex(row.octets(0, 32)), chain);
     }
     made.count = [...made.#chains.values()].reduce((count, chain) => count + chain.size, 0);

@@ -25,8 +25,11 @@ const KID = 4; // protected too, though RFC 9052 lets it stand outside: nobody r
 const EDDSA = -8, ES256 = -7;
 /** The tenant root and sixteen officers sign one statement at most. */
 export const MAX_SIGNERS = 17;
-// The header is 21 bytes with its one alg and one kid; 32 keeps the reader from anything longer.
-const MAX_HEADER = 32;
+// A protected header has one encoding, which ends with the kid: what stands before it is one of these two.
+const HEADS = [EDDSA, ES256].map(alg => {
+  const whole = encode(new Map<number, Encodable>([[ALG, alg], [KID, new Uint8Array(KID_SIZE)]]));
+  return [alg, whole.slice(0, -KID_SIZE)] as const;
+});
 
 function algorithmOf(key: PublicKey): number | undefined {
   return key.kind === KeyKind.ED25519 ? EDDSA : key.kind === KeyKind.P256_SIGNING ? ES256 : undefined;
@@ -52,13 +55,10 @@ export class Sign1 {
     readonly payload: Bytes,
     readonly signature: Bytes,
   ) {
-    const value = decode(header, MAX_HEADER);
-    const alg = value instanceof Map ? value.get(ALG) : undefined;
-    const fields = Fields.of(value, "protected header", [ALG, KID]);
-    // An algorithm is a negative integer, for which Fields has no reader: nothing else in the protocol is.
-    if (alg !== EDDSA && alg !== ES256) throw fields.refuse(ALG, "is not EdDSA or ES256");
-    this.alg = alg;
-    this.kid = fields.octets(KID, KID_SIZE);
+    const algorithm = HEADS.find(([, head]) => equal(head, header.subarray(0, -KID_SIZE)))?.[0];
+    if (algorithm === undefined) throw new Malformed("protected header: not EdDSA or ES256 and a kid of 16 bytes");
+    this.alg = algorithm;
+    this.kid = header.slice(-KID_SIZE);
   }
 
   /** Read one statement of at most `maxSize` bytes. Throws Malformed. */
@@ -72,8 +72,7 @@ export class Sign1 {
     // The unprotected bucket is not signed: whatever stood there, anybody could have written.
     const unsigned = row.value(1);
     if (!(unsigned instanceof Map) || unsigned.size !== 0) throw row.refuse(1, "is not the empty map");
-    const header = row.octets(0, undefined, { maximum: MAX_HEADER });
-    return new Sign1(header, row.octets(2), row.octets(3, SIGNATURE_SIZE));
+    return new Sign1(row.octets(0), row.octets(2), row.octets(3, SIGNATURE_SIZE));
   }
 
   /** SHA-256 of the payload: how one statement names another, whoever signed it and however often. */

@@ -103,8 +103,6 @@ function parse(blob: Uint8Array, section: Section): { header: VaultHeader; nonce
   const read = Fields.of(decode(blob, MAX_VAULT), "vault", keys);
   read.uint(FORMAT, { minimum: VERSION, maximum: VERSION });
   if (read.text(NAME) !== section) throw new Malformed("vault: another kind of blob");
-  const sealed = read.octets(CIPHERTEXT);
-  if (sealed.length < TAG_SIZE) throw read.refuse(CIPHERTEXT, "is shorter than a tag");
   const header: VaultHeader = {
     tenant: read.octets(TENANT, 16),
     user: read.octets(USER, 16),
@@ -112,5 +110,7 @@ function parse(blob: Uint8Array, section: Section): { header: VaultHeader; nonce
     version: read.uint(REVISION),
     section,
   };
+  const sealed = read.octets(CIPHERTEXT);
+  if (sealed.length < TAG_SIZE) throw read.refuse(CIPHERTEXT, "is shorter than a tag");
   return { header, nonce: read.octets(NONCE, NONCE_SIZE), commit: read.octets(COMMIT, COMMIT_SIZE), sealed };
 }

@@ -70,20 +70,18 @@ export function manifestFromPayload(payload: Uint8Array): Manifest {
   requireUser(header, "share manifest");
   // n and the rows must agree, and k is at most n: a set that can never be put together is found when it is made.
   const n = fields.uint(9, { minimum: MIN_QUORUM, maximum: MAX_SHARES });
-  const rows = fields.array(11, { minimum: n, maximum: n }).map((item): [Bytes, Bytes] => {
-    const row = Fields.ofRow(item, "share manifest, field 11", 2);
-    return [row.octets(0, ID_SIZE), row.octets(1, HASH_SIZE)];
-  });
-  const contacts = new Set(rows.map(([contact]) => hex(contact)));
+  const items = fields.array(11, { minimum: n, maximum: n });
+  const rows = items.map((item) => Fields.ofRow(item, "share manifest, field 11", 2));
   const manifest: Manifest = {
     header,
     setId: fields.octets(7, SET_SIZE),
     k: fields.uint(8, { minimum: MIN_QUORUM, maximum: n }),
     // A set from the future would still look like the newest when it has long been replaced.
     createdAt: fields.uint(10, { maximum: header.issuedAt }),
-    rows,
+    rows: rows.map((row): [Bytes, Bytes] => [row.octets(0, ID_SIZE), row.octets(1, HASH_SIZE)]),
     doorHash: fields.octets(12, HASH_SIZE),
   };
+  const contacts = new Set(manifest.rows.map(([contact]) => hex(contact)));
   // Checked by the reader too: contacts hold what the owner's device signed, and that device may be a thief's.
   if (contacts.size !== n || contacts.has(hex(header.user)))
     throw new Malformed("share manifest: a contact is named twice, or is the owner");
