@@ -63,7 +63,7 @@ test("the first publishing makes one signed and a hundred one-time keys", async 
   expect([again.isRenewed, again.stored, again.count, again.destroyed, again.warnings]).toEqual([false, 0, 100, 0, []]);
 });
 
-test("a batch whose answer was lost is sent again, and stored once", async () => {
+test("a batch whose answer was lost is sent again without a key, and stored once", async () => {
   const [world, alice] = await enrolled(), path = `devices/${alice.deviceText}/pre-keys`;
   world.server.lost.add(`POST ${path}`);
   await expect(prekeys.publish(alice)).rejects.toBeInstanceOf(Unreachable);
@@ -71,6 +71,7 @@ test("a batch whose answer was lost is sent again, and stored once", async () =>
   await prekeys.publish(alice);
   expect(world.server.posted(path).length).toBeGreaterThan(1);
   expect(world.server.batches.get(alice.deviceText)?.length).toBe(100);
+  expect(world.server.keys.get(path)).toEqual(new Set([""]));
 });
 
 test("a signed pre-key of a clock that was ahead is replaced at once", async () => {

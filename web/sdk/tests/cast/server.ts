@@ -51,6 +51,8 @@ export class LyingServer {
   /** Whose answer never arrives, though the act was done. */
   readonly lost = new Set<string>();
   readonly log: [method: string, path: string, body: Json][] = [];
+  /** The idempotency keys that came with requests to a path; "" for one that had none. */
+  readonly keys = new Map<string, Set<string>>();
   clock = (): number => NOW;
   /** By id as text: signed device statements; a chain's entries by its user. */
   readonly devices = new Map<string, Bytes>();
@@ -73,6 +75,7 @@ export class LyingServer {
     this.log.push([method, path, body]);
     const asker = /keyid="([^"]*)"/.exec(headers.get("signature-input") ?? "")?.[1] ?? "";
     const key = headers.get("idempotency-key") ?? "", act = `${asker} ${path} ${key}`;
+    this.keys.set(path, (this.keys.get(path) ?? new Set()).add(key));
     const ifMatch = (headers.get("if-match") ?? "").replaceAll('"', "");
     const asked = { method, path, asker, body, query: searchParams, ifMatch };
     let [status, answer] = this.#answered.get(act) ?? (await this.#handle(asked));

@@ -280,7 +280,9 @@ async function uploadUnsent(account: Account): Promise<[stored: number, count: n
       continue;
     }
     const document = { v: 1, batch: b64u(batch.statement), leaves: b64u(batch.leaves) };
-    const answer = await account.api.post(`devices/${uuidText(account.device.id)}/pre-keys`, document);
+    const path = `devices/${uuidText(account.device.id)}/pre-keys`;
+    // A batch is known by its signed id: sent again, it stores nothing.
+    const answer = await account.api.post(path, document, { isOnceByItself: true });
     stored += answer.number("stored");
     count = answer.number("count");
     await rows.saveBatch(store, { ...batch, leaves: EMPTY });

@@ -104,6 +104,14 @@ export function checkServer(url: string): string {
   return read.href.replace(/\/+$/, "");
 }
 
+/** How an act is kept to one: `Api.post` says what each means. */
+export interface Once {
+  readonly key?: string;
+  readonly ifMatch?: string | undefined;
+  readonly isRepeated?: boolean;
+  readonly isOnceByItself?: boolean;
+}
+
 interface Ask {
   readonly method: string;
   readonly path: string;
@@ -173,14 +181,16 @@ export class Api {
    * Perform one act once, however often the network makes us ask.
    *
    * key: the idempotency key, for an act that must stay one act across runs of this program. ifMatch: what the act
-   * replaces, as it was last read. isRepeated: false for an act whose lost answer is given to nobody again.
+   * replaces, as it was last read. isRepeated: false for an act whose lost answer is given to nobody again. isOnceByItself:
+   * of what the server knows again by its content, for which it need keep no key and no answer.
    */
   async post(
     path: string,
     document: Document,
-    { key, ifMatch, isRepeated = true }: { key?: string; ifMatch?: string | undefined; isRepeated?: boolean } = {},
+    { key, ifMatch, isRepeated = true, isOnceByItself = false }: Once = {},
   ): Promise<Answer> {
-    const headers = { "idempotency-key": key ?? freshKey(), ...(ifMatch === undefined ? {} : { "if-match": ifMatch }) };
+    const headers: Record<string, string> = isOnceByItself ? {} : { "idempotency-key": key ?? freshKey() };
+    if (ifMatch !== undefined) headers["if-match"] = ifMatch;
     const ask = { method: "POST", path, body: bodyOf(document), headers, maximum: MAX_ANSWER, isRepeated };
     return (await this.#call(ask)).json();
   }

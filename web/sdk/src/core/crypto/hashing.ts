@@ -14,6 +14,21 @@ export function sha256(data: Uint8Array): Bytes {
   return nobleSha256(data) as Bytes;
 }
 
+/** SHA-256 of bytes that come piece by piece. */
+export class Sha256 {
+  readonly #state = nobleSha256.create();
+
+  /** Take in the next piece. */
+  update(data: Uint8Array): void {
+    this.#state.update(data);
+  }
+
+  /** Return the hash of all that was taken in: 32 bytes. Nothing may be taken in afterwards. */
+  digest(): Bytes {
+    return this.#state.digest() as Bytes;
+  }
+}
+
 /** Return HMAC-SHA256: 32 bytes. RFC 2104. */
 export function hmac(key: SecretBytes, data: Uint8Array): Bytes {
   return nobleHmac(nobleSha256, key.reveal(), data) as Bytes;

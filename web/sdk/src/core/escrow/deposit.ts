@@ -26,7 +26,8 @@ export const VERSION = 1;
 /** Bytes. */
 export const ARCHIVE_KEY_SIZE = 32;
 const HALF_SIZE = 32; // bytes: each half alone must be as hard to guess as the data key
-const SEALED_HALF_SIZE = 384; // bytes: RSA-OAEP under 3072 bits is as long as the modulus (RFC 8017 section 7.1.1)
+/** Bytes: RSA-OAEP under 3072 bits is as long as the modulus (RFC 8017 section 7.1.1). */
+export const SEALED_HALF_SIZE = 384;
 const SEALED_SHARE_SIZE = 32 + OVERHEAD;
 const CIPHERTEXT_SIZE = ARCHIVE_KEY_SIZE + TAG_SIZE; // bytes: GCM adds a tag and nothing else
 const KID_SIZE = 16; // bytes: docs/formats/statements.md, "Keys"
