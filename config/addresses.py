@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 # A name, an IPv4 address, or an IPv6 address in brackets. A name of other letters has its xn-- form: clients send that.
 HOST: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]", re.ASCII)
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 def parts_of(address: str, *schemes: str, such_as: str) -> SplitResult:
@@ -35,6 +36,12 @@ def origin_of(address: str) -> str:
         raise ValueError(said)
     is_usual = parts.port in (None, 443 if parts.scheme == "https" else 80)
     return f"{parts.scheme}://{host_of(parts)}{'' if is_usual else f':{parts.port}'}"
+
+
+def is_trustworthy(origin: str) -> bool:
+    """Tell whether nobody on the way can change an origin's pages: https, or this machine itself."""
+    parts = urlsplit(origin)
+    return parts.scheme == "https" or host_of(parts) in _LOOPBACK
 
 
 def _split(address: str) -> SplitResult | None:

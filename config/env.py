@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config.addresses import HOST, host_of, origin_of, parts_of
+from config.addresses import HOST, host_of, is_trustworthy, origin_of, parts_of
 from config.database import check as check_database
 from config.mail import mail
 from config.mail import password as mail_password
@@ -77,6 +77,8 @@ class Environment(BaseSettings):
     # Unix socket at which the web process listens.
     allowed_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
     trusted_proxies: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    # Origins of apps whose pages may call the REST API from a browser, each exactly as browsers write it.
+    web_origins: Annotated[list[str], NoDecode] = Field(default_factory=list)
     # The HSM: where the ceremony left hsm.json, the PKCS#11 module, and the directory of this role's PIN files.
     hsm_home: Path | None = None
     hsm_module: Path | None = None
@@ -100,7 +102,7 @@ class Environment(BaseSettings):
     email_password_file: Path | None = None
     email_from: str = "holdfast@localhost"
 
-    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
+    @field_validator("allowed_hosts", "trusted_proxies", "web_origins", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -128,6 +130,19 @@ class Environment(BaseSettings):
                     f"{entry!r} is neither an address nor a network; write 10.0.0.5, or 10.0.0.0/8, "
                     "or unix for the peer at the local socket"
                 ) from None
+        return value
+
+    @field_validator("web_origins")
+    @classmethod
+    def _exact_origins(cls, value: list[str]) -> list[str]:
+        for entry in value:
+            if entry in ("*", "null"):
+                raise ValueError(f"{entry!r} is everybody's pages; list each origin, such as https://app.example")
+            origin = origin_of(entry)
+            if entry != origin:
+                raise ValueError(f"browsers write {entry!r} as {origin!r}, and nothing else matches")
+            if not is_trustworthy(entry):
+                raise ValueError(f"whoever is on the way can change the pages of {entry!r}; https is wanted there")
         return value
 
     @field_validator("*", mode="before")

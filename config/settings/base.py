@@ -27,6 +27,8 @@ HOLDFAST_SEQUENCER_DIR = ENV.sequencer_dir or ENV.state_dir / "sequencer"
 HOLDFAST_ADMIN = ENV.admin
 HOLDFAST_ADMIN_COOKIE = "operator"
 HOLDFAST_TRUSTED_PROXIES = ENV.trusted_proxies
+# Whose pages may call the REST API from a browser; none but ours, unless the operator lists them.
+HOLDFAST_WEB_ORIGINS = ENV.web_origins
 # How many one-time pre-keys one requester, and all requesters together, may take in an hour.
 HOLDFAST_CLAIMS_PER_REQUESTER = 1_000
 HOLDFAST_CLAIMS_PER_TARGET = 500
@@ -84,6 +86,8 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     # Before the static files: a wrong Host is refused on every address (FAULTS I17a).
     "tenants.middleware.HostMiddleware",
+    # Around whatever answers the API, a refusal too: a page that may not read why it was refused would ask again.
+    "config.web_origins.WebOriginsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "tenants.middleware.PlainTextMiddleware",
     "tenants.middleware.TurnMiddleware",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -47,7 +47,7 @@ def agree(here: list[str], there: list[str]) -> bool:
 
 @pytest.mark.rounds("web-differential")
 @pytest.mark.parametrize("name", PARSERS)
-def test_both_read_the_same(name: str, typescript: Peer, record_property: pytest.RecordProperty) -> None:
+def test_both_read_the_same(name: str, typescript: Peer, record_property: Callable[[str, object], None]) -> None:
     parser = PARSERS[name]
     number = CODEC if name == "cbor" else EACH
     print(f"seed {SEED}, {number} inputs")  # noqa: T201

@@ -10,7 +10,10 @@
 export interface Keeping {
   /** Whether it is removed by nobody but the person; else also by the browser, when it wants the room. */
   readonly isPersistent: boolean;
-  /** Bytes of this page's data, and how many there may be, as the browser estimates them; undefined when it says nothing. */
+  /**
+   * Bytes of this page's data, and how many there may be, as the browser estimates them; undefined when it says nothing.
+   * Not to be counted on: Chromium names 10 GiB more than are used, whatever room there is.
+   */
   readonly used: number | undefined;
   readonly most: number | undefined;
 }

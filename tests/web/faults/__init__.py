@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What befalls a browser: closed pages, full disks, cleared data, wrong clocks; the TypeScript SDK in Chromium."""
