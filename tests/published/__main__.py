@@ -29,6 +29,7 @@ from tests.published import (
     requests,
     statements,
     typed,
+    typescript,
 )
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors" / "holdfast"
@@ -52,6 +53,7 @@ FILES: Final[dict[str, Callable[[], dict[str, object]]]] = {
     "requests": requests.write,
     "statements": statements.write,
     "typed": typed.write,
+    "typescript": typescript.write,
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chromium, and pages in it that hold profiles."""
+"""A person's browser, and a page in it that does with a profile what it is told."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
-from tests.browser.chromium import chromium
-from tests.web.page import site
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with pytest.MonkeyPatch.context() as patch, chromium() as started:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        yield started
+from tests.web.faults.acting import put_acts
+from tests.web.pages import Site
 
 
 @pytest.fixture
@@ -28,6 +21,6 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture(scope="session")
-def storage_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with site("tests/page/storage.ts", tmp_path_factory.mktemp("storage")) as address:
-        yield address
+def acts(app: Site, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a page that does acts with a profile, without a server."""
+    return put_acts(app, tmp_path_factory.mktemp("acts"))

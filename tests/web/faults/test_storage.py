@@ -11,7 +11,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext
 
 from tests.browser.chromium import ARGUMENTS, EXECUTABLE
-from tests.web.page import Acting, Refused
+from tests.cast.server import wait_for
+from tests.web.faults.acting import Acting, kill
+from tests.web.pages import Refused
 
 pytestmark = pytest.mark.browser
 MIB = 1024 * 1024
@@ -36,8 +38,8 @@ STOP = """
 
 
 @pytest.fixture
-def tab(context: BrowserContext, storage_site: str) -> Acting:
-    return Acting.open(context, storage_site)
+def tab(context: BrowserContext, acts: str) -> Acting:
+    return Acting.open(context, acts)
 
 
 def cdp(tab: Acting, method: str, **given: Any) -> Any:
@@ -48,11 +50,9 @@ def origin(tab: Acting) -> str:
     return str(tab.page.evaluate("location.origin"))
 
 
-def test_two_tabs_share_one_profile_and_no_step_is_taken_twice(
-    tab: Acting, context: BrowserContext, storage_site: str
-) -> None:
+def test_two_tabs_share_one_profile_and_no_step_is_taken_twice(tab: Acting, context: BrowserContext, acts: str) -> None:
     tab.act("create", "own")
-    other = Acting.open(context, storage_site)
+    other = Acting.open(context, acts)
     other.act("open", "own")
     for each in (tab, other):
         each.page.evaluate("void (globalThis.steps = Promise.all(Array.from({length: 20}, () => act('count', 'own'))))")
@@ -64,10 +64,10 @@ def test_two_tabs_share_one_profile_and_no_step_is_taken_twice(
 
 
 def test_tab_that_waits_for_nobody_commits_nothing_over_another(
-    tab: Acting, context: BrowserContext, storage_site: str
+    tab: Acting, context: BrowserContext, acts: str
 ) -> None:
     tab.act("create", "own")
-    other = Acting.open(context, storage_site)
+    other = Acting.open(context, acts)
     other.act("open", "own")
     tab.act("countAlone", "own")
     for name in ("countAlone", "counter", "rows"):
@@ -78,17 +78,17 @@ def test_tab_that_waits_for_nobody_commits_nothing_over_another(
 
 @pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
 def test_tab_killed_at_a_commit_leaves_all_of_it_or_nothing(
-    is_after: bool, tab: Acting, context: BrowserContext, storage_site: str
+    is_after: bool, tab: Acting, context: BrowserContext, acts: str
 ) -> None:
     tab.act("create", "own")
     tab.act("count", "own")
     tab.page.evaluate(STOP, [2, is_after])
     tab.act("count", "own")
     tab.begin("count", "own", 40)
-    tab.page.wait_for_function("document.title === 'stopped'")
-    tab.kill()
+    wait_for(lambda: tab.page.title() == "stopped")
+    kill(tab.page)
     # Its lock and its connection end with it: nobody waits for a tab that is gone.
-    next_tab = Acting.open(context, storage_site)
+    next_tab = Acting.open(context, acts)
     next_tab.act("open", "own")
     assert next_tab.act("counter", "own") == (3 if is_after else 2)
     assert next_tab.act("rows", "own") == ([3] * 40 if is_after else [2] * 3)
@@ -96,14 +96,14 @@ def test_tab_killed_at_a_commit_leaves_all_of_it_or_nothing(
 
 
 def test_tab_killed_while_it_holds_the_profile_gives_it_to_the_next(
-    tab: Acting, context: BrowserContext, storage_site: str
+    tab: Acting, context: BrowserContext, acts: str
 ) -> None:
     tab.act("create", "own")
     tab.act("hold", "own")
-    other = Acting.open(context, storage_site)
+    other = Acting.open(context, acts)
     other.act("open", "own")
     other.page.evaluate("void (globalThis.waiting = act('count', 'own'))")
-    tab.kill()
+    kill(tab.page)
     assert other.page.evaluate("waiting") == {"value": 1}
 
 
@@ -120,9 +120,7 @@ def test_full_disk_keeps_what_was_and_goes_on_once_there_is_room(tab: Acting) ->
     assert tab.act("count", "own", 2, MIB) == 2
 
 
-def test_private_window_works_and_says_that_the_profile_will_go(
-    tab: Acting, browser: Browser, storage_site: str
-) -> None:
+def test_private_window_works_and_says_that_the_profile_will_go(tab: Acting, browser: Browser, acts: str) -> None:
     tab.act("account", "own")
     kept = tab.act("keeping")
     assert kept["isPersistent"] is False
@@ -132,12 +130,12 @@ def test_private_window_works_and_says_that_the_profile_will_go(
     assert "client.backup" in way_out
     window = browser.new_context()
     with pytest.raises(Refused, match=r"^ProfileError: There is no profile"):
-        Acting.open(window, storage_site).act("open", "own")
+        Acting.open(window, acts).act("open", "own")
     window.close()
 
 
-def test_browser_that_keeps_a_page_for_good_is_believed(context: BrowserContext, storage_site: str) -> None:
-    tab = Acting.open(context, storage_site)
+def test_browser_that_keeps_a_page_for_good_is_believed(context: BrowserContext, acts: str) -> None:
+    tab = Acting.open(context, acts)
     mine = cdp(tab, "Target.getTargetInfo")["targetInfo"]["browserContextId"]
     granted = {"permissions": ["durableStorage"], "origin": origin(tab), "browserContextId": mine}
     cdp(tab, "Browser.grantPermissions", **granted)
@@ -147,9 +145,7 @@ def test_browser_that_keeps_a_page_for_good_is_believed(context: BrowserContext,
 
 
 @pytest.mark.parametrize("what", ["indexeddb", "all"])
-def test_cleared_data_is_said_with_the_way_out(
-    what: str, tab: Acting, context: BrowserContext, storage_site: str
-) -> None:
+def test_cleared_data_is_said_with_the_way_out(what: str, tab: Acting, context: BrowserContext, acts: str) -> None:
     tab.act("create", "own")
     tab.act("count", "own")
     cdp(tab, "Storage.clearDataForOrigin", origin=origin(tab), storageTypes=what)
@@ -158,7 +154,7 @@ def test_cleared_data_is_said_with_the_way_out(
             tab.act(name, "own")
         assert "Client.enrol" in found.value.way_out
         assert "client.recover" in found.value.way_out
-    later = Acting.open(context, storage_site)
+    later = Acting.open(context, acts)
     with pytest.raises(Refused, match=r"^ProfileError: There is no profile") as none:
         later.act("open", "own")
     assert "Client.enrol" in none.value.way_out
@@ -169,7 +165,7 @@ def test_cleared_data_is_said_with_the_way_out(
 
 def test_old_service_worker_refuses_a_newer_profile_and_harms_nothing(tab: Acting) -> None:
     tab.act("account", "own")
-    tab.register_worker("/storage.js")
+    tab.register_worker("/acts/storage.js")
     assert tab.by_worker("server", "own") == "https://keys.example"
     tab.act("renewState", "own")
     before = tab.act("dump")
@@ -184,7 +180,7 @@ def test_old_service_worker_refuses_a_newer_profile_and_harms_nothing(tab: Actin
     for name in ("counter", "refresh", "count", "open", "server"):
         with pytest.raises(Refused, match=r"^UpdateNeeded") as found:
             tab.by_worker(name, "own")
-        assert "newer" in found.value.said
+        assert "newer" in found.value.way_out + found.value.message
     with pytest.raises(Refused):
         tab.by_worker("create", "own")
     assert tab.act("dump") == before
@@ -192,12 +188,12 @@ def test_old_service_worker_refuses_a_newer_profile_and_harms_nothing(tab: Actin
 
 
 def test_dump_of_a_browsers_storage_holds_no_seed_before_or_after_deletion(
-    browser: Browser, storage_site: str, tmp_path: Path
+    browser: Browser, acts: str, tmp_path: Path
 ) -> None:
     with browser.browser_type.launch_persistent_context(
         tmp_path, executable_path=EXECUTABLE, args=ARGUMENTS
     ) as context:
-        tab = Acting.open(context, storage_site)
+        tab = Acting.open(context, acts)
         seeds = [*tab.act("account", "own"), *tab.act("replaceSeeds", "own")]
         app = tab.act("appKeys")
         dumps = [tab.act("dump")]

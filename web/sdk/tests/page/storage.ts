@@ -16,14 +16,14 @@ const OF = { tenant: new Uint8Array(16).fill(1), user: new Uint8Array(16).fill(2
 const open = new Map<string, IndexedDbStore>();
 
 /** What became of a call. */
-export type Outcome = { readonly value: unknown } | { readonly error: string; readonly message: string; readonly wayOut: string };
+export type Outcome = { readonly value: unknown } | { readonly error: string; readonly [part: string]: string };
 
 async function outcome(work: () => Promise<unknown>): Promise<Outcome> {
   try {
     return { value: (await work()) ?? null };
   } catch (error) {
-    const { name, message, wayOut = "" } = error as Error & { wayOut?: string };
-    return { error: name, message, wayOut };
+    const { name, message, wayOut = "", stack = "" } = error as Error & { wayOut?: string };
+    return { error: name, message, wayOut, code: "", stack };
   }
 }
 
