@@ -189,7 +189,7 @@ async function requireMember(account: Account): Promise<void> {
   if (!account.device.isActive) await chains.refresh(account);
   if (!account.device.isActive)
     throw new ProfileError("This device is not part of your account yet, so it sends nothing.", {
-      wayOut: "Approve it on another device of yours (client.devices.approve()), or recover: client.recovery.",
+      wayOut: "Approve it on another device of yours (client.devices.approve()), or recover: client.recover.",
     });
 }
 

@@ -18,7 +18,7 @@ import type { Author } from "../../core/identity/chain_author.js";
 import type { SignedPolicy } from "../../core/identity/policy.js";
 import { type SignedRoles, verifyRoles } from "../../core/identity/roles.js";
 import { type SignedTenantKey, type TrustedTenant, verifyEscrowKeys, verifyTenant } from "../../core/identity/trust.js";
-import { Party } from "../../core/messages/x3dh.js";
+import type { Party } from "../../core/messages/x3dh.js";
 import { parseMany, Sign1, type Signer } from "../../core/signed/cose.js";
 import type { Header } from "../../core/signed/payloads.js";
 import { type DeviceStatement, deviceFromPayload, deviceToPayload } from "../../core/signed/statements.js";
@@ -230,7 +230,8 @@ export class Account {
 
   /** Return this device as both ends of a session see it, at the newest own chain head known here. */
   async me(): Promise<Party> {
-    const state = await this.chain();
+    // Not loaded before somebody begins a session.
+    const { Party } = await import("../../core/messages/x3dh.js"), state = await this.chain();
     return new Party(deviceToPayload(this.deviceStatement), this.deviceStatement, state.aik, headOf(state));
   }
 

@@ -6,11 +6,10 @@
  * is in office now, nor what was used before: the caller hands in the policy, and keeps the hashes.
  */
 import { type Bytes, EMPTY, equal } from "../base/bytes.js";
-import { type Encodable, Fields } from "../base/encoding.js";
+import { type Encodable, Fields, MAX_UINT } from "../base/encoding.js";
 import { Expired, Malformed, QuorumNotMet, Untrusted } from "../base/errors.js";
 import { isBlank, saysNothing } from "../base/text.js";
 import type { AcceptedLog } from "../log/accepted.js";
-import { MAX_SIZE } from "../log/merkle.js";
 import type { Sign1 } from "../signed/cose.js";
 import {
   closePayload, HASH_SIZE, type Header, ID_SIZE, MAX_AHEAD_SECONDS, openPayload, readBack, requireTenantOnly,
@@ -170,7 +169,7 @@ function readObject(fields: Fields, act: Act): ResolutionAbout {
     case Act.ACCEPT_LOG: {
       const hasBoth = Array.isArray(value) && value.length === 4, logs = row(hasBoth ? 4 : 2);
       const pair = (at: number): [number, Bytes] => [
-        logs.uint(at, { maximum: MAX_SIZE }),
+        logs.uint(at, { maximum: MAX_UINT }),
         logs.octets(at + 1, HASH_SIZE),
       ];
       const [size, hash] = pair(0);

@@ -6,13 +6,12 @@
  * remembers versions.
  */
 import { type Bytes, EMPTY, equal, hex } from "../base/bytes.js";
-import { Fields, type Value } from "../base/encoding.js";
+import { Fields, MAX_UINT, type Value } from "../base/encoding.js";
 import { Forked, InvalidSignature, Malformed, Untrusted } from "../base/errors.js";
 import { type PublicKey, SIGNING_KINDS } from "../crypto/public_keys.js";
 import { type Checkpoint, NoteVerifier } from "../log/checkpoint.js";
-import { uuidText } from "../log/key_log.js";
+import { uuidText } from "../base/uuids.js";
 import { entryFromLeaf, logOrigin, type LogEntry, verifyLeaf } from "../log/log_entry.js";
-import { MAX_SIZE } from "../log/merkle.js";
 import { isRole, Role, writers } from "../log/writers.js";
 import type { Sign1 } from "../signed/cose.js";
 import {
@@ -153,7 +152,7 @@ export function rolesFromPayload(payload: Uint8Array): Roles {
   let unsigned: [number, Bytes] | undefined;
   if (fields.has(10)) {
     const row = Fields.ofRow(fields.value(10), "roles: unsigned leaves", 2);
-    unsigned = [row.uint(0, { minimum: 1, maximum: MAX_SIZE }), row.octets(1, HASH_SIZE)];
+    unsigned = [row.uint(0, { minimum: 1, maximum: MAX_UINT }), row.octets(1, HASH_SIZE)];
   }
   const predecessor = version > 1 ? fields.octets(9, HASH_SIZE) : EMPTY;
   return new Roles({ header, version, keys, predecessor, unsigned });
@@ -162,7 +161,7 @@ export function rolesFromPayload(payload: Uint8Array): Roles {
 function readRoleKey(value: Value): RoleKey {
   const row = Fields.ofRow(value, "role key", 3), role = row.text(0, { maximum: 16 });
   if (!isRole(role)) throw new Malformed("role key: no such role");
-  return { role, key: readKey(row, 1, SIGNING_KINDS), until: row.uint(2, { maximum: MAX_SIZE }) };
+  return { role, key: readKey(row, 1, SIGNING_KINDS), until: row.uint(2, { maximum: MAX_UINT }) };
 }
 
 /** Roles whose signature has been checked, and the hash that others name them by. Made by `verifyRoles` only. */

@@ -5,12 +5,11 @@
  * Only verifies: a log's key is in an HSM. https://c2sp.org/tlog-checkpoint "Note text", https://c2sp.org/signed-note.
  */
 import { type Bytes, concat, equal, hex, isWellFormed, utf8 } from "../base/bytes.js";
-import { b64u, unb64u } from "../base/encoding.js";
+import { b64u, MAX_UINT, unb64u } from "../base/encoding.js";
 import { InvalidSignature, Malformed } from "../base/errors.js";
 import { hasSpace, stripped } from "../base/typed.js";
-import { sha256 } from "../crypto/hashing.js";
+import { HASH_SIZE, sha256 } from "../crypto/hashing.js";
 import { KeyKind, PublicKey, SIGNATURE_SIZE, verify } from "../crypto/public_keys.js";
-import { HASH_SIZE, MAX_SIZE } from "./merkle.js";
 
 /** Bytes: a note is read whole before a signature is checked, and comes from strangers. */
 export const MAX_NOTE = 16 * 1024;
@@ -167,7 +166,7 @@ function decimal(text: string, what: string): number {
   // No sign, no leading zero, no digits of other scripts: a number has one spelling.
   if (!/^(0|[1-9][0-9]{0,15})$/.test(text)) throw new Malformed(`checkpoint: ${what} is not a decimal number`);
   const number = Number(text);
-  if (number > MAX_SIZE) throw new Malformed(`checkpoint: ${what} is too large`);
+  if (number > MAX_UINT) throw new Malformed(`checkpoint: ${what} is too large`);
   return number;
 }
 
