@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The rooms of the client by the names of their Python twins below `holdfast.client`. */
+import { openAsBlob } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import * as archive from "../../src/client/escrow/archive.js";
 import * as deposits from "../../src/client/escrow/deposits.js";
 import * as disclosures from "../../src/client/escrow/disclosures.js";
 import * as escrow from "../../src/client/escrow/escrow.js";
+import { Collected, type Target } from "../../src/client/escrow/whole_file.js";
 import * as addresses from "../../src/client/identity/addresses.js";
 import * as chains from "../../src/client/identity/chains.js";
 import * as contacts from "../../src/client/identity/contacts.js";
@@ -22,6 +25,9 @@ import * as outbox from "../../src/client/messages/outbox.js";
 import * as prekeys from "../../src/client/messages/prekeys.js";
 import * as renewals from "../../src/client/messages/renewals.js";
 import * as settling from "../../src/client/messages/settling.js";
+import * as hearing from "../../src/client/officers/hearing.js";
+import * as officer from "../../src/client/officers/officer.js";
+import type { Account } from "../../src/client/profile/account.js";
 import * as byCase from "../../src/client/recovery/by_case.js";
 import * as byDoor from "../../src/client/recovery/by_door.js";
 import * as vetoes from "../../src/client/recovery/vetoes.js";
@@ -35,10 +41,33 @@ import * as trusted from "../../src/client/vault/trusted.js";
 import * as vault from "../../src/client/vault/vault.js";
 import * as vaultContents from "../../src/client/vault/vault_contents.js";
 
+/** Do what writes a file, and put it at a path once it is whole. */
+async function into<T>(path: string, work: (target: Target) => Promise<T>): Promise<T> {
+  const collected = new Collected(), done = await work(collected.target);
+  await writeFile(path, new Uint8Array(await collected.blob.arrayBuffer()), { flag: "wx" });
+  return done;
+}
+
+// Python's tests name files by their paths.
+const archiveByPath = {
+  ...archive,
+  encryptFile: async (account: Account, source: string, target: string) =>
+    into(target, async (to) => archive.encryptFile(account, await openAsBlob(source), to)),
+  decryptFile: async (account: Account, source: string, target: string) =>
+    into(target, async (to) => archive.decryptFile(account, await openAsBlob(source), to)),
+};
+const disclosuresByPath = {
+  ...disclosures,
+  decryptFile: async (account: Account, caseId: Uint8Array<ArrayBuffer>, source: string, target: string) =>
+    into(target, async (to) => disclosures.decryptFile(account, caseId, await openAsBlob(source), to)),
+  writeFile: (account: Account, caseId: Uint8Array<ArrayBuffer>, target: string) =>
+    into(target, (to) => disclosures.writeFile(account, caseId, to)),
+};
+
 export const CLIENT: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
-  "escrow.archive": archive,
+  "escrow.archive": archiveByPath,
   "escrow.deposits": deposits,
-  "escrow.disclosures": disclosures,
+  "escrow.disclosures": disclosuresByPath,
   "escrow.escrow": escrow,
   "identity.addresses": addresses,
   "identity.chains": chains,
@@ -58,6 +87,8 @@ export const CLIENT: Readonly<Record<string, Readonly<Record<string, unknown>>>>
   "messages.prekeys": prekeys,
   "messages.renewals": renewals,
   "messages.settling": settling,
+  "officers.hearing": hearing,
+  "officers.officer": officer,
   "recovery.by_case": byCase,
   "recovery.by_door": byDoor,
   "recovery.vetoes": vetoes,
