@@ -39,6 +39,7 @@ PARTS = {
     "restore-postgres": "the same on PostgreSQL",
     "salts": "a million messages by forked processes, without one salt twice",
     "web-differential": "a hundred thousand inputs that Python and TypeScript must read the same",
+    "web-messages": "a thousand messages each way between browser and Python, and a tab killed at every step",
     "web-rooms": "the client's own tests once more, with their accounts in TypeScript",
 }
 POSTGRES = "-postgres"
