@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -14,6 +14,9 @@ from kernel.scope import close_scope
 from tenants.limits import leases
 from tests import order, prepared, soak
 from tests.cast.postgres import ON_POSTGRES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -69,6 +72,18 @@ def _role_keys() -> None:
     from tests.cast.roles import ROLE_KEYS
 
     signing.install(lambda: ROLE_KEYS)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, once for all that one process tests in it: a second one would find the first one's loop running."""
+    from tests.browser.chromium import chromium
+
+    # Playwright keeps an event loop in this thread, and Django would refuse the database to it; nothing of ours
+    # runs in that loop.
+    with pytest.MonkeyPatch.context() as patch, chromium() as started:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        yield started
 
 
 @pytest.fixture(autouse=True)

@@ -86,7 +86,7 @@ def test_no_other_origin_is_told_anything(method: str, origin: str, client: Clie
 
 
 @pytest.mark.usefixtures("listed")
-@pytest.mark.parametrize("path", ["/", "/console/sign-in/", "/me/", "/livez", "/api/schema/", "/api/docs/", "/apis/v1/x"])
+@pytest.mark.parametrize("path", ["/", "/console/sign-in/", "/me/", "/livez", "/api/schema/", "/api/docs/", "/apis/v1"])
 def test_no_page_of_ours_is_read_by_one_of_others(path: str, client: Client) -> None:
     for method in ("GET", "OPTIONS"):
         assert said(client.generic(method, path, headers={"Origin": APP, **ASKED})) == {}

@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponseBase
 from playwright.sync_api import Browser
 
 from config.web_origins import WebOriginsMiddleware
-from tests.browser.conftest import browser  # noqa: F401
 from tests.cast.founded import found, hsm, hsm_home, world  # noqa: F401
 from tests.cast.world import World
 from tests.web import node
@@ -58,7 +57,7 @@ def house(
 
 
 @pytest.fixture
-def pages(browser: Browser, app: Site, house: House) -> Iterator[Pages]:  # noqa: F811
+def pages(browser: Browser, app: Site, house: House) -> Iterator[Pages]:
     """Browsers that nobody has used before, one for each device."""
     made = Pages(browser, app, house.url)
     yield made
