@@ -352,8 +352,10 @@ def with_twins(module: ModuleType, changed: dict[str, Any], *others: ModuleType)
     others: modules whose functions the tests call and that are changed in the same way.
     """
     made: dict[str, Any] = {}
+    seen: dict[ModuleType, Any] = {}
     for one in (*others, module):
         known = {name: found for name, found in changed.items() if name in one.__dict__}
+        known |= {name: seen[of] for name, of in one.__dict__.items() if isinstance(of, ModuleType) and of in seen}
         space = {**one.__dict__, **made, **known}
         own = {name: found for name, found in one.__dict__.items() if inspect.isfunction(found)}
         for name, found in own.items():
@@ -362,4 +364,5 @@ def with_twins(module: ModuleType, changed: dict[str, Any], *others: ModuleType)
             copy = _copy(found, space)
             space[name] = changed.get(name, copy)
             made[name] = copy
+        seen[one] = types.SimpleNamespace(**space)
     return {name: found for name, found in made.items() if name.startswith("test_") and name in module.__dict__}
