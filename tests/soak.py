@@ -39,6 +39,7 @@ PARTS = {
     "restore-postgres": "the same on PostgreSQL",
     "salts": "a million messages by forked processes, without one salt twice",
     "web-differential": "a hundred thousand inputs that Python and TypeScript must read the same",
+    "web-journey": "a person who loses two browsers, and comes back by password and by phrase",
     "web-rooms": "the client's own tests once more, with their accounts in TypeScript",
 }
 POSTGRES = "-postgres"

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The rooms of the client by the names of their Python twins below `holdfast.client`. */
+import * as keyLog from "../../src/client/identity/key_log.js";
+import * as maintenance from "../../src/client/maintenance.js";
+import * as standing from "../../src/client/standing.js";
 import * as doors from "../../src/client/vault/doors.js";
 import * as exports from "../../src/client/vault/export.js";
 import * as pairing from "../../src/client/vault/pairing.js";
@@ -9,6 +12,9 @@ import * as vault from "../../src/client/vault/vault.js";
 import * as vaultContents from "../../src/client/vault/vault_contents.js";
 
 export const CLIENT: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  maintenance,
+  standing,
+  "identity.key_log": keyLog,
   "vault.doors": doors,
   "vault.export": exports,
   "vault.pairing": pairing,
