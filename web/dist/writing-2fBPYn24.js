@@ -1,1 +1,0 @@
-import{h as e}from"./bytes-Bhap5wSk.js";function t(t,n){try{n(t)}catch(t){throw t instanceof e?RangeError(`nobody could read this back: ${t.message}`,{cause:t}):t}return t}export{t};
