@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The rooms of the client by the names of their Python twins below `holdfast.client`. */
+import * as maintenance from "../../src/client/maintenance.js";
+import * as standing from "../../src/client/standing.js";
 import * as archive from "../../src/client/escrow/archive.js";
 import * as deposits from "../../src/client/escrow/deposits.js";
 import * as disclosures from "../../src/client/escrow/disclosures.js";
@@ -36,6 +38,8 @@ import * as vault from "../../src/client/vault/vault.js";
 import * as vaultContents from "../../src/client/vault/vault_contents.js";
 
 export const CLIENT: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  maintenance,
+  standing,
   "escrow.archive": archive,
   "escrow.deposits": deposits,
   "escrow.disclosures": disclosures,
