@@ -18,21 +18,25 @@ import * as peers from "../../src/client/identity/peers.js";
 import * as restored from "../../src/client/identity/restored.js";
 import * as securityEvents from "../../src/client/identity/security_events.js";
 import * as tenant from "../../src/client/identity/tenant.js";
+import * as maintenance from "../../src/client/maintenance.js";
 import * as bundles from "../../src/client/messages/bundles.js";
+import * as inbox from "../../src/client/messages/inbox.js";
 import * as letters from "../../src/client/messages/letters.js";
 import * as messages from "../../src/client/messages/messages.js";
 import * as outbox from "../../src/client/messages/outbox.js";
 import * as prekeys from "../../src/client/messages/prekeys.js";
 import * as renewals from "../../src/client/messages/renewals.js";
+import * as reports from "../../src/client/messages/reports.js";
+import * as sent from "../../src/client/messages/sent.js";
 import * as settling from "../../src/client/messages/settling.js";
-import * as hearing from "../../src/client/officers/hearing.js";
-import * as officer from "../../src/client/officers/officer.js";
+import * as unsent from "../../src/client/messages/unsent.js";
 import type { Account } from "../../src/client/profile/account.js";
 import * as byCase from "../../src/client/recovery/by_case.js";
 import * as byDoor from "../../src/client/recovery/by_door.js";
 import * as vetoes from "../../src/client/recovery/vetoes.js";
 import * as rotation from "../../src/client/rotation/rotation.js";
 import * as sessions from "../../src/client/sessions/sessions.js";
+import * as standing from "../../src/client/standing.js";
 import * as doors from "../../src/client/vault/doors.js";
 import * as exports from "../../src/client/vault/export.js";
 import * as pairing from "../../src/client/vault/pairing.js";
@@ -65,6 +69,8 @@ const disclosuresByPath = {
 };
 
 export const CLIENT: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  maintenance,
+  standing,
   "escrow.archive": archiveByPath,
   "escrow.deposits": deposits,
   "escrow.disclosures": disclosuresByPath,
@@ -81,14 +87,16 @@ export const CLIENT: Readonly<Record<string, Readonly<Record<string, unknown>>>>
   "identity.security_events": securityEvents,
   "identity.tenant": tenant,
   "messages.bundles": bundles,
+  "messages.inbox": inbox,
   "messages.letters": letters,
   "messages.messages": messages,
   "messages.outbox": outbox,
   "messages.prekeys": prekeys,
   "messages.renewals": renewals,
+  "messages.reports": reports,
+  "messages.sent": sent,
   "messages.settling": settling,
-  "officers.hearing": hearing,
-  "officers.officer": officer,
+  "messages.unsent": unsent,
   "recovery.by_case": byCase,
   "recovery.by_door": byDoor,
   "recovery.vetoes": vetoes,
