@@ -18,12 +18,16 @@ import * as restored from "../../src/client/identity/restored.js";
 import * as securityEvents from "../../src/client/identity/security_events.js";
 import * as tenant from "../../src/client/identity/tenant.js";
 import * as bundles from "../../src/client/messages/bundles.js";
+import * as inbox from "../../src/client/messages/inbox.js";
 import * as letters from "../../src/client/messages/letters.js";
 import * as messages from "../../src/client/messages/messages.js";
 import * as outbox from "../../src/client/messages/outbox.js";
 import * as prekeys from "../../src/client/messages/prekeys.js";
 import * as renewals from "../../src/client/messages/renewals.js";
+import * as reports from "../../src/client/messages/reports.js";
+import * as sent from "../../src/client/messages/sent.js";
 import * as settling from "../../src/client/messages/settling.js";
+import * as unsent from "../../src/client/messages/unsent.js";
 import * as byCase from "../../src/client/recovery/by_case.js";
 import * as byDoor from "../../src/client/recovery/by_door.js";
 import * as vetoes from "../../src/client/recovery/vetoes.js";
@@ -56,12 +60,16 @@ export const CLIENT: Readonly<Record<string, Readonly<Record<string, unknown>>>>
   "identity.security_events": securityEvents,
   "identity.tenant": tenant,
   "messages.bundles": bundles,
+  "messages.inbox": inbox,
   "messages.letters": letters,
   "messages.messages": messages,
   "messages.outbox": outbox,
   "messages.prekeys": prekeys,
   "messages.renewals": renewals,
+  "messages.reports": reports,
+  "messages.sent": sent,
   "messages.settling": settling,
+  "messages.unsent": unsent,
   "recovery.by_case": byCase,
   "recovery.by_door": byDoor,
   "recovery.vetoes": vetoes,
