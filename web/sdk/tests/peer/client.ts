@@ -1,5 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The rooms of the client by the names of their Python twins below `holdfast.client`. */
+import * as maintenance from "../../src/client/maintenance.js";
+import * as standing from "../../src/client/standing.js";
+import * as archive from "../../src/client/escrow/archive.js";
+import * as deposits from "../../src/client/escrow/deposits.js";
+import * as disclosures from "../../src/client/escrow/disclosures.js";
+import * as escrow from "../../src/client/escrow/escrow.js";
+import * as addresses from "../../src/client/identity/addresses.js";
+import * as chains from "../../src/client/identity/chains.js";
+import * as contacts from "../../src/client/identity/contacts.js";
+import * as device from "../../src/client/identity/device.js";
+import * as evidence from "../../src/client/identity/evidence.js";
+import * as keyLog from "../../src/client/identity/key_log.js";
+import * as lostChains from "../../src/client/identity/lost_chains.js";
+import * as peers from "../../src/client/identity/peers.js";
+import * as restored from "../../src/client/identity/restored.js";
+import * as securityEvents from "../../src/client/identity/security_events.js";
+import * as tenant from "../../src/client/identity/tenant.js";
+import * as bundles from "../../src/client/messages/bundles.js";
+import * as inbox from "../../src/client/messages/inbox.js";
+import * as letters from "../../src/client/messages/letters.js";
+import * as messages from "../../src/client/messages/messages.js";
+import * as outbox from "../../src/client/messages/outbox.js";
+import * as prekeys from "../../src/client/messages/prekeys.js";
+import * as renewals from "../../src/client/messages/renewals.js";
+import * as reports from "../../src/client/messages/reports.js";
+import * as sent from "../../src/client/messages/sent.js";
+import * as settling from "../../src/client/messages/settling.js";
+import * as unsent from "../../src/client/messages/unsent.js";
+import * as byCase from "../../src/client/recovery/by_case.js";
+import * as byDoor from "../../src/client/recovery/by_door.js";
+import * as vetoes from "../../src/client/recovery/vetoes.js";
+import * as rotation from "../../src/client/rotation/rotation.js";
+import * as sessions from "../../src/client/sessions/sessions.js";
 import * as doors from "../../src/client/vault/doors.js";
 import * as exports from "../../src/client/vault/export.js";
 import * as pairing from "../../src/client/vault/pairing.js";
@@ -9,6 +42,39 @@ import * as vault from "../../src/client/vault/vault.js";
 import * as vaultContents from "../../src/client/vault/vault_contents.js";
 
 export const CLIENT: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  maintenance,
+  standing,
+  "escrow.archive": archive,
+  "escrow.deposits": deposits,
+  "escrow.disclosures": disclosures,
+  "escrow.escrow": escrow,
+  "identity.addresses": addresses,
+  "identity.chains": chains,
+  "identity.contacts": contacts,
+  "identity.device": device,
+  "identity.evidence": evidence,
+  "identity.key_log": keyLog,
+  "identity.lost_chains": lostChains,
+  "identity.peers": peers,
+  "identity.restored": restored,
+  "identity.security_events": securityEvents,
+  "identity.tenant": tenant,
+  "messages.bundles": bundles,
+  "messages.inbox": inbox,
+  "messages.letters": letters,
+  "messages.messages": messages,
+  "messages.outbox": outbox,
+  "messages.prekeys": prekeys,
+  "messages.renewals": renewals,
+  "messages.reports": reports,
+  "messages.sent": sent,
+  "messages.settling": settling,
+  "messages.unsent": unsent,
+  "recovery.by_case": byCase,
+  "recovery.by_door": byDoor,
+  "recovery.vetoes": vetoes,
+  "rotation.rotation": rotation,
+  "sessions.sessions": sessions,
   "vault.doors": doors,
   "vault.export": exports,
   "vault.pairing": pairing,

@@ -158,9 +158,9 @@ async function verified(account: Account, state: ChainState, device: Bytes, row:
     );
   } catch (error) {
     if (error instanceof Expired)
-      throw new ExpiredBundle(`A bundle is not to be used: ${error.message}.`, { wayOut: EXPIRED });
+      throw new ExpiredBundle(`A bundle is not to be used: ${error.message}.`, { wayOut: EXPIRED, cause: error });
     if (error instanceof HoldfastError)
-      throw new TrustRefused(`A bundle is not to be trusted: ${error.message}.`, { wayOut: WAY_OUT });
+      throw new TrustRefused(`A bundle is not to be trusted: ${error.message}.`, { wayOut: WAY_OUT, cause: error });
     throw error;
   }
   return {
