@@ -7,6 +7,7 @@ An officer's own keys stay with the command: a browser has no such part.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,11 +16,17 @@ import pytest
 
 from holdfast.client import maintenance, standing
 from holdfast.client.identity import key_log
-from holdfast.client.maintenance import Done
+from holdfast.client.maintenance import Done, Outcome
+from holdfast.client.messages import messages as messages_room
 from holdfast.client.profile.account import Account
-from tests.cast.lying_server import LyingServer, Tenant
+from holdfast.client.profile.store import MemoryStore
+from holdfast.client.vault import vault
+from holdfast.core.base.encoding import b64u
+from tests.cast.lying_server import LyingServer, Tenant, text
+from tests.cast.members import ALICE, BOB
 from tests.client import cuts, test_healing, test_maintenance
 from tests.client.conftest import founded
+from tests.soak import rounds
 from tests.web.peer import bundled
 from tests.web.rooms import Listening, Node, NodeMembers, Twin, node, reopened, with_twins
 
@@ -98,6 +105,39 @@ ROOMS = {
     "standing": Twin(standing),
     "key_log": Twin(key_log),
 }
+MONTH = 31 * 86_400
+
+
+@pytest.mark.rounds("web-rooms")
+def test_months_of_writing_and_of_junk_leave_no_more_rows_than_three(world: NodeMembers) -> None:
+    """Nothing in a profile grows with the time that it is used, nor with what a server puts into its mailbox."""
+    alice, bob = world.published(ALICE), world.published(BOB)
+    vault.save(alice)
+    messages = Twin(messages_room)
+    counts: list[dict[str, int]] = []
+    for _ in range(rounds(4, 14)):
+        for sender, reader in ((alice, bob), (bob, alice), (alice, bob)):
+            assert messages.send(sender, reader.user, b"hello").is_sent
+            for one in messages.receive(reader):
+                assert one.body == b"hello"
+                one.done()
+        for _ in range(10):
+            world.server.notice(text(ALICE), {"event": "code-issued"})
+            world.server.deliver(alice.device_text, kind="envelope", message=b64u(secrets.token_bytes(64)), sender=None)
+        world.now += MONTH
+        world.server.now = world.now
+        for account in (alice, bob):
+            report = maintain(account)
+            assert not [one for one in report if one.outcome is Outcome.FAILED]
+            # As a person does who reads what they are shown.
+            Twin(standing).note_shown(account, [one.kept for one in report if one.kept])
+            Twin(standing).put_away_seen(account)
+        assert isinstance(alice.store, MemoryStore)
+        counts.append({kind: len(rows) for kind, rows in alice.store._rows.items() if rows})
+    more = {kind: (counts[2].get(kind, 0), now) for kind, now in counts[-1].items() if now > counts[2].get(kind, 0)}
+    assert more.keys() <= {"own-entry"}, "a row for each entry of the account's chain, to which a month adds one"
+
+
 # What `make test` runs of them, the others run in the soak.
 EVERYDAY = frozenset(
     {

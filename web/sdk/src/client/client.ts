@@ -15,7 +15,8 @@ import { type EnrolmentCode, parseCode } from "../core/signed/enrolment.js";
 import { NotPossible } from "./errors.js";
 import {
   Archive, Audit, Backup, both, Cases, Contacts, Devices, Disclosures, Escrow, loadAddresses, loadContacts, loadDevices,
-  loaded, loadLetters, loadPreKeys, loadStanding, nothing, Officers, Organisation, Recover, type Use,
+  isNotLoaded, loaded, loadLetters, loadPreKeys, loadStanding, nothing, notLoaded, Officers, Organisation, Recover,
+  type Use,
 } from "./facets.js";
 import type { Who } from "./identity/addresses.js";
 import type { Enrolment } from "./identity/device.js";
@@ -263,7 +264,7 @@ export class Client {
           // What was to be written is not there: what is in memory of it goes as well. Of a store that is gone nothing can
           // be read, and the error says why.
           if (store.undone !== undone) await account.reload().catch(() => undefined);
-          throw error;
+          throw isNotLoaded(error) ? notLoaded(error) : error;
         }
       }, this.#waitSeconds);
     });
@@ -427,7 +428,7 @@ async function closingOnFailure(store: Store, work: () => Promise<Client>): Prom
     return await work();
   } catch (error) {
     await store.close();
-    throw error;
+    throw isNotLoaded(error) ? notLoaded(error) : error;
   }
 }
 

@@ -48,11 +48,24 @@ export async function loaded<T>(part: Promise<T>): Promise<T> {
   try {
     return await part;
   } catch (error) {
-    throw new Unreachable("A part of this program could not be loaded.", {
-      wayOut: "Load this page again, so that the newest program runs in it, and try again.",
-      cause: error,
-    });
+    throw notLoaded(error);
   }
+}
+
+// In the words of Chromium and Firefox, and of Safari: nothing but its words tells such an error.
+const NOT_LOADED = /dynamically imported module|Importing a module script failed/i;
+
+/** Whether an error is a browser's for a part of this program that the page's server did not give. */
+export function isNotLoaded(error: unknown): boolean {
+  return error instanceof TypeError && NOT_LOADED.test(error.message);
+}
+
+/** Return the refusal for a part of this program that was not there when it was needed. */
+export function notLoaded(cause: unknown): Unreachable {
+  return new Unreachable("A part of this program could not be loaded.", {
+    wayOut: "Load this page again, so that the newest program runs in it, and try again.",
+    cause,
+  });
 }
 
 export const loadAddresses = () => loaded(import("./identity/addresses.js"));

@@ -196,6 +196,28 @@ describe("calls", () => {
   });
 });
 
+describe("a part of the program that is not there", () => {
+  const words = ["Failed to fetch dynamically imported module: https://x/y.js", "Importing a module script failed."];
+
+  test("is told as such, before the call or in it, and the next call goes on", async () => {
+    const account = await profile(new MemoryStore(ALICE));
+    await account.connect("", { fetch: offline });
+    const client = new Client(account), { use } = client.contacts as unknown as { use: facets.Use };
+    const refusals = [
+      use(() => facets.loaded(Promise.reject(new Error("404"))), async () => undefined),
+      ...words.map((text) => use(facets.nothing, () => Promise.reject(new TypeError(text)))),
+    ];
+    for (const refusal of refusals) {
+      const error = await refusedBy(() => refusal);
+      expect([error.constructor, error.message]).toEqual([Unreachable, "A part of this program could not be loaded."]);
+      expect(error.wayOut).toContain("Load this page again");
+    }
+    await expect(use(facets.nothing, () => Promise.reject(new TypeError("a mistake")))).rejects.toThrow("a mistake");
+    expect(await client.contacts.all()).toEqual([]);
+    await client.close();
+  });
+});
+
 describe("two pages with one profile", () => {
   test("see what the other has written", async () => {
     const name = await madeProfile(), [one, other] = [await opened(name), await opened(name)];
