@@ -40,6 +40,7 @@ PARTS: Final = {
     "policies": ("sqlite",),
     "founding": ("sqlite",),
     "start": ("sqlite",),
+    "web": ("sqlite",),
 }
 PAGE: Final = "page"  # not measured: what was is written down
 COLUMNS: Final = (("what", 64), ("ours", 16), ("floor", 40), ("ratio", 7), ("spread", 18), ("goal", 8), ("holds", 6))

@@ -38,7 +38,10 @@ PARTS = {
     "restore": "a backup made while six work for a while, put back under them and healed, on SQLite",
     "restore-postgres": "the same on PostgreSQL",
     "salts": "a million messages by forked processes, without one salt twice",
+    "web-node": "the npm package under the oldest Node that is promised, which pip fetches for it",
     "web-differential": "a hundred thousand inputs that Python and TypeScript must read the same",
+    "web-messages": "a thousand messages each way between browser and Python, and a tab killed at every step",
+    "web-journey": "a person who loses two browsers, and comes back by password and by phrase",
     "web-rooms": "the client's own tests once more, with their accounts in TypeScript",
 }
 POSTGRES = "-postgres"

@@ -10,8 +10,10 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,11 @@ MODULES: Final = SDK / "node_modules"
 # What is installed: the lock file's bytes and Node's version. npm empties the directory before it begins.
 _STAMP: Final = MODULES / ".holdfast"
 INSTALL_SECONDS: Final = 240
+ATTEMPTS: Final = 4
+# What npm says when it was not the package: a name not resolved, a connection that broke, a registry that is away.
+_NETWORK: Final = re.compile(
+    r"ENOTFOUND|EAI_AGAIN|ECONNRESET|ECONNREFUSED|ETIMEDOUT|ERR_SOCKET_TIMEOUT|EIDLETIMEOUT|network|\b(429|502|503|504)\b"
+)
 
 
 def _wheel() -> Path:
@@ -71,9 +78,23 @@ def ready() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _STAMP.exists() and _STAMP.read_text() == wanted:
             return
-        # No package may run anything while it is installed: what they bring is all there is.
-        run(*NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", timeout=INSTALL_SECONDS)
+        _install()
         _STAMP.write_text(wanted)
+
+
+def _install() -> None:
+    """Install what the lock file names, and try again what a network broke. Raises AssertionError with npm's words."""
+    # No package may run anything while it is installed: what they bring is all there is.
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=5"]
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            run(*NPM, "ci", *options, timeout=INSTALL_SECONDS)
+        except AssertionError as error:
+            if attempt == ATTEMPTS or not _NETWORK.search(str(error)):
+                raise
+            time.sleep(5 * attempt)
+        else:
+            return
 
 
 def main(arguments: list[str]) -> int:

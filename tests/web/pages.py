@@ -49,6 +49,7 @@ const told = async work => {
 Object.assign(globalThis, { holdfast, loaded, hex, unhex, utf8, told, kept: {} });
 """
 _OF_DIST: Final = 'import * as holdfast from "/dist/holdfast.js"; Object.assign(globalThis, { holdfast });'
+_THERE: Final = "async () => { while (!globalThis.holdfast) await new Promise(go => setTimeout(go, 20)); }"
 # What a careful app says of its own pages; Argon2 is WebAssembly.
 _POLICY: Final = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' {api}; worker-src 'self'"
 
@@ -145,7 +146,8 @@ class Tab:
     def open(self, url: str) -> Tab:
         """Load the page, or load it again."""
         self.page.goto(url)
-        self.page.wait_for_function("globalThis.holdfast !== undefined")
+        # Not `wait_for_function`: it evaluates text in the page, which the page's policy refuses.
+        self.page.evaluate(_THERE)
         return self
 
     def call(self, body: str, **given: Any) -> Any:

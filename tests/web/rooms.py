@@ -19,6 +19,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -131,7 +132,7 @@ def _handler_of(server: Answering) -> type[BaseHTTPRequestHandler]:
             except httpx2.ReadTimeout:
                 self.close_connection = True  # the answer never arrives
                 return
-            self.send_response(answered.status_code)
+            self.send_response_only(answered.status_code)  # with no date but the server's own
             for name, value in answered.headers.items():
                 if name not in ("content-length", "connection"):
                     self.send_header(name, value)
@@ -200,7 +201,10 @@ class NodeAccount(Account):
             rows.setdefault(kind, {})[bytes.fromhex(key)] = place, SecretBytes(bytes.fromhex(value))
         self.store._rows, self.store._places = rows, len(profile["rows"])
         self._rows = StateRows(self.store)
+        before = self.state.device
         self.state = State.from_secret(SecretBytes(bytes.fromhex(profile["state"])))
+        if self.state.device != before and self.state.device is not None:
+            self.sign_as_device()  # its keys were replaced there
         for one in profile["contacts"]:
             contact = open_row(Contact, SecretBytes(bytes.fromhex(one)), "contact")
             self.state.contacts[contact.user] = contact
@@ -247,12 +251,18 @@ class HeldObject:
 
 def _as_of(held: HeldObject, hint: Any, fields: dict[str, Any]) -> Any:
     """Return an object of Python's class with these fields, whose methods are called in Node."""
-    methods = [name for name, one in vars(hint).items() if inspect.isfunction(one) and not name.startswith("_")]
-    kind = type(hint.__name__, (hint,), {name: _called_in_node(name) for name in methods})
+    kind = _class_as_of(hint)
     made: Any = object.__new__(kind)
     for name, one in {**fields, "_store": held._account.store, "_key": b"", "_held": held}.items():
         object.__setattr__(made, name, one)
     return made
+
+
+@cache
+def _class_as_of(hint: type[Any]) -> type[Any]:
+    # One for each, since objects of two classes are never equal.
+    methods = [name for name, one in vars(hint).items() if inspect.isfunction(one) and not name.startswith("_")]
+    return type(hint.__name__, (hint,), {name: _called_in_node(name) for name in methods})
 
 
 def _called_in_node(name: str) -> Callable[..., Any]:
@@ -303,7 +313,8 @@ class NodeMembers(Members):
         self.url = listening.address_of(before or server)
 
     def profile(self, user: bytes, founder: Any = None) -> Account:
-        assert founder is None
+        if founder:
+            return super().profile(user, founder)  # what an officer does, they do in Python
         self.server.clock = lambda: self.now
         return self._connected(NodeAccount(self.process, MemoryStore(tenant=TENANT, user=user), State(), self.url))
 
@@ -336,23 +347,34 @@ def reopened(world: Members, account: Account, moments: Moments) -> Account:
     return fresh
 
 
+def _copy(found: types.FunctionType, space: dict[str, Any]) -> Callable[..., Any]:
+    """Return a function as it is, but that other names mean something in it, and that it is of no part of the soak."""
+    inner = typing.cast(types.FunctionType, inspect.unwrap(found))
+    copy = types.FunctionType(inner.__code__, space, inner.__name__, inner.__defaults__, inner.__closure__)
+    marks = [one for one in getattr(inner, "pytestmark", []) if one.name not in ("rounds", "soak")]
+    copy.__kwdefaults__, copy.__dict__ = inner.__kwdefaults__, {**inner.__dict__, "pytestmark": marks}
+    copy.__annotations__, copy.__doc__ = inner.__annotations__, inner.__doc__
+    # What wraps another function, of those that the tests call, is a context manager.
+    return copy if inner is found else contextmanager(copy)
+
+
 def with_twins(module: ModuleType, changed: dict[str, Any], *others: ModuleType) -> dict[str, Any]:
     """Return the tests of a module as they are, but that some names in it mean something else: rooms that are twins.
 
     others: modules whose functions the tests call and that are changed in the same way.
     """
     made: dict[str, Any] = {}
+    seen: dict[ModuleType, Any] = {}
     for one in (*others, module):
         known = {name: found for name, found in changed.items() if name in one.__dict__}
+        known |= {name: seen[of] for name, of in one.__dict__.items() if isinstance(of, ModuleType) and of in seen}
         space = {**one.__dict__, **made, **known}
         own = {name: found for name, found in one.__dict__.items() if inspect.isfunction(found)}
         for name, found in own.items():
             if found.__module__ != one.__name__ or hasattr(found, "_pytestfixturefunction"):
                 continue
-            copy = types.FunctionType(found.__code__, space, name, found.__defaults__, found.__closure__)
-            marks = [one for one in getattr(found, "pytestmark", []) if one.name not in ("rounds", "soak")]
-            copy.__kwdefaults__, copy.__dict__ = found.__kwdefaults__, {**found.__dict__, "pytestmark": marks}
-            copy.__annotations__, copy.__doc__ = found.__annotations__, found.__doc__
+            copy = _copy(found, space)
             space[name] = changed.get(name, copy)
             made[name] = copy
+        seen[one] = types.SimpleNamespace(**space)
     return {name: found for name, found in made.items() if name.startswith("test_") and name in module.__dict__}

@@ -15,7 +15,8 @@ import { type EnrolmentCode, parseCode } from "../core/signed/enrolment.js";
 import { NotPossible } from "./errors.js";
 import {
   Archive, Audit, Backup, both, Cases, Contacts, Devices, Disclosures, Escrow, loadAddresses, loadContacts, loadDevices,
-  loaded, loadLetters, loadPreKeys, loadStanding, nothing, Organisation, Recover, type Use,
+  isNotLoaded, loaded, loadLetters, loadPreKeys, loadStanding, nothing, notLoaded, Officers, Organisation, Recover,
+  type Use,
 } from "./facets.js";
 import type { Who } from "./identity/addresses.js";
 import type { Enrolment } from "./identity/device.js";
@@ -141,6 +142,8 @@ export class Client {
   readonly disclosures: Disclosures;
   /** Cases about the person's own archive: asked for, or forbidden. */
   readonly cases: Cases;
+  /** An officer's part in the cases of others, for whoever is one. */
+  readonly officers: Officers;
   /** People, roles and devices administered, for whoever may. */
   readonly organisation: Organisation;
   /** The organisation's logs, for whoever may read them. */
@@ -161,6 +164,7 @@ export class Client {
     this.archive = new Archive(this.#use);
     this.disclosures = new Disclosures(this.#use);
     this.cases = new Cases(this.#use);
+    this.officers = new Officers(this.#use);
     this.organisation = new Organisation(this.#use);
     this.audit = new Audit(this.#use);
   }
@@ -260,7 +264,7 @@ export class Client {
           // What was to be written is not there: what is in memory of it goes as well. Of a store that is gone nothing can
           // be read, and the error says why.
           if (store.undone !== undone) await account.reload().catch(() => undefined);
-          throw error;
+          throw isNotLoaded(error) ? notLoaded(error) : error;
         }
       }, this.#waitSeconds);
     });
@@ -424,7 +428,7 @@ async function closingOnFailure(store: Store, work: () => Promise<Client>): Prom
     return await work();
   } catch (error) {
     await store.close();
-    throw error;
+    throw isNotLoaded(error) ? notLoaded(error) : error;
   }
 }
 

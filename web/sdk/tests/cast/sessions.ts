@@ -11,12 +11,13 @@ import { buildBatch, generatePreKey, oneTimeStatement, verifyBundle } from "../.
 import { signedPreKeyToPayload } from "../../src/core/messages/prekeys.js";
 import { Session } from "../../src/core/messages/session.js";
 import { readMessage } from "../../src/core/messages/wire.js";
-import { type OwnPreKey, Party } from "../../src/core/messages/x3dh.js";
+import { type OwnPreKey, Party, type VerifiedBundle } from "../../src/core/messages/x3dh.js";
 import { sign, type Sign1 } from "../../src/core/signed/cose.js";
 import { type DeviceStatement, deviceToPayload } from "../../src/core/signed/statements.js";
 import { NOW, TENANT } from "./server.js";
 
-interface End {
+/** One device. */
+export interface End {
   readonly party: Party;
   readonly statement: DeviceStatement;
   readonly signed: Sign1;
@@ -44,8 +45,20 @@ async function endOf(name: string, suite: Suite): Promise<End> {
   return { party, statement, signed, signing, agreement };
 }
 
-/** Return both ends of a session that begins with a one-time key, after its first message was read. */
-export async function sessionsOf(suite: Suite): Promise<[alice: Session, bob: Session]> {
+/** Two devices, of which the first is about to begin a session with the second. */
+export interface Meeting {
+  readonly alice: End;
+  readonly bob: End;
+  /** Bob's, with the first of his one-time keys, as alice has verified it. */
+  readonly bundle: VerifiedBundle;
+  /** Begin a session as alice. bundle: another copy of bob's. */
+  readonly begin: (bundle?: VerifiedBundle) => Promise<Session>;
+  /** Answer a first message as bob. */
+  readonly answer: (message: Uint8Array) => Promise<[session: Session, plaintext: Bytes]>;
+}
+
+/** Return two devices of a suite that have never met. */
+export async function meetingOf(suite: Suite): Promise<Meeting> {
   const alice = await endOf("alice", suite), bob = await endOf("bob", suite), { header } = bob.statement;
   const [own, published] = await generatePreKey(1, suite);
   const lasting = { ...header, expiresAt: NOW + 86_400 };
@@ -66,9 +79,6 @@ export async function sessionsOf(suite: Suite): Promise<[alice: Session, bob: Se
       now: NOW,
     },
   );
-  const first = await Session.initiate({
-    me: alice.party, deviceStatement: alice.signed, agreement: alice.agreement, peer: bob.party, bundle, now: NOW,
-  });
   const kept = async (keyId: number, of: typeof own, statement: Bytes): Promise<OwnPreKey> => ({
     keyId,
     dh: await AgreementKey.fromSeed(agreementKind(suite), of.dh),
@@ -76,14 +86,22 @@ export async function sessionsOf(suite: Suite): Promise<[alice: Session, bob: Se
     statement,
   });
   const [privateKey] = batch.privateKeys as [typeof own];
-  const [second] = await Session.respond(readMessage(await first.encrypt(utf8("first"))), {
-    me: bob.party,
-    agreement: bob.agreement,
-    initiator: alice.party,
-    signed: await kept(1, own, payload),
-    oneTime: await kept(2, privateKey, oneTimeStatement(batch.statement.payload, leaves[0])),
-    now: NOW,
-  });
+  const signed = await kept(1, own, payload);
+  const oneTime = await kept(2, privateKey, oneTimeStatement(batch.statement.payload, leaves[0]));
+  const begin = (of = bundle): Promise<Session> =>
+    Session.initiate({
+      me: alice.party, deviceStatement: alice.signed, agreement: alice.agreement, peer: bob.party, bundle: of, now: NOW,
+    });
+  const { party: me, agreement } = bob, initiator = alice.party;
+  const answer = (message: Uint8Array): Promise<[Session, Bytes]> =>
+    Session.respond(readMessage(message), { me, agreement, initiator, signed, oneTime, now: NOW });
+  return { alice, bob, bundle, begin, answer };
+}
+
+/** Return both ends of a session that begins with a one-time key, after its first message was read. */
+export async function sessionsOf(suite: Suite): Promise<[alice: Session, bob: Session]> {
+  const { begin, answer } = await meetingOf(suite), first = await begin();
+  const [second] = await answer(await first.encrypt(utf8("first")));
   return [first, second];
 }
 

@@ -50,7 +50,7 @@ async function refusedBy(work: () => unknown): Promise<ClientError> {
   throw new Error("was not refused");
 }
 
-const FACETS = ["devices", "contacts", "backup", "recover", "escrow", "archive", "disclosures", "cases", "organisation", "audit"];
+const FACETS = ["devices", "contacts", "backup", "recover", "escrow", "archive", "disclosures", "cases", "officers", "organisation", "audit"];
 // They ask nothing of the account.
 const FREE = ["newPassword", "questions", "keeping"];
 
@@ -192,6 +192,28 @@ describe("calls", () => {
     );
     await refusedBy(() => spoil.pair("no code"));
     expect(account.state.server).toBe(SERVER);
+    await client.close();
+  });
+});
+
+describe("a part of the program that is not there", () => {
+  const words = ["Failed to fetch dynamically imported module: https://x/y.js", "Importing a module script failed."];
+
+  test("is told as such, before the call or in it, and the next call goes on", async () => {
+    const account = await profile(new MemoryStore(ALICE));
+    await account.connect("", { fetch: offline });
+    const client = new Client(account), { use } = client.contacts as unknown as { use: facets.Use };
+    const refusals = [
+      use(() => facets.loaded(Promise.reject(new Error("404"))), async () => undefined),
+      ...words.map((text) => use(facets.nothing, () => Promise.reject(new TypeError(text)))),
+    ];
+    for (const refusal of refusals) {
+      const error = await refusedBy(() => refusal);
+      expect([error.constructor, error.message]).toEqual([Unreachable, "A part of this program could not be loaded."]);
+      expect(error.wayOut).toContain("Load this page again");
+    }
+    await expect(use(facets.nothing, () => Promise.reject(new TypeError("a mistake")))).rejects.toThrow("a mistake");
+    expect(await client.contacts.all()).toEqual([]);
     await client.close();
   });
 });

@@ -30,6 +30,9 @@ export const MAX_DEPTH = 6;
 // RFC 8949 section 3.1: the six major types of the profile. 6 (tags) and 7 (floats, booleans, null) have no name here.
 const UINT = 0, NINT = 1, BSTR = 2, TSTR = 3, ARRAY = 4, MAP = 5;
 
+// Characters up to which text is read and written without the encoder's help.
+const SHORT = 64;
+
 /** Collects octets in one growing buffer: most values are small, and an array of parts costs an object for each. */
 class Writer {
   private octets = new Uint8Array(256);
@@ -52,10 +55,30 @@ class Writer {
       this.octets[only] = (major << 5) | argument;
       return;
     }
-    const [code, width] = argument < 256 ? [24, 1] : argument < 65536 ? [25, 2] : argument < 2 ** 32 ? [26, 4] : [27, 8];
-    let at = this.room(1 + width);
-    this.octets[at++] = (major << 5) | code;
-    for (let left = width - 1; left >= 0; left--) this.octets[at++] = Math.floor(argument / 256 ** left) % 256;
+    const info = argument < 256 ? 24 : argument < 65536 ? 25 : argument < 2 ** 32 ? 26 : 27;
+    let at = this.room(1 + (1 << (info - 24)));
+    this.octets[at++] = (major << 5) | info;
+    if (info === 27) at = this.u32(at, Math.floor(argument / 2 ** 32));
+    if (info >= 26) this.u32(at, argument);
+    else {
+      if (info === 25) this.octets[at++] = argument >>> 8;
+      this.octets[at] = argument & 0xff;
+    }
+  }
+
+  /** Write the low 32 bits, and return the place behind them. */
+  private u32(at: number, argument: number): number {
+    for (let shift = 24; shift >= 0; shift -= 8) this.octets[at++] = (argument >>> shift) & 0xff;
+    return at;
+  }
+
+  /** Write text of one byte a character; false for any other, of which nothing is written. */
+  ascii(text: string): boolean {
+    for (let at = 0; at < text.length; at++) if (text.charCodeAt(at) > 0x7f) return false;
+    this.head(TSTR, text.length);
+    const start = this.room(text.length);
+    for (let at = 0; at < text.length; at++) this.octets[start + at] = text.charCodeAt(at);
+    return true;
   }
 
   raw(data: Uint8Array): void {
@@ -66,6 +89,16 @@ class Writer {
   done(): Bytes {
     return this.octets.slice(0, this.at);
   }
+}
+
+/** Return a map's keys in their order; most maps are made in it. */
+function ascending(map: ReadonlyMap<number, Encodable>): Iterable<number> {
+  let previous = -1;
+  for (const key of map.keys()) {
+    if (!(key > previous)) return [...map.keys()].sort((a, b) => a - b);
+    previous = key;
+  }
+  return map.keys();
 }
 
 function put(value: Encodable, out: Writer, depth: number): void {
@@ -79,6 +112,8 @@ function put(value: Encodable, out: Writer, depth: number): void {
     out.head(BSTR, value.length);
     out.raw(value);
   } else if (typeof value === "string") {
+    // Nearly all text here is short and ASCII: a turn through the encoder takes longer than the rest of a statement.
+    if (value.length <= SHORT && out.ascii(value)) return;
     const text = utf8(value);
     out.head(TSTR, text.length);
     out.raw(text);
@@ -90,7 +125,7 @@ function put(value: Encodable, out: Writer, depth: number): void {
     } else {
       out.head(MAP, value.size);
       // Ascending numbers are ascending bytes for shortest heads, so this is RFC 8949's order too.
-      for (const key of [...value.keys()].sort((a, b) => a - b)) {
+      for (const key of ascending(value)) {
         if (!Number.isSafeInteger(key) || key < 0 || Object.is(key, -0))
           throw new RangeError("map keys are unsigned integers");
         out.head(UINT, key);
@@ -187,6 +222,7 @@ class Reader {
 }
 
 function textOf(octets: Bytes): string {
+  if (octets.length <= SHORT && octets.every((octet) => octet < 0x80)) return String.fromCharCode(...octets);
   try {
     return decoder.decode(octets);
   } catch {
@@ -220,7 +256,11 @@ export function label(name: string, ...parts: readonly Encodable[]): Bytes {
 /** Make a map from numbered fields; those that are undefined are left out. */
 export function mapOf(fields: Readonly<Record<number, Encodable | undefined>>): Map<number, Encodable> {
   const made = new Map<number, Encodable>();
-  for (const [key, value] of Object.entries(fields)) if (value !== undefined) made.set(Number(key), value);
+  // Integer keys come in ascending order, as `encode` wants them.
+  for (const key in fields) {
+    const value = fields[key];
+    if (value !== undefined) made.set(Number(key), value);
+  }
   return made;
 }
 
@@ -288,8 +328,8 @@ export class Fields {
   /** Open a map: it has each key of `required`, and no key that is in neither list. */
   static of(value: Value, what: string, required: readonly number[], optional: readonly number[] = []): Fields {
     if (!(value instanceof Map)) throw new Malformed(`${what}: not a map`);
-    for (const key of [...required].sort((a, b) => a - b))
-      if (!value.has(key)) throw new Malformed(`${what}: field ${key} is missing`);
+    const missing = required.filter((key) => !value.has(key));
+    if (missing.length > 0) throw new Malformed(`${what}: field ${Math.min(...missing)} is missing`);
     // Refused and not skipped: one side would have signed what the other side never reads.
     if (value.size > required.length)
       for (const key of value.keys())

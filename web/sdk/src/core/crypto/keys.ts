@@ -79,6 +79,10 @@ interface Held {
   readonly key: CryptoKey | SecretBytes;
 }
 
+// RFC 7748 section 4.1: u = 9.
+const BASE_POINT = Uint8Array.from({ length: 32 }, (_, at) => (at === 0 ? 9 : 0));
+let basePoint: Promise<CryptoKey> | undefined;
+
 async function hold(kind: CurveKind, seed: SecretBytes): Promise<Held> {
   const raw = requireSeed(kind, seed);
   const how = HOW[kind];
@@ -88,6 +92,14 @@ async function hold(kind: CurveKind, seed: SecretBytes): Promise<Held> {
     return { public: new PublicKey(kind, own), key: seed };
   }
   const pkcs8 = concat(how.before, raw);
+  if (kind === KeyKind.X25519) {
+    // With the base point the secret is the public half (RFC 7748 section 6.1), and the key need never be exportable.
+    const key = await crypto.subtle.importKey("pkcs8", pkcs8, how.algorithm, false, how.usages);
+    pkcs8.fill(0);
+    basePoint ??= crypto.subtle.importKey("raw", BASE_POINT, "X25519", true, []);
+    const own = await crypto.subtle.deriveBits({ name: "X25519", public: await basePoint }, key, 256);
+    return { public: new PublicKey(kind, new Uint8Array(own)), key };
+  }
   // WebCrypto gives the public half of a key that may be exported only: once so for it, and then as one that may not.
   const jwk = await crypto.subtle.exportKey(
     "jwk",
@@ -235,6 +247,17 @@ export class AgreementKey extends CurveKey {
   }
 }
 
+// Asked for again and again, `import()` takes as long as a hash does.
+let mlKem: Promise<typeof import("@noble/post-quantum/ml-kem.js")> | undefined;
+
+function loadMlKem(): Promise<typeof import("@noble/post-quantum/ml-kem.js")> {
+  mlKem ??= import("@noble/post-quantum/ml-kem.js").catch((error: unknown) => {
+    mlKem = undefined; // the network was away: the next who asks tries again
+    throw error;
+  });
+  return mlKem;
+}
+
 const ML_KEM_SEED_SIZE = 64; // bytes: FIPS 203 section 7.1, d‖z
 
 /** An ML-KEM-768 decapsulation key, kept as its 64-byte seed d‖z. FIPS 203. */
@@ -257,7 +280,7 @@ export class KemKey {
   /** Restore a key from its 64 bytes; rejects with Malformed for another size. */
   static async fromSeed(seed: SecretBytes): Promise<KemKey> {
     if (seed.length !== ML_KEM_SEED_SIZE) throw new Malformed("private key: not 64 bytes");
-    const { ml_kem768 } = await import("@noble/post-quantum/ml-kem.js");
+    const { ml_kem768 } = await loadMlKem();
     const made = ml_kem768.keygen(seed.reveal());
     return new KemKey(new PublicKey(KeyKind.ML_KEM_768, made.publicKey as Bytes), seed, made.secretKey);
   }
@@ -269,7 +292,7 @@ export class KemKey {
    */
   async decapsulate(ciphertext: Uint8Array): Promise<SecretBytes> {
     if (ciphertext.length !== ML_KEM_CIPHERTEXT_SIZE) throw new Malformed("ML-KEM-768 ciphertext: not 1,088 bytes");
-    const { ml_kem768 } = await import("@noble/post-quantum/ml-kem.js");
+    const { ml_kem768 } = await loadMlKem();
     return new SecretBytes(ml_kem768.decapsulate(ciphertext, this.#secretKey));
   }
 
@@ -282,7 +305,7 @@ export class KemKey {
 /** Return (ciphertext of 1,088 bytes, secret of 32 bytes) for an ML-KEM-768 key. FIPS 203 section 7.2. */
 export async function encapsulate(to: PublicKey): Promise<[ciphertext: Bytes, secret: SecretBytes]> {
   if (to.kind !== KeyKind.ML_KEM_768) throw new TypeError(`${to.kindName} keys do not encapsulate`);
-  const { ml_kem768 } = await import("@noble/post-quantum/ml-kem.js");
+  const { ml_kem768 } = await loadMlKem();
   const made = ml_kem768.encapsulate(to.raw);
   return [made.cipherText as Bytes, new SecretBytes(made.sharedSecret)];
 }

@@ -153,8 +153,7 @@ const IMPORTS: Partial<Record<KeyKind, [AlgorithmIdentifier | EcKeyImportParams,
 export class PublicKey {
   /** The type byte and the raw bytes: the form in every statement and every hash. */
   readonly encoded: Bytes;
-  /** The first 16 bytes of SHA-256 over `encoded`: a name, never an authentication. */
-  readonly kid: Bytes;
+  #kid: Bytes | undefined;
   #imported: Promise<CryptoKey> | undefined;
 
   /** raw: the bytes without the type byte. Throws Malformed for every key that the protocol refuses. */
@@ -164,7 +163,11 @@ export class PublicKey {
   ) {
     CHECKS[kind](raw);
     this.encoded = concat(Uint8Array.of(kind), raw);
-    this.kid = sha256(this.encoded).slice(0, KID_SIZE);
+  }
+
+  /** The first 16 bytes of SHA-256 over `encoded`: a name, never an authentication. Few keys are asked for theirs. */
+  get kid(): Bytes {
+    return (this.#kid ??= sha256(this.encoded).slice(0, KID_SIZE));
   }
 
   /** The kind's name, for messages. */

@@ -45,14 +45,10 @@ export function deriveRoot(root: Bytes, secret: Bytes): [root: Bytes, chain: Byt
   return [okm.slice(0, 32), okm.slice(32, 64), okm.slice(64)];
 }
 
-/** KDF_CK, the message key: 32 bytes. */
-export function deriveMessage(chain: Bytes): Bytes {
-  return hmac(sha256, chain, ONE) as Bytes;
-}
-
-/** KDF_CK, the next chain key: 32 bytes. */
-export function deriveChain(chain: Bytes): Bytes {
-  return hmac(sha256, chain, TWO) as Bytes;
+/** KDF_CK: return the message key and the next chain key, 32 bytes each. The HMAC key is scheduled once for both. */
+export function deriveStep(chain: Bytes): [messageKey: Bytes, next: Bytes] {
+  const keyed = hmac.create(sha256, chain), other = keyed.clone();
+  return [keyed.update(ONE).digest() as Bytes, other.update(TWO).digest() as Bytes];
 }
 
 function u32(value: number): Bytes {
@@ -96,8 +92,9 @@ function missingKeys(chain: Bytes, number: number, until: number): [Map<number, 
   const keys = new Map<number, Bytes>();
   let next = chain;
   for (let missed = number; missed < until; missed++) {
-    keys.set(missed, deriveMessage(next));
-    next = deriveChain(next);
+    const [messageKey, after] = deriveStep(next);
+    keys.set(missed, messageKey);
+    next = after;
   }
   return [keys, next];
 }
@@ -207,13 +204,14 @@ export class Ratchet {
     if (number >= MAX_NUMBER || header === undefined)
       throw new OutOfBounds("this session cannot send: begin a new one");
     const salt = randomBytes(SALT_SIZE);
-    const [key, nonce] = await bodyKey(deriveMessage(chain), salt);
+    const [messageKey, next] = deriveStep(chain);
+    const [key, nonce] = await bodyKey(messageKey, salt);
     // The header is bound to the prefix, the body to all before it and to TH: no part of a message can be put into
     // another, no type changed, and nothing opens in a session of other keys.
     const head = concat(salt, await header.seal(salt, concat(this.#stem, u32(number)), prefix));
     const body = await gcmEncrypt(key, nonce, pad(plaintext), concat(this.#ad, prefix, head));
     // The chain moves on last: if anything above fails, no number is lost and no key has been used.
-    this.#sending = deriveChain(chain);
+    this.#sending = next;
     this.sent = number + 1;
     return concat(head, body);
   }
@@ -255,9 +253,10 @@ export class Ratchet {
     // On locals, and stored below: the header is no proof, since anybody on the way can put a header seen once in front
     // of a body of their own. It must not move the chain, fill the store, nor push older keys out of it.
     const [missing, chain] = missingKeys(this.#receiving, this.received, number);
-    const plaintext = await openBody(deriveMessage(chain), sealed);
+    const [messageKey, next] = deriveStep(chain);
+    const plaintext = await openBody(messageKey, sealed);
     this.skipped.add(header.raw, missing, now);
-    this.#receiving = deriveChain(chain);
+    this.#receiving = next;
     this.received = number + 1;
     return plaintext;
   }
@@ -292,8 +291,8 @@ export class Ratchet {
       throw error;
     }
     const rest = hasOld ? missingKeys(this.#receiving, this.received, previous)[0] : new Map<number, Bytes>();
-    const [missing, chain] = missingKeys(begun, 0, number);
-    const plaintext = await openBody(deriveMessage(chain), sealed);
+    const [missing, chain] = missingKeys(begun, 0, number), [messageKey, next] = deriveStep(chain);
+    const plaintext = await openBody(messageKey, sealed);
     // Made now, and not at the next sending: the private half that the peer's last message relied on is gone that much
     // sooner, and with it what a thief of this state could still derive.
     const own = await AgreementKey.generate(this.#kind);
@@ -304,7 +303,7 @@ export class Ratchet {
     this.skipped.turn(this.#receivingHeader?.raw ?? EMPTY, rest, turned.raw, missing, now);
     this.#receivingHeader = turned;
     this.#nextReceiving = new HeaderKey(nextReceiving);
-    this.#receiving = deriveChain(chain);
+    this.#receiving = next;
     this.received = number + 1;
     this.#beginSending(own, sending);
     return plaintext;

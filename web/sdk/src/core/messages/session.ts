@@ -9,7 +9,7 @@ import { type Bytes, concat, EMPTY, equal } from "../base/bytes.js";
 import { decode, encode, Fields, mapOf, MAX_VAULT } from "../base/encoding.js";
 import { Untrusted, UnwrapFailed } from "../base/errors.js";
 import { SecretBytes } from "../base/secret.js";
-import { sha256 } from "../crypto/hashing.js";
+import { sha256Long } from "../crypto/hashing.js";
 import { AgreementKey } from "../crypto/keys.js";
 import { agreementKind, type Suite } from "../crypto/suites.js";
 import type { Sign1 } from "../signed/cose.js";
@@ -120,7 +120,7 @@ export class Session {
       createdAt: of.now,
       isInitiator: true,
       isLastResort: bundle.oneTime === undefined,
-      initialHash: sha256(initial),
+      initialHash: await sha256Long(initial),
     };
     return new Session(state, ratchet, initial);
   }

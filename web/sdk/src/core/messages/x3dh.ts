@@ -9,7 +9,7 @@ import { type Bytes, concat, EMPTY, equal } from "../base/bytes.js";
 import { encode, label } from "../base/encoding.js";
 import { Malformed, Untrusted } from "../base/errors.js";
 import { SecretBytes } from "../base/secret.js";
-import { hkdf, sha256 } from "../crypto/hashing.js";
+import { hkdf, sha256Long } from "../crypto/hashing.js";
 import { type AgreementKey, encapsulate, type KemKey, type PublicKey } from "../crypto/keys.js";
 import { agreementKind, type Suite } from "../crypto/suites.js";
 import { type DeviceStatement, deviceToPayload } from "../signed/statements.js";
@@ -92,13 +92,13 @@ interface Seen {
   readonly ciphertext: Bytes;
 }
 
-function transcriptOf(suite: Suite, seen: Seen): Bytes {
+function transcriptOf(suite: Suite, seen: Seen): Promise<Bytes> {
   // All that either end relies on, as it was signed or sent. X3DH's AD has the two identity keys only; the rest stops
   // what the specification leaves to the application: whose account the keys are of, a change of suite, an EK shifted by
   // a point of small order, and PQXDH's re-encapsulation. The heads fix devices, rotations and the rest of both
   // accounts' histories: two ends that were shown different ones get different keys.
   const { initiator, responder } = seen;
-  return sha256(
+  return sha256Long(
     encode([
       "holdfast/v1", "x3dh", suite, initiator.statement, responder.statement, seen.ephemeral.encoded, seen.signed,
       seen.oneTime, seen.ciphertext, initiator.aik.encoded, initiator.head, responder.aik.encoded, responder.head,
@@ -148,7 +148,7 @@ export async function agreeAsInitiator(of: {
     ciphertext = sent;
     secrets.push(shared);
   }
-  const transcript = transcriptOf(suite, {
+  const transcript = await transcriptOf(suite, {
     initiator: me,
     responder: peer,
     ephemeral: ephemeral.public,
@@ -189,7 +189,7 @@ export async function agreeAsResponder(of: {
     throw new Malformed("the handshake's ciphertext does not fit the pre-key");
   // A tampered ct gives an unrelated secret and no error (FIPS 203 implicit rejection); the message does not open.
   if (kem !== undefined && ciphertext !== undefined) secrets.push(await kem.decapsulate(ciphertext));
-  const transcript = transcriptOf(suite, {
+  const transcript = await transcriptOf(suite, {
     initiator,
     responder: me,
     ephemeral,

@@ -6,7 +6,7 @@
  * around it does.
  */
 import type { Bytes } from "../base/bytes.js";
-import { decode, type Encodable, encode, Fields, label, mapOf, MAX_VAULT } from "../base/encoding.js";
+import { decode, type Encodable, encode, Fields, label, MAX_VAULT } from "../base/encoding.js";
 import { Malformed } from "../base/errors.js";
 import { SecretBytes } from "../base/secret.js";
 import { randomBytes } from "../crypto/webcrypto.js";
@@ -40,21 +40,25 @@ export interface VaultHeader {
 // The numbers of docs/formats/doors.md, "Vault"; 3 is a door's method and stays free here.
 const FORMAT = 1, NAME = 2, TENANT = 4, USER = 5, EPOCH = 6, REVISION = 7, NONCE = 8, COMMIT = 9, CIPHERTEXT = 10;
 
-function fieldsOf(header: VaultHeader, nonce?: Bytes): Map<number, Encodable> {
-  return mapOf({
-    [FORMAT]: VERSION,
-    [NAME]: header.section,
-    [TENANT]: header.tenant,
-    [USER]: header.user,
-    [EPOCH]: header.epoch,
-    [REVISION]: header.version,
-    [NONCE]: nonce,
-  });
+function fieldsOf(header: VaultHeader): Map<number, Encodable> {
+  return new Map<number, Encodable>([
+    [FORMAT, VERSION],
+    [NAME, header.section],
+    [TENANT, header.tenant],
+    [USER, header.user],
+    [EPOCH, header.epoch],
+    [REVISION, header.version],
+  ]);
 }
 
-function keyOf(header: VaultHeader, nonce: Bytes, vaultKey: SecretBytes): CommittedKey {
-  const info = label(header.section, fieldsOf(header));
-  return CommittedKey.derive({ salt: nonce, ikm: vaultKey, info });
+/** Return the key of one blob, and the fields that its ciphertext is bound to. */
+function keyOf(
+  header: VaultHeader,
+  nonce: Bytes,
+  vaultKey: SecretBytes,
+): [committed: CommittedKey, bound: Map<number, Encodable>] {
+  const fields = fieldsOf(header), info = label(header.section, fields);
+  return [CommittedKey.derive({ salt: nonce, ikm: vaultKey, info }), fields.set(NONCE, nonce)];
 }
 
 /** Return a fresh vault key VK of 32 bytes. */
@@ -71,7 +75,7 @@ export function newVaultKey(): SecretBytes {
 export async function sealVault(keyring: SecretBytes, vaultKey: SecretBytes, header: VaultHeader): Promise<Bytes> {
   if (keyring.length > MAX_KEYRING) throw new RangeError("a vault holds at most 1 MiB");
   const nonce = randomBytes(NONCE_SIZE);
-  const committed = keyOf(header, nonce, vaultKey), bound = fieldsOf(header, nonce);
+  const [committed, bound] = keyOf(header, nonce, vaultKey);
   const sealed = await encrypt(keyring, { key: committed.key, nonce, aad: encode(bound) });
   const blob = encode(new Map([...bound, [COMMIT, committed.commit()], [CIPHERTEXT, sealed]]));
   return readBack(blob, (octets) => readHeader(octets, header.section));
@@ -87,9 +91,9 @@ export async function openVault(blob: Uint8Array, vaultKey: SecretBytes, expect:
   const { nonce, commit, sealed } = parse(blob, expect.section);
   // Computed from what is expected, never from what the blob says: another user's blob or an old version then fails as a
   // wrong key does.
-  const committed = keyOf(expect, nonce, vaultKey);
+  const [committed, bound] = keyOf(expect, nonce, vaultKey);
   committed.require(commit);
-  return decrypt(sealed, { key: committed.key, nonce, aad: encode(fieldsOf(expect, nonce)) });
+  return decrypt(sealed, { key: committed.key, nonce, aad: encode(bound) });
 }
 
 /** Return what a blob says of itself, unauthenticated. Throws Malformed for bytes outside the format. */

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tests of maintenance and healing, with accounts whose rooms for that are the TypeScript ones.
+
+An officer's own keys stay with the command: a browser has no such part.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from holdfast.client import maintenance, standing
+from holdfast.client.identity import key_log
+from holdfast.client.maintenance import Done, Outcome
+from holdfast.client.messages import messages as messages_room
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.store import MemoryStore
+from holdfast.client.vault import vault
+from holdfast.core.base.encoding import b64u
+from tests.cast.lying_server import LyingServer, Tenant, text
+from tests.cast.members import ALICE, BOB
+from tests.client import cuts, test_healing, test_maintenance
+from tests.client.conftest import founded
+from tests.soak import rounds
+from tests.web.peer import bundled
+from tests.web.rooms import Listening, Node, NodeMembers, Twin, node, reopened, with_twins
+
+__all__ = ["founded"]
+
+
+class _Here:
+    """The process and the servers of this module's tests."""
+
+    process: Node
+    listening: Listening
+
+
+def members(server: LyingServer) -> NodeMembers:
+    return NodeMembers(server, _Here.process, _Here.listening)
+
+
+# What the tests read in a way out, and what a browser says in its place.
+COMMANDS = {
+    r'client\.devices\.approve\("([^"]+)", words\)': r"holdfast devices approve \1",
+    r'client\.rotate\(undefined, \{ revoke: \["([^"]+)"\] \}\)': r"holdfast devices revoke \1",
+    r"client\.backup\.setPassword\(\)": "holdfast backup password",
+    r"client\.escrow\.consent\(\)": "holdfast escrow deposit",
+}
+
+
+def maintain(account: Account) -> list[Done]:
+    """Do it in Node. A line that names no warning has nothing there, and no bytes here."""
+    report: list[Done] = Twin(maintenance).maintain(account)
+    return [replace(one, kept=one.kept or b"", way_out=translated(one.way_out)) for one in report]
+
+
+def translated(way_out: str) -> str:
+    """Return a way out with the shell's commands in the place of calls."""
+    for call, command in COMMANDS.items():
+        way_out = re.sub(call, command, way_out)
+    return way_out
+
+
+class Maintenance(Twin):
+    """The room, with that one call."""
+
+    maintain = staticmethod(maintain)
+    _ITEMS = tuple(one for one in maintenance._ITEMS if one.name != "officer's keys")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    _Here.listening = Listening()
+    with node(bundled("tests/peer/rooms.ts", tmp_path_factory.mktemp("rooms"))) as _Here.process:
+        yield
+    _Here.listening.close()
+
+
+@pytest.fixture
+def world(worlds: Iterator[NodeMembers]) -> NodeMembers:
+    return next(worlds)
+
+
+@pytest.fixture
+def worlds(founded: Tenant) -> Iterator[NodeMembers]:
+    def fresh() -> Iterator[NodeMembers]:
+        while True:
+            copy = Tenant.__new__(Tenant)
+            lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
+            copy.__dict__.update(founded.__dict__ | lists)
+            yield members(LyingServer(copy))
+
+    return fresh()
+
+
+alice = test_maintenance.alice
+ROOMS = {
+    "maintenance": Maintenance(maintenance),
+    "maintain": maintain,
+    "standing": Twin(standing),
+    "key_log": Twin(key_log),
+}
+MONTH = 31 * 86_400
+
+
+@pytest.mark.rounds("web-rooms")
+def test_months_of_writing_and_of_junk_leave_no_more_rows_than_three(world: NodeMembers) -> None:
+    """Nothing in a profile grows with the time that it is used, nor with what a server puts into its mailbox."""
+    alice, bob = world.published(ALICE), world.published(BOB)
+    vault.save(alice)
+    messages = Twin(messages_room)
+    counts: list[dict[str, int]] = []
+    for _ in range(rounds(4, 14)):
+        for sender, reader in ((alice, bob), (bob, alice), (alice, bob)):
+            assert messages.send(sender, reader.user, b"hello").is_sent
+            for one in messages.receive(reader):
+                assert one.body == b"hello"
+                one.done()
+        for _ in range(10):
+            world.server.notice(text(ALICE), {"event": "code-issued"})
+            world.server.deliver(alice.device_text, kind="envelope", message=b64u(secrets.token_bytes(64)), sender=None)
+        world.now += MONTH
+        world.server.now = world.now
+        for account in (alice, bob):
+            report = maintain(account)
+            assert not [one for one in report if one.outcome is Outcome.FAILED]
+            # As a person does who reads what they are shown.
+            Twin(standing).note_shown(account, [one.kept for one in report if one.kept])
+            Twin(standing).put_away_seen(account)
+        assert isinstance(alice.store, MemoryStore)
+        counts.append({kind: len(rows) for kind, rows in alice.store._rows.items() if rows})
+    more = {kind: (counts[2].get(kind, 0), now) for kind, now in counts[-1].items() if now > counts[2].get(kind, 0)}
+    assert more.keys() <= {"own-entry"}, "a row for each entry of the account's chain, to which a month adds one"
+
+
+# What `make test` runs of them, the others run in the soak.
+EVERYDAY = frozenset(
+    {
+        "healing_server_that_goes_on_lying_is_given_each_thing_once",
+        "maintenance_call_after_a_call_does_nothing_and_says_so",
+        "maintenance_every_part_is_named_in_the_report",
+        "maintenance_message_that_waited_is_sent",
+        "maintenance_new_month_gets_its_archive_key_deposited_and_saved",
+        "maintenance_part_that_fails_is_told_with_its_way_out_and_stops_no_other",
+        "maintenance_server_away_is_met_once_and_what_needs_none_is_still_done",
+    }
+)
+# Its clock was confirmed in Python, and no profile carries that: Node asks for a head, and saves it.
+NOT_HERE = frozenset({"maintenance_keyring_is_saved_when_it_holds_something_new"})
+OFFICERS = "an older section"  # their keys have doors of their own, which the command keeps
+
+
+def without_officers(mark: Any) -> Any:
+    """Return a mark without the rows of officers' keys."""
+    if mark.name != "parametrize" or mark.args[0] != "lie":
+        return mark
+    left = {name: lie for name, lie in test_healing.LIES.items() if name != OFFICERS}
+    return pytest.mark.parametrize("lie", left.values(), ids=left).mark
+
+
+met: set[str] = set()
+for module in (test_maintenance, test_healing):
+    changed: dict[str, Any] = {**ROOMS, "Members": members, "reopened": reopened}
+    room = module.__name__.rpartition("test_")[2]
+    for name, found in with_twins(module, changed, cuts).items():
+        label = f"{room}_{name.removeprefix('test_')}"
+        met.add(label)
+        if label not in NOT_HERE:
+            found.pytestmark = [without_officers(mark) for mark in getattr(found, "pytestmark", [])]
+            kind = pytest.mark.rounds if label in EVERYDAY else pytest.mark.soak
+            globals()[f"test_{label}"] = kind("web-rooms")(found)
+assert met >= EVERYDAY | NOT_HERE
