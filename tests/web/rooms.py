@@ -126,7 +126,7 @@ def _handler_of(server: LyingServer) -> type[BaseHTTPRequestHandler]:
             except httpx2.ReadTimeout:
                 self.close_connection = True  # the answer never arrives
                 return
-            self.send_response(answered.status_code)
+            self.send_response_only(answered.status_code)  # with no date but the server's own
             for name, value in answered.headers.items():
                 if name not in ("content-length", "connection"):
                     self.send_header(name, value)
@@ -195,7 +195,10 @@ class NodeAccount(Account):
             rows.setdefault(kind, {})[bytes.fromhex(key)] = place, SecretBytes(bytes.fromhex(value))
         self.store._rows, self.store._places = rows, len(profile["rows"])
         self._rows = StateRows(self.store)
+        before = self.state.device
         self.state = State.from_secret(SecretBytes(bytes.fromhex(profile["state"])))
+        if self.state.device != before and self.state.device is not None:
+            self.sign_as_device()  # its keys were replaced there
         for one in profile["contacts"]:
             contact = open_row(Contact, SecretBytes(bytes.fromhex(one)), "contact")
             self.state.contacts[contact.user] = contact
@@ -302,7 +305,8 @@ class NodeMembers(Members):
         self.url = listening.address_of(server)
 
     def profile(self, user: bytes, founder: Any = None) -> Account:
-        assert founder is None
+        if founder:
+            return super().profile(user, founder)  # what an officer does, they do in Python
         self.server.clock = lambda: self.now
         return self._connected(NodeAccount(self.process, MemoryStore(tenant=TENANT, user=user), State(), self.url))
 
