@@ -10,12 +10,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from holdfast.core.base.errors import HoldfastError, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import PublicKey
-from holdfast.core.escrow.approvals import Excluded, require_quorum
+from holdfast.core.escrow.approvals import (
+    Excluded,
+    Reading,
+    read_approval,
+    read_case,
+    reading_of,
+    require_counted,
+)
 from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity.cases import Approval, Case, ClientKind
 from holdfast.core.identity.policy import ApproveWith, Policy, SignedPolicy, Terms, strictest
@@ -131,7 +138,7 @@ def judge(facts: ReleaseFacts) -> tuple[Rewrap, ...]:
     made_under = _deposit_policies(facts, deposits)
     m, terms = strictest([*made_under.values(), facts.policy_at_request.policy, facts.policy_now.policy])  # (3)
     _require_alive(facts, case, terms)  # (4)
-    count = _Count(facts, terms, made_under, m + facts.extra_officers)
+    count = _Count(facts, case, terms, made_under, m + facts.extra_officers)
     counted = count.counted()  # (5)
     _require_time(facts, case, terms, count.met_at())  # (6)
     return tuple(Rewrap(deposit, case.recipient_rsa_key, counted[deposit.header.deposit_id]) for deposit in deposits)
@@ -151,7 +158,7 @@ def judge_shares(facts: ReleaseFacts) -> dict[bytes, dict[int, bytes]]:
     made_under = _deposit_policies(facts, deposits)
     _, terms = strictest([*made_under.values(), facts.policy_at_request.policy, facts.policy_now.policy])
     _require_alive(facts, case, terms)
-    count = _Count(facts, terms, made_under, 0)
+    count = _Count(facts, case, terms, made_under, 0)
     return count.over(count.standing())
 
 
@@ -160,7 +167,7 @@ def _require_case(facts: ReleaseFacts) -> Case:
     # for its own fresh keys (FAULTS F20).
     recipient = DeviceStatement.open(facts.recipient)
     facts.case.verify(recipient.signing_key, purpose=Purpose.CASE)
-    case = Case.from_payload(facts.case.payload)
+    case = read_case(facts.case.payload)
     # Stops another device statement, with another person in it, in place of the one that officers were shown.
     if not hmac.compare_digest(facts.recipient.payload_hash, case.recipient_device_hash):
         raise Untrusted("the case names another recipient device")
@@ -244,7 +251,7 @@ def _asked_at(facts: ReleaseFacts, case: Case) -> int:
 
 def _decision(statement: Sign1) -> Approval | None:
     try:
-        return Approval.from_payload(statement.payload)
+        return read_approval(statement.payload)
     except Malformed:
         return None
 
@@ -272,9 +279,11 @@ class _Count:
     """The counting of one case's approvals under the terms that bind it."""
 
     facts: ReleaseFacts
+    case: Case
     terms: Terms
     made_under: Mapping[bytes, Policy]
     m: int
+    _readings: dict[Sign1, Reading] = field(default_factory=dict)  # of the decisions that were counted: each once
 
     def standing(self) -> tuple[LoggedApproval, ...]:
         """Return the decisions that still stand: in their own time, and made where every policy allows it."""
@@ -299,14 +308,17 @@ class _Count:
         roster = self.facts.policy_at_request.policy.roster
         replaced = {officer.person for officer in roster if (officer.person, officer.signing_key) not in keys_now}
         excluded = self.facts.excluded
-        return require_quorum(
-            self.facts.case,
-            [approval.statement for approval in approvals],
-            policy=self.facts.policy_at_request,
-            excluded=replace(excluded, suspended=excluded.suspended | replaced),
-            m=self.m,
-            made_under=self.made_under,
-        )
+        readings = [self._reading(approval.statement) for approval in approvals]
+        excluded = replace(excluded, suspended=excluded.suspended | replaced)
+        return require_counted(self.case, readings, excluded=excluded, m=self.m)
+
+    def _reading(self, statement: Sign1) -> Reading:
+        if statement not in self._readings:
+            policy, made_under = self.facts.policy_at_request, self.made_under
+            self._readings[statement] = reading_of(
+                statement, case=self.facts.case, policy=policy, made_under=made_under
+            )
+        return self._readings[statement]
 
     def met_at(self) -> int:
         """Return when the decisions that count now were first enough: the delay runs from there."""
