@@ -111,23 +111,11 @@ def policy_named(policy_hash: bytes) -> Policy:
     return row
 
 
-# So many rows are asked for by a statement that is written down for each number of them: a case names one deposit, or a
-# few. More of them are a query that is built each time.
-_FEW: Final = 8
-
-
-@lru_cache(maxsize=_FEW)
-def _named_and_in_force(count: int) -> Rows[Policy]:
-    standing = (
-        f"SELECT id FROM {Policy._meta.db_table} WHERE tenant_id = %s AND in_force_from <= %s"  # noqa: S608 — our own table's name
-        " AND withdrawn_at IS NULL ORDER BY version DESC LIMIT 1"
-    )
-    return Rows(Policy, f"(hash IN ({_places(count)}) OR id = ({standing}))", order="version DESC")
-
-
-def _places(count: int) -> str:
-    """Return the places of so many values in a statement's list."""
-    return ", ".join(["%s"] * count)
+_STANDING: Final = (
+    f"SELECT id FROM {Policy._meta.db_table} WHERE tenant_id = %s AND in_force_from <= %s"  # noqa: S608 — our own table's name
+    " AND withdrawn_at IS NULL ORDER BY version DESC LIMIT 1"
+)
+_NAMED_AND_STANDING: Final = Rows(Policy, f"hash IN (%s) OR id = ({_STANDING})", order="version DESC")
 
 
 def policies_named(policy_hashes: Collection[bytes], now: datetime) -> tuple[dict[bytes, Policy], Policy]:
@@ -135,12 +123,7 @@ def policies_named(policy_hashes: Collection[bytes], now: datetime) -> tuple[dic
 
     Raises NotFound when one of them is missing, EscrowOff when none is in force.
     """
-    if 0 < len(policy_hashes) <= _FEW:
-        rows = _named_and_in_force(len(policy_hashes)).read(*policy_hashes, current_tenant(), now)
-    else:
-        standing = Policy.objects.filter(in_force_from__lte=now, withdrawn_at=None).order_by("-version")
-        wanted = Q(hash__in=list(policy_hashes)) | Q(pk=Subquery(standing.values("pk")[:1]))
-        rows = list(Policy.objects.filter(wanted).order_by("-version"))
+    rows = _NAMED_AND_STANDING.read(list(policy_hashes), current_tenant(), now)
     named = {bytes(row.hash): row for row in rows}
     if not named.keys() >= set(policy_hashes):
         raise NotFound
@@ -676,16 +659,12 @@ def policies_of_deposits(deposit_ids: Collection[UUID]) -> dict[UUID, bytes]:
     return {deposit_id: bytes(policy_hash) for deposit_id, policy_hash in rows}
 
 
-@lru_cache(maxsize=_FEW)
-def _deposits(count: int) -> Rows[Deposit]:
-    return Rows(Deposit, f"id IN ({_places(count)})")
+_DEPOSITS_NAMED: Final = Rows(Deposit, "id IN (%s)")
 
 
 def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
     """Return the deposits with these ids; who may see them is the caller's rule (a case names them)."""
-    if 0 < len(deposit_ids) <= _FEW:
-        return {row.id: row for row in _deposits(len(deposit_ids)).read(*deposit_ids)}
-    return {row.id: row for row in Deposit.objects.filter(id__in=deposit_ids)}
+    return {row.id: row for row in _DEPOSITS_NAMED.read(deposit_ids)} if deposit_ids else {}
 
 
 def newest_deposits(most: int) -> list[Deposit]:

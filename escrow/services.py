@@ -314,7 +314,8 @@ def shred_deposits(*, user_id: UUID, now: datetime, limit: int) -> int:
 def open_deposit(deposit: Deposit, *, key: TenantMasterKey | None = None) -> AcceptedDeposit:
     """Return a deposit's signed bytes from storage; call it outside transactions, since it asks the HSM.
 
-    key: the tenant's key in use, from whoever has just read it. Raises RecordUnreadable when the row was changed or moved, HsmUnavailable.
+    key: the tenant's key in use, from whoever has just read it. Raises RecordUnreadable when the row was changed or
+    moved, HsmUnavailable.
     """
     try:
         value = decode(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from functools import cache, lru_cache
+from typing import Any, Generic, TypeVar
 
 from django.db import connection, connections, models, transaction
 from django.db.models.expressions import Col
@@ -23,8 +24,8 @@ _Convert = Callable[[Any, Any, Any], Any]
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A statement, the names of what it gives, and (place, column, conversion) of what its values still need."""
+class _Columns:
+    """A model's columns as SQL, the names of what they give, and (place, column, conversion) of what it still needs."""
 
     sql: str
     names: tuple[str, ...]
@@ -34,60 +35,69 @@ class _Made:
 class Rows(Generic[Row]):
     """The rows of one model and of the open tenant for which a condition holds; made once, at import.
 
-    condition: SQL with %s for each value that `read` is given, over the model's own columns. order: SQL as well. locks:
-    whether the rows stay locked until the transaction ends, which has to be open.
+    condition: SQL with %s for each value that `read` is given, over the model's own columns; a value may be a list, for
+    `column IN (%s)`. order: SQL as well. locks: whether the rows stay locked until the transaction ends, which has to
+    be open.
     """
 
     def __init__(self, model: type[Row], condition: str, *, order: str = "", locks: bool = False) -> None:
         self._model, self._condition, self._locks = model, condition, locks
         self._order = f" ORDER BY {order}" if order else ""
-        self._made: dict[str, _Made] = {}
+        self._statements: dict[tuple[Any, ...], str] = {}
 
     def read(self, *values: Any) -> list[Row]:
         """Return the rows, in their order. Raises Django's database errors, and outside a scope as `current_tenant`."""
         to = connections["default"]
         if self._locks and not to.in_atomic_block:
             raise transaction.TransactionManagementError("rows are locked inside a transaction")
-        made = self._made.get(to.vendor) or self._make()
-        found = statements.run(made.sql, statements.plain((current_tenant(), *values)))
+        columns = _columns(to.vendor, self._model)
+        # A list has the next power of two of places, so that there are few statements: NULL is equal to nothing.
+        sizes = tuple(1 << len(value).bit_length() if isinstance(value, list) else 0 for value in values)
+        sql = self._statements.get((to.vendor, *sizes)) or self._statement(to.vendor, columns.sql, sizes)
+        given: list[Any] = [current_tenant()]
+        for value, size in zip(values, sizes, strict=True):
+            given += [*value, *[None] * (size - len(value))] if size else [value]
         rows = []
-        for cells in map(list, found):
-            for place, column, convert in made.conversions:
+        for cells in map(list, statements.run(sql, statements.plain(given))):
+            for place, column, convert in columns.conversions:
                 cells[place] = convert(cells[place], column, to)
-            rows.append(self._model.from_db("default", made.names, cells))
+            rows.append(self._model.from_db("default", columns.names, cells))
         return rows
 
     def first(self, *values: Any) -> Row | None:
         """Return the first of the rows, if there is one. All of them are read: for a condition that one row fits."""
         return next(iter(self.read(*values)), None)
 
-    def _make(self) -> _Made:
-        meta: Any = self._model._meta
-        quote = connection.ops.quote_name
-        columns = [field.get_col(meta.db_table) for field in meta.concrete_fields]
-        conversions = tuple(
-            (place, column, convert)
-            for place, column in enumerate(columns)
-            for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection))
-        )
-        is_postgres = connection.vendor == "postgresql"
-        named = ", ".join(
-            quote(column.target.column) + ("::text" if is_postgres and _is_json(column.target) else "")
-            for column in columns
-        )
-        lock = " FOR UPDATE" if self._locks and is_postgres else ""
-        sql = (
-            f"SELECT {named} FROM {quote(meta.db_table)} WHERE tenant_id = %s AND {self._condition}{self._order}{lock}"  # noqa: S608 — our own names and conditions
-        )
-        made = self._made[connection.vendor] = _Made(sql, tuple(one.target.attname for one in columns), conversions)
-        return made
+    def _statement(self, vendor: str, columns: str, sizes: tuple[int, ...]) -> str:
+        first, *parts = self._condition.split("%s")
+        places = [", ".join(["%s"] * (size or 1)) for size in sizes]
+        condition = first + "".join(place + part for place, part in zip(places, parts, strict=True))
+        table, lock = self._model._meta.db_table, " FOR UPDATE" if self._locks and vendor == "postgresql" else ""
+        sql = f"SELECT {columns} FROM {table} WHERE tenant_id = %s AND ({condition}){self._order}{lock}"  # noqa: S608 — our own names
+        self._statements[(vendor, *sizes)] = sql
+        return sql
+
+
+@cache
+def _columns(vendor: str, model: type[TenantModel]) -> _Columns:
+    meta: Any = model._meta
+    quote = connection.ops.quote_name
+    columns = [field.get_col(meta.db_table) for field in meta.concrete_fields]
+    # JSON comes as its text on both databases, which is what the field's own conversion reads.
+    named = [
+        quote(column.target.column) + ("::text" if vendor == "postgresql" and _is_json(column.target) else "")
+        for column in columns
+    ]
+    conversions = tuple(
+        (place, column, convert)
+        for place, column in enumerate(columns)
+        for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection))
+    )
+    return _Columns(", ".join(named), tuple(one.target.attname for one in columns), conversions)
 
 
 def _is_json(field: Any) -> bool:
     return isinstance(field, models.JSONField)
-
-
-_INSERTS: Final[dict[tuple[str, type[models.Model], int, bool], str]] = {}
 
 
 def insert(*rows: TenantModel, once: bool = False) -> int:
@@ -100,9 +110,11 @@ def insert(*rows: TenantModel, once: bool = False) -> int:
         row.tenant_id = row.tenant_id or current_tenant()
         if row.tenant_id != current_tenant():
             raise ForeignRow(type(row).__name__)
+    if not rows:
+        return 0
     model = type(rows[0])
     values = [_value(row, field) for row in rows for field in model._meta.concrete_fields]
-    return len(statements.run(_insert_statement(model, len(rows), once=once), statements.plain(values)))
+    return len(statements.run(_insert_statement(connection.vendor, model, len(rows), once), statements.plain(values)))
 
 
 def _value(row: TenantModel, field: Any) -> Any:
@@ -110,17 +122,12 @@ def _value(row: TenantModel, field: Any) -> Any:
     return json.dumps(value) if _is_json(field) and value is not None else value
 
 
-def _insert_statement(model: type[TenantModel], count: int, *, once: bool) -> str:
-    key = (connection.vendor, model, count, once)
-    if key not in _INSERTS:
-        meta: Any = model._meta
-        quote, fields = connection.ops.quote_name, meta.concrete_fields
-        places = ", ".join("%s::jsonb" if _is_json(one) and key[0] == "postgresql" else "%s" for one in fields)
-        columns = ", ".join(quote(field.column) for field in fields)
-        conflict = " ON CONFLICT DO NOTHING" if once else ""
-        _INSERTS[key] = (
-            f"INSERT INTO {quote(meta.db_table)} ({columns}) VALUES "  # noqa: S608 — our own names
-            + ", ".join([f"({places})"] * count)
-            + f"{conflict} RETURNING 1"
-        )
-    return _INSERTS[key]
+@lru_cache(maxsize=64)
+def _insert_statement(vendor: str, model: type[TenantModel], count: int, once: bool) -> str:
+    meta: Any = model._meta
+    quote, fields = connection.ops.quote_name, meta.concrete_fields
+    row = ", ".join("%s::jsonb" if _is_json(one) and vendor == "postgresql" else "%s" for one in fields)
+    columns = ", ".join(quote(field.column) for field in fields)
+    conflict = " ON CONFLICT DO NOTHING" if once else ""
+    rows = ", ".join([f"({row})"] * count)
+    return f"INSERT INTO {quote(meta.db_table)} ({columns}) VALUES {rows}{conflict} RETURNING 1"  # noqa: S608 — our own names

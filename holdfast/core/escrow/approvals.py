@@ -182,7 +182,7 @@ def _sign(decision: Approval, key: SigningKey) -> Sign1:
 # What the same octets say is the same for ever, and a release asks for it a dozen times.
 read_case = lru_cache(maxsize=64)(Case.from_payload)
 read_approval = lru_cache(maxsize=256)(Approval.from_payload)
-# A decision of a case that was read and verified: whose it is, and what it says; or why it is left out.
+# What a decision of a case came to when it was read and verified: whose it is and what it says, or why it is left out.
 Reading = tuple[Officer, Approval] | str
 
 
@@ -234,35 +234,23 @@ def require_quorum(
     excluded: Excluded,
     m: int,
     made_under: Mapping[bytes, Policy] = _NONE,
+    known: dict[Sign1, Reading] | None = None,
 ) -> dict[bytes, dict[int, bytes]]:
     """Return, for each deposit of the case, {index: SHA-256(sealed_i)} of the officers who approve and count.
 
     Officers are counted as persons; an approval of somebody excluded, or about another case, is not counted, and it
     does not spoil the others. Who denies does not count, whatever else they signed. m: the strictest of the policies
     concerned. An approval counts for a deposit only with a share of that deposit. made_under: as for `read_decision`.
+    known: what decisions came to in an earlier count of the same case under the same policies; this one adds to it.
     Raises QuorumNotMet, saying how many are missing and who was not counted and why; InvalidSignature for a signature
     that does not hold, which no honest row carries.
     """
-    readings = [reading_of(one, case=case, policy=policy, made_under=made_under) for one in approvals]
-    return require_counted(read_case(case.payload), readings, excluded=excluded, m=m)
-
-
-def reading_of(
-    statement: Sign1, *, case: Sign1, policy: SignedPolicy, made_under: Mapping[bytes, Policy] = _NONE
-) -> Reading:
-    """Return what one decision comes to before it is counted. Raises InvalidSignature as `require_quorum` does."""
-    try:
-        return read_decision(statement, case=case, policy=policy, made_under=made_under)
-    # Left out and not raised, or one junk row would keep a case closed for ever. A signature that does not hold is
-    # raised: no honest row has one.
-    except (Malformed, Untrusted) as error:
-        return str(error)
-
-
-def require_counted(
-    asked: Case, readings: Sequence[Reading], *, excluded: Excluded, m: int
-) -> dict[bytes, dict[int, bytes]]:
-    """Count decisions that were read and verified, as `require_quorum` does. Raises QuorumNotMet."""
+    asked, known = read_case(case.payload), known if known is not None else {}
+    readings: list[Reading] = []
+    for statement in approvals:
+        if statement not in known:
+            known[statement] = _reading(statement, case=case, policy=policy, made_under=made_under)
+        readings.append(known[statement])
     counted: dict[bytes, dict[int, bytes]] = {deposit_id: {} for deposit_id, _ in asked.deposits}
     read = [one for one in readings if not isinstance(one, str)]
     left_out = [one for one in readings if isinstance(one, str)]
@@ -283,6 +271,15 @@ def require_counted(
         noted = f"; not counted: {', '.join(left_out)}" if left_out else ""
         raise QuorumNotMet(f"{fewest} of {m} officers approve{noted}")
     return counted
+
+
+def _reading(statement: Sign1, *, case: Sign1, policy: SignedPolicy, made_under: Mapping[bytes, Policy]) -> Reading:
+    try:
+        return read_decision(statement, case=case, policy=policy, made_under=made_under)
+    # Left out and not raised, or one junk row would keep a case closed for ever. A signature that does not hold is
+    # raised: no honest row has one.
+    except (Malformed, Untrusted) as error:
+        return str(error)
 
 
 def had_quorum(case: Sign1, approvals: Iterable[Sign1], *, policy: SignedPolicy, m: int) -> bool:

@@ -15,14 +15,7 @@ from typing import Final
 
 from holdfast.core.base.errors import HoldfastError, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import PublicKey
-from holdfast.core.escrow.approvals import (
-    Excluded,
-    Reading,
-    read_approval,
-    read_case,
-    reading_of,
-    require_counted,
-)
+from holdfast.core.escrow.approvals import Excluded, Reading, read_approval, read_case, require_quorum
 from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity.cases import Approval, Case, ClientKind
 from holdfast.core.identity.policy import ApproveWith, Policy, SignedPolicy, Terms, strictest
@@ -138,7 +131,7 @@ def judge(facts: ReleaseFacts) -> tuple[Rewrap, ...]:
     made_under = _deposit_policies(facts, deposits)
     m, terms = strictest([*made_under.values(), facts.policy_at_request.policy, facts.policy_now.policy])  # (3)
     _require_alive(facts, case, terms)  # (4)
-    count = _Count(facts, case, terms, made_under, m + facts.extra_officers)
+    count = _Count(facts, terms, made_under, m + facts.extra_officers)
     counted = count.counted()  # (5)
     _require_time(facts, case, terms, count.met_at())  # (6)
     return tuple(Rewrap(deposit, case.recipient_rsa_key, counted[deposit.header.deposit_id]) for deposit in deposits)
@@ -158,7 +151,7 @@ def judge_shares(facts: ReleaseFacts) -> dict[bytes, dict[int, bytes]]:
     made_under = _deposit_policies(facts, deposits)
     _, terms = strictest([*made_under.values(), facts.policy_at_request.policy, facts.policy_now.policy])
     _require_alive(facts, case, terms)
-    count = _Count(facts, case, terms, made_under, 0)
+    count = _Count(facts, terms, made_under, 0)
     return count.over(count.standing())
 
 
@@ -279,11 +272,10 @@ class _Count:
     """The counting of one case's approvals under the terms that bind it."""
 
     facts: ReleaseFacts
-    case: Case
     terms: Terms
     made_under: Mapping[bytes, Policy]
     m: int
-    _readings: dict[Sign1, Reading] = field(default_factory=dict)  # of the decisions that were counted: each once
+    known: dict[Sign1, Reading] = field(default_factory=dict)  # as for `require_quorum`: each is verified once
 
     def standing(self) -> tuple[LoggedApproval, ...]:
         """Return the decisions that still stand: in their own time, and made where every policy allows it."""
@@ -308,17 +300,15 @@ class _Count:
         roster = self.facts.policy_at_request.policy.roster
         replaced = {officer.person for officer in roster if (officer.person, officer.signing_key) not in keys_now}
         excluded = self.facts.excluded
-        readings = [self._reading(approval.statement) for approval in approvals]
-        excluded = replace(excluded, suspended=excluded.suspended | replaced)
-        return require_counted(self.case, readings, excluded=excluded, m=self.m)
-
-    def _reading(self, statement: Sign1) -> Reading:
-        if statement not in self._readings:
-            policy, made_under = self.facts.policy_at_request, self.made_under
-            self._readings[statement] = reading_of(
-                statement, case=self.facts.case, policy=policy, made_under=made_under
-            )
-        return self._readings[statement]
+        return require_quorum(
+            self.facts.case,
+            [approval.statement for approval in approvals],
+            policy=self.facts.policy_at_request,
+            excluded=replace(excluded, suspended=excluded.suspended | replaced),
+            m=self.m,
+            made_under=self.made_under,
+            known=self.known,
+        )
 
     def met_at(self) -> int:
         """Return when the decisions that count now were first enough: the delay runs from there."""
