@@ -23,7 +23,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import httpx2
@@ -92,13 +92,19 @@ def node(bundle: Path) -> Iterator[Node]:
         assert process.wait(timeout=20) == 0
 
 
+class Answering(Protocol):
+    """What answers requests: a lying server, or what stands before one."""
+
+    def _answer(self, request: httpx2.Request) -> httpx2.Response: ...
+
+
 class Listening:
     """Has servers of the tests listen on this machine, until it is closed."""
 
     def __init__(self) -> None:
         self._open: list[ThreadingHTTPServer] = []
 
-    def address_of(self, server: LyingServer) -> str:
+    def address_of(self, server: Answering) -> str:
         """Let a server listen, and return its address."""
         http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(server))
         http.daemon_threads = True
@@ -113,7 +119,7 @@ class Listening:
             http.server_close()
 
 
-def _handler_of(server: LyingServer) -> type[BaseHTTPRequestHandler]:
+def _handler_of(server: Answering) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -126,7 +132,7 @@ def _handler_of(server: LyingServer) -> type[BaseHTTPRequestHandler]:
             except httpx2.ReadTimeout:
                 self.close_connection = True  # the answer never arrives
                 return
-            self.send_response(answered.status_code)
+            self.send_response_only(answered.status_code)  # with no date but the server's own
             for name, value in answered.headers.items():
                 if name not in ("content-length", "connection"):
                     self.send_header(name, value)
@@ -195,7 +201,10 @@ class NodeAccount(Account):
             rows.setdefault(kind, {})[bytes.fromhex(key)] = place, SecretBytes(bytes.fromhex(value))
         self.store._rows, self.store._places = rows, len(profile["rows"])
         self._rows = StateRows(self.store)
+        before = self.state.device
         self.state = State.from_secret(SecretBytes(bytes.fromhex(profile["state"])))
+        if self.state.device != before and self.state.device is not None:
+            self.sign_as_device()  # its keys were replaced there
         for one in profile["contacts"]:
             contact = open_row(Contact, SecretBytes(bytes.fromhex(one)), "contact")
             self.state.contacts[contact.user] = contact
@@ -296,13 +305,16 @@ class Twin(ModuleType):
 class NodeMembers(Members):
     """People of one tenant, with their profiles in Node."""
 
-    def __init__(self, server: LyingServer, process: Node, listening: Listening) -> None:
+    def __init__(
+        self, server: LyingServer, process: Node, listening: Listening, before: Answering | None = None
+    ) -> None:
         super().__init__(server)
         self.process = process
-        self.url = listening.address_of(server)
+        self.url = listening.address_of(before or server)
 
     def profile(self, user: bytes, founder: Any = None) -> Account:
-        assert founder is None
+        if founder:
+            return super().profile(user, founder)  # what an officer does, they do in Python
         self.server.clock = lambda: self.now
         return self._connected(NodeAccount(self.process, MemoryStore(tenant=TENANT, user=user), State(), self.url))
 

@@ -118,6 +118,15 @@ def test_types_resolve_in_a_fresh_project(project: Path, resolution: tuple[str, 
     run(tool("tsc"), "--strict", *options, "--types", "", "--outDir", f"out-{found}", "main.ts", cwd=project)
 
 
+def test_what_is_not_used_is_left_out(project: Path, tmp_path: Path) -> None:
+    """One class in the place of a client brings nothing else along."""
+    (project / "one.ts").write_text('export { SecretBytes } from "holdfast";\n')
+    run(str(NODE), "scripts/for_page.mjs", str(project / "one.ts"), str(tmp_path))
+    (made,) = tmp_path.glob("*.js")
+    assert "export { SecretBytes }" in made.read_text()
+    assert made.stat().st_size < 5_000
+
+
 @pytest.fixture(scope="module")
 def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Node of the version that the test asks for, by pip."""

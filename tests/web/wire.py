@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -58,6 +59,7 @@ _WRITERS: dict[type[Any], Callable[[Any], Any]] = {
     PublicKey: lambda value: {"key": value.encoded.hex()},
     Phrase: lambda value: {"phrase": [value.language.value, value.entropy.reveal().hex()]},
     Entry: lambda value: {"entry": value.encode().hex()},
+    Path: str,
     Sign1: lambda value: {"sign1": value.encode().hex()},
     Enum: lambda value: value.value,
     Mapping: lambda value: {"map": [[_key(name), tell(one)] for name, one in value.items()]},
@@ -122,6 +124,8 @@ class Reader:
 
     @staticmethod
     def _gathered(items: list[Any], origin: Any) -> Any:
+        if origin is frozenset:
+            return frozenset(items)
         return tuple(items) if origin in (tuple, Sequence) else set(items) if origin is Set else items
 
     @staticmethod

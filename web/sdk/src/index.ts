@@ -16,7 +16,7 @@ export type { LargeReference } from "./core/messages/content.js";
 export * from "./client/errors.js";
 export { Client, type Connection, DEFAULT_PROFILE, type EnrolOptions, Message } from "./client/client.js";
 export type {
-  Archive, Audit, Backup, Cases, Contacts, Devices, Disclosures, Escrow, Organisation, PairingAnswer,
+  Archive, Audit, Backup, Cases, Contacts, Devices, Disclosures, Escrow, Officers, Organisation, PairingAnswer,
   PairingOffer, Recover,
 } from "./client/facets.js";
 export type { VerificationReport } from "./client/auditor/auditor.js";
@@ -31,6 +31,7 @@ export type { Report, ReportKind, Sent, Unconfirmed } from "./client/messages/me
 export type { Keeping } from "./client/profile/keeping.js";
 export { MemoryStore, type Store } from "./client/profile/store.js";
 export type { OpenedDoor, Recovered } from "./client/recovery/by_door.js";
+export type { CaseView } from "./client/officers/officer.js";
 export type { CaseStatus, Collected, Finished, OpenedCase } from "./client/recovery/by_case.js";
 export type { Progress, What } from "./client/rotation/rotation.js";
 export type { Done, Outcome } from "./client/standing.js";

@@ -15,7 +15,8 @@ import { type EnrolmentCode, parseCode } from "../core/signed/enrolment.js";
 import { NotPossible } from "./errors.js";
 import {
   Archive, Audit, Backup, both, Cases, Contacts, Devices, Disclosures, Escrow, loadAddresses, loadContacts, loadDevices,
-  isNotLoaded, loaded, loadLetters, loadPreKeys, loadStanding, nothing, notLoaded, Organisation, Recover, type Use,
+  isNotLoaded, loaded, loadLetters, loadPreKeys, loadStanding, nothing, notLoaded, Officers, Organisation, Recover,
+  type Use,
 } from "./facets.js";
 import type { Who } from "./identity/addresses.js";
 import type { Enrolment } from "./identity/device.js";
@@ -141,6 +142,8 @@ export class Client {
   readonly disclosures: Disclosures;
   /** Cases about the person's own archive: asked for, or forbidden. */
   readonly cases: Cases;
+  /** An officer's part in the cases of others, for whoever is one. */
+  readonly officers: Officers;
   /** People, roles and devices administered, for whoever may. */
   readonly organisation: Organisation;
   /** The organisation's logs, for whoever may read them. */
@@ -161,6 +164,7 @@ export class Client {
     this.archive = new Archive(this.#use);
     this.disclosures = new Disclosures(this.#use);
     this.cases = new Cases(this.#use);
+    this.officers = new Officers(this.#use);
     this.organisation = new Organisation(this.#use);
     this.audit = new Audit(this.#use);
   }

@@ -19,6 +19,7 @@ import type { Target } from "./escrow/whole_file.js";
 import type { Found, Who } from "./identity/addresses.js";
 import type { KnownContact } from "./identity/contacts.js";
 import type { ListedDevice } from "./identity/device.js";
+import type { Answered, CaseView, Heard, ListedCase as OfficersCase } from "./officers/officer.js";
 import type * as organisation from "./organisation.js";
 import type { Account } from "./profile/account.js";
 import type { CaseStatus, Collected, Finished, OpenedCase } from "./recovery/by_case.js";
@@ -76,6 +77,8 @@ const loadDisclosures = () => loaded(import("./escrow/disclosures.js"));
 const loadDoors = () => loaded(import("./vault/doors.js"));
 const loadEscrow = () => loaded(import("./escrow/escrow.js"));
 const loadArchive = () => loaded(import("./escrow/archive.js"));
+const loadOfficer = () => loaded(import("./officers/officer.js"));
+const loadOfficersSection = () => loaded(import("./officers/section.js"));
 const loadOrganisation = () => loaded(import("./organisation.js"));
 const loadPairing = () => loaded(import("./vault/pairing.js"));
 const loadByCase = () => loaded(import("./recovery/by_case.js"));
@@ -463,6 +466,57 @@ export class Archive extends Facet {
   /** Decrypt a file under the key that it names. Rejects with ProfileError without it; TrustRefused if changed. */
   decrypt(source: Blob, target: Target, of: { readonly advance?: Advance } = {}): Promise<FileDone> {
     return this.use(loadArchive, (account, archive) => archive.decryptFile(account, source, target, of));
+  }
+}
+
+/**
+ * An officer's part in cases: what is asked, verified down to each deposit, and their signed answer.
+ *
+ * Their keys are made in the Python client, and come to this device when one that leads to them brings it in.
+ */
+export class Officers extends Facet {
+  /** Take the officer's keys that came along with `devices.pair` on the other side; returns how many pairs there are. */
+  takeKeys(): Promise<number> {
+    return this.use(loadOfficersSection, (account, section) => section.takeGiven(account));
+  }
+
+  /** Return the cases that this person may see, in the server's word. */
+  cases(): Promise<OfficersCase[]> {
+    return this.use(loadOfficer, (account, officer) => officer.listCases(account));
+  }
+
+  /** Fetch a case and verify all of it. Rejects with TrustRefused when anything does not fit together. */
+  see(caseId: string): Promise<CaseView> {
+    return this.use(loadOfficer, (account, officer) => officer.see(account, caseId));
+  }
+
+  /** Return at which three places (1 to 8) to ask the person for the words of their case: by voice, on no other way. */
+  places(view: CaseView): Promise<number[]> {
+    return this.use(loadOfficer, (account, officer) => officer.placesFor(account, view));
+  }
+
+  /** Sign for exactly this case, and hand over one's share. Rejects with NotPossible, WrongInput and WrongWords. */
+  approve(view: CaseView, of: Heard & { readonly identityCheck: string }): Promise<Answered> {
+    return this.use(loadOfficer, (account, officer) => officer.approve(account, view, of));
+  }
+
+  /** Sign a no, and why: the other officers read it. */
+  deny(view: CaseView, of: { readonly reason: string }): Promise<Answered> {
+    return this.use(loadOfficer, (account, officer) => officer.deny(account, view, of));
+  }
+
+  /** Return the places of the words of the new identity key that the person proposes. Rejects with NotYet. */
+  placesOfNewKey(view: CaseView): Promise<number[]> {
+    return this.use(loadOfficer, async (account, officer) =>
+      officer.placesOfProposal(account, await officer.proposed(account, view)),
+    );
+  }
+
+  /** Sign that the person holds the new key that they propose, heard as for an approval. Rejects with NotYet. */
+  attest(view: CaseView, of: Heard): Promise<void> {
+    return this.use(loadOfficer, async (account, officer) =>
+      officer.attest(account, view, await officer.proposed(account, view), of),
+    );
   }
 }
 

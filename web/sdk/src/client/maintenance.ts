@@ -21,6 +21,7 @@ import * as tenant from "./identity/tenant.js";
 import * as letters from "./messages/letters.js";
 import * as messages from "./messages/messages.js";
 import * as prekeys from "./messages/prekeys.js";
+import * as hearing from "./officers/hearing.js";
 import type { Account } from "./profile/account.js";
 import * as turns from "./profile/turns.js";
 import * as rotation from "./rotation/rotation.js";
@@ -260,6 +261,7 @@ async function* ofOldKeys(account: Account): AsyncGenerator<Done> {
     for (const letter of await letters.waiting(account, kind))
       if (now - letter.receivedAt >= LETTER_LIFE_SECONDS) over.push(letter);
   await letters.putAway(account, over);
+  await hearing.prune(account);
   const keys = await prekeys.destroyDue(account);
   const rows = (await messages.prune(account)) + (await sessions.pruneSessions(account.store, { now }));
   if (keys > 0 || rows > 0 || over.length > 0)

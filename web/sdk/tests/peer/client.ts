@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The rooms of the client by the names of their Python twins below `holdfast.client`. */
-import * as maintenance from "../../src/client/maintenance.js";
-import * as standing from "../../src/client/standing.js";
+import { openAsBlob } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import * as archive from "../../src/client/escrow/archive.js";
 import * as deposits from "../../src/client/escrow/deposits.js";
 import * as disclosures from "../../src/client/escrow/disclosures.js";
 import * as escrow from "../../src/client/escrow/escrow.js";
+import { Collected, type Target } from "../../src/client/escrow/whole_file.js";
 import * as addresses from "../../src/client/identity/addresses.js";
 import * as chains from "../../src/client/identity/chains.js";
 import * as contacts from "../../src/client/identity/contacts.js";
@@ -17,6 +18,7 @@ import * as peers from "../../src/client/identity/peers.js";
 import * as restored from "../../src/client/identity/restored.js";
 import * as securityEvents from "../../src/client/identity/security_events.js";
 import * as tenant from "../../src/client/identity/tenant.js";
+import * as maintenance from "../../src/client/maintenance.js";
 import * as bundles from "../../src/client/messages/bundles.js";
 import * as inbox from "../../src/client/messages/inbox.js";
 import * as letters from "../../src/client/messages/letters.js";
@@ -28,11 +30,13 @@ import * as reports from "../../src/client/messages/reports.js";
 import * as sent from "../../src/client/messages/sent.js";
 import * as settling from "../../src/client/messages/settling.js";
 import * as unsent from "../../src/client/messages/unsent.js";
+import type { Account } from "../../src/client/profile/account.js";
 import * as byCase from "../../src/client/recovery/by_case.js";
 import * as byDoor from "../../src/client/recovery/by_door.js";
 import * as vetoes from "../../src/client/recovery/vetoes.js";
 import * as rotation from "../../src/client/rotation/rotation.js";
 import * as sessions from "../../src/client/sessions/sessions.js";
+import * as standing from "../../src/client/standing.js";
 import * as doors from "../../src/client/vault/doors.js";
 import * as exports from "../../src/client/vault/export.js";
 import * as pairing from "../../src/client/vault/pairing.js";
@@ -41,12 +45,35 @@ import * as trusted from "../../src/client/vault/trusted.js";
 import * as vault from "../../src/client/vault/vault.js";
 import * as vaultContents from "../../src/client/vault/vault_contents.js";
 
+/** Do what writes a file, and put it at a path once it is whole. */
+async function into<T>(path: string, work: (target: Target) => Promise<T>): Promise<T> {
+  const collected = new Collected(), done = await work(collected.target);
+  await writeFile(path, new Uint8Array(await collected.blob.arrayBuffer()), { flag: "wx" });
+  return done;
+}
+
+// Python's tests name files by their paths.
+const archiveByPath = {
+  ...archive,
+  encryptFile: async (account: Account, source: string, target: string) =>
+    into(target, async (to) => archive.encryptFile(account, await openAsBlob(source), to)),
+  decryptFile: async (account: Account, source: string, target: string) =>
+    into(target, async (to) => archive.decryptFile(account, await openAsBlob(source), to)),
+};
+const disclosuresByPath = {
+  ...disclosures,
+  decryptFile: async (account: Account, caseId: Uint8Array<ArrayBuffer>, source: string, target: string) =>
+    into(target, async (to) => disclosures.decryptFile(account, caseId, await openAsBlob(source), to)),
+  writeFile: (account: Account, caseId: Uint8Array<ArrayBuffer>, target: string) =>
+    into(target, (to) => disclosures.writeFile(account, caseId, to)),
+};
+
 export const CLIENT: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   maintenance,
   standing,
-  "escrow.archive": archive,
+  "escrow.archive": archiveByPath,
   "escrow.deposits": deposits,
-  "escrow.disclosures": disclosures,
+  "escrow.disclosures": disclosuresByPath,
   "escrow.escrow": escrow,
   "identity.addresses": addresses,
   "identity.chains": chains,

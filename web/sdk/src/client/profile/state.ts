@@ -192,7 +192,8 @@ export interface OfficerKeys {
   sealingSeed: SecretBytes;
 }
 
-const OFFICER_KEYS = layout<OfficerKeys>("profile officer keys", { signingSeed: secret(32), sealingSeed: secret(32) });
+/** The row of one pair. */
+export const OFFICER_KEYS = layout<OfficerKeys>("profile officer keys", { signingSeed: secret(32), sealingSeed: secret(32) });
 
 /** The public halves of one pair of an officer's keys, encoded. */
 export interface OfficerPublicKeys {
