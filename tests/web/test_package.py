@@ -43,7 +43,8 @@ def test_types() -> None:
 
 
 def test_its_own_tests() -> None:
-    said = run(tool("vitest"), "run", "--reporter=dot")
+    # A minute on two quiet cores.
+    said = run(tool("vitest"), "run", "--reporter=dot", timeout=540)
     assert re.search(r"Tests +\d+ passed", said), said
 
 
@@ -116,6 +117,15 @@ def test_types_resolve_in_a_fresh_project(project: Path, resolution: tuple[str, 
     module, found = resolution
     options = ["--module", module, "--moduleResolution", found, "--target", "es2022", "--lib", "es2023,dom"]
     run(tool("tsc"), "--strict", *options, "--types", "", "--outDir", f"out-{found}", "main.ts", cwd=project)
+
+
+def test_what_is_not_used_is_left_out(project: Path, tmp_path: Path) -> None:
+    """One class in the place of a client brings nothing else along."""
+    (project / "one.ts").write_text('export { SecretBytes } from "holdfast";\n')
+    run(str(NODE), "scripts/for_page.mjs", str(project / "one.ts"), str(tmp_path))
+    (made,) = tmp_path.glob("*.js")
+    assert "export { SecretBytes }" in made.read_text()
+    assert made.stat().st_size < 5_000
 
 
 @pytest.fixture(scope="module")
