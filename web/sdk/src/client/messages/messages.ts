@@ -38,7 +38,11 @@ export { type Report, ReportKind } from "./reports.js";
 export type { Unconfirmed } from "./sent.js";
 
 /** The content is above what a mailbox takes: it goes through the app's own storage, by reference. */
-export class TooLarge extends WrongInput {}
+export class TooLarge extends WrongInput {
+  override get name(): string {
+    return "TooLarge";
+  }
+}
 
 /** One message on its way. Ids have 16 bytes. */
 export interface Sent {
