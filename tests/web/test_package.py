@@ -43,7 +43,8 @@ def test_types() -> None:
 
 
 def test_its_own_tests() -> None:
-    said = run(tool("vitest"), "run", "--reporter=dot")
+    # A minute on two quiet cores.
+    said = run(tool("vitest"), "run", "--reporter=dot", timeout=540)
     assert re.search(r"Tests +\d+ passed", said), said
 
 
