@@ -154,7 +154,7 @@ def _response(answered: httpx2.Response | Coroutine[Any, Any, httpx2.Response]) 
 
 
 class LiedTo(NodeMembers):
-    """People of one tenant who have the TypeScript SDK; officers have Python's, for it has no part for them."""
+    """People of one tenant who have the TypeScript SDK; what an officer does, they do in Python."""
 
     def __init__(self, server: LyingServer, process: Node, listening: Listening) -> None:
         self.between = Between(server)

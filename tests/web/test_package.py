@@ -42,6 +42,7 @@ def test_types() -> None:
     run(tool("tsc"), "-p", "tsconfig.json", "--noEmit")
 
 
+@pytest.mark.timeout(600)
 def test_its_own_tests() -> None:
     # A minute on two quiet cores.
     said = run(tool("vitest"), "run", "--reporter=dot", timeout=540)
