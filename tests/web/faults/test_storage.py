@@ -66,8 +66,9 @@ def test_tab_killed_at_a_commit_leaves_all_of_it_or_nothing(
     tab.act("count", "own")
     stop_at(tab.page, 2, is_after=is_after)
     tab.act("count", "own")
-    tab.begin("count", "own", 40)
-    wait_until_stopped(tab.page)
+    tab.page.evaluate("void act('count', 'own', 40).then(() => document.title = 'went on')")
+    assert wait_until_stopped(tab.page, "went on")
+    assert not tab.page.evaluate("new Promise(go => setTimeout(() => go(document.title !== 'stopped'), 200))")
     kill(tab.page)
     # Its lock and its connection end with it: nobody waits for a tab that is gone.
     next_tab = Acting.open(context, acts)
