@@ -176,16 +176,14 @@ def test_tab_closed_at_each_commit_of_a_later_send_loses_and_repeats_nothing(
 ) -> None:
     assert send(house, alice, "bob", "first")
     assert taken(bob) == ["first"]
-    for moment in [(1, False), (1, True), (2, False), (2, True)][: rounds(2, 4)]:
+    for moment in [(1, False), (1, True), (2, False), (2, True)][: rounds(1, 4)]:
         alice = killed_in_a_send(house, pages, alice, bob, moment)
     assert send(house, alice, "bob", "last")
     assert taken(bob) == ["last"]
     assert (alice.call(REPORTS), messages.reports(bob)) == ([], [])
 
 
-ROTATION: Final = (
-    [(at, is_after) for at in range(1, 19) for is_after in (False, True)] if PART else [(5, True), (14, False)]
-)
+ROTATION: Final = [(at, is_after) for at in range(1, 19) for is_after in (False, True)] if PART else [(5, True)]
 
 
 @pytest.mark.rounds("web-faults")
@@ -297,9 +295,12 @@ def test_account_comes_back_by_phrase_after_the_browser_cleared_its_storage(
 # Time
 
 
-@pytest.mark.parametrize(
-    "ahead", [DAY + 3600, -DAY - 3600, 23 * 3600, -23 * 3600], ids=["+25h", "-25h", "+23h", "-23h"]
-)
+# Beyond a day requests are refused, within it they are dated as the server says.
+WRONG: Final = {"+25h": DAY + 3600, "-23h": -23 * 3600, "-25h": -DAY - 3600, "+23h": 23 * 3600}
+
+
+@pytest.mark.rounds("web-faults")
+@pytest.mark.parametrize("ahead", list(WRONG.values())[: rounds(2, 4)], ids=list(WRONG)[: rounds(2, 4)])
 def test_clock_wrong_by_a_day_is_named_and_costs_nothing(ahead: int, house: House, pages: Pages, bob: Account) -> None:
     alice = enrol(house, with_clock(pages.device()), "alice")
     assert send(house, alice, "bob", "before")
