@@ -32,7 +32,7 @@ test: ## Install what is missing and run the tests: all on SQLite, and on Postgr
 	@./deploy/install.sh test
 	@$(PY) -m compileall -q $(PACKAGES)
 	$(PY) -m pytest -q $(SIDE_BY_SIDE)
-	$(PY) -m tests.cast.postgres $(PY) -m pytest -q $(SIDE_BY_SIDE)
+	$(PY) -m tests.cast.postgres --unsynced $(PY) -m pytest -q $(SIDE_BY_SIDE)
 
 quick: ## The core's tests, and those of the folders that a branch has changed, in under two minutes
 	@$(PY) -m compileall -q $(PACKAGES)

@@ -7,12 +7,14 @@ PROTOCOL section 8. Nothing beyond the newest signed head is proven or served as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Exists, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.models import (
@@ -33,9 +35,10 @@ from holdfast.core.base.errors import Malformed
 from holdfast.core.identity.acts import Resolution, accepted_log
 from holdfast.core.log import accepted, merkle, tiles
 from holdfast.core.signed.cose import parse_many
+from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from kernel.scope import in_their_tenants
+from kernel.scope import current_tenant, in_their_tenants
 
 BATCH = 512  # of leaves that a follower's reader holds at a time
 
@@ -191,10 +194,38 @@ def is_accepted(resolution_hash: bytes) -> bool:
 _WAITS_SECONDS = 120
 
 
-def has_waited(log: str) -> bool:
-    """Tell whether an entry has waited for its index for over two minutes, by the database's own clock."""
-    since = Now() - timedelta(seconds=_WAITS_SECONDS)
-    return bool(Waiting.objects.filter(log=log, refused="", time__lt=since).exists())
+_STANDING: Final = (
+    f"SELECT (SELECT note FROM {Checkpoint._meta.db_table}"  # noqa: S608 — our own tables' names
+    " WHERE tenant_id = %s AND log = %s ORDER BY size DESC LIMIT 1),"
+    f" (SELECT statement FROM {RolesStatement._meta.db_table} WHERE tenant_id = %s ORDER BY version DESC LIMIT 1),"
+    f" EXISTS (SELECT 1 FROM {Waiting._meta.db_table}"
+    " WHERE tenant_id = %s AND log = %s AND refused = '' AND time < {since})"
+)
+_STANDINGS: Final = {
+    "postgresql": _STANDING.format(since=f"statement_timestamp() - interval '{_WAITS_SECONDS} seconds'"),
+    "sqlite": _STANDING.format(since=f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '-{_WAITS_SECONDS} seconds')"),
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a log of the open tenant stands: its newest signed head, the newest `roles`, as they are stored.
+
+    has_waited: whether an entry has waited for its index for over two minutes, by the database's own clock.
+    """
+
+    note: str
+    roles: bytes | None
+    has_waited: bool
+
+
+def standing(log: str) -> Standing:
+    """Return how a log stands. One query. Raises NoCheckpoint."""
+    tenant = statements.parameter(current_tenant())
+    ((note, roles, has_waited),) = statements.run(_STANDINGS[connection.vendor], [tenant, log, tenant, tenant, log])
+    if note is None:
+        raise NoCheckpoint
+    return Standing(note, None if roles is None else bytes(roles), bool(has_waited))
 
 
 def numbered(log: str) -> int:

@@ -119,7 +119,7 @@ def parameters(row: Appended) -> list[Any]:
     """Return a row's values in the order of ENTRY_COLUMNS, as the database takes them."""
     values: list[Any] = list(row)
     values[-1] = json.dumps(row.body)
-    return [_parameter(value) for value in values] if connection.vendor == "sqlite" else values
+    return statements.plain(values)
 
 
 def append_first(
@@ -143,7 +143,7 @@ def append_first(
     alike = [tag, actor.label, of, apart]
     values = [uuid4(), tenant, hour, sha256(encode(alike)).digest(), tag, actor.label, column(of), most]
     try:
-        ((count,),) = statements.run(_COUNT, [_parameter(value) for value in values])
+        ((count,),) = statements.run(_COUNT, statements.plain(values))
     except DatabaseError as error:
         transaction.set_rollback(True)  # as in `_insert`
         raise AuditUnavailable from error
@@ -362,13 +362,6 @@ def column(value: BodyValue) -> Any:
     if isinstance(value, bytes):
         return b64u(value)
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
-
-
-def _parameter(value: Any) -> Any:
-    """Return a value as the database takes it: SQLite has no type for an id or a time."""
-    if isinstance(value, UUID):
-        return value if connection.features.has_native_uuid_field else value.hex
-    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
 
 
 def _audit_row(entry: LogEntry, entry_id: UUID, leaf: bytes, time: datetime, tenant: UUID) -> Appended:

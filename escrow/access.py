@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 
 from escrow.errors import EscrowOff
@@ -44,6 +43,7 @@ from kernel.actors import Actor
 from kernel.clock import SKEW, database_now
 from kernel.errors import NotFound
 from kernel.paging import page, page_in_parts, page_of_octets
+from kernel.rows import Rows
 from kernel.scope import current_tenant
 from keys import access as keys
 from tenants import access as tenants
@@ -111,14 +111,19 @@ def policy_named(policy_hash: bytes) -> Policy:
     return row
 
 
+_STANDING: Final = (
+    f"SELECT id FROM {Policy._meta.db_table} WHERE tenant_id = %s AND in_force_from <= %s"  # noqa: S608 — our own table's name
+    " AND withdrawn_at IS NULL ORDER BY version DESC LIMIT 1"
+)
+_NAMED_AND_STANDING: Final = Rows(Policy, f"hash IN (%s) OR id = ({_STANDING})", order="version DESC")
+
+
 def policies_named(policy_hashes: Collection[bytes], now: datetime) -> tuple[dict[bytes, Policy], Policy]:
     """Return the versions with these hashes, by hash, and the one in force, as `policy_in_force` does. One query.
 
     Raises NotFound when one of them is missing, EscrowOff when none is in force.
     """
-    standing = Policy.objects.filter(in_force_from__lte=now, withdrawn_at=None).order_by("-version")
-    wanted = Q(hash__in=list(policy_hashes)) | Q(pk=Subquery(standing.values("pk")[:1]))
-    rows = list(Policy.objects.filter(wanted).order_by("-version"))
+    rows = _NAMED_AND_STANDING.read(list(policy_hashes), current_tenant(), now)
     named = {bytes(row.hash): row for row in rows}
     if not named.keys() >= set(policy_hashes):
         raise NotFound
@@ -140,6 +145,9 @@ def escrow_key_statement(key_hash: bytes) -> bytes | None:
     return bytes(row.statement) if row else None
 
 
+_FOUNDING: Final = Rows(Policy, "version = 1", locks=True)
+
+
 def lock_policies() -> bool:
     """Lock the tenant's policies until the transaction ends: what changes officers or policies holds this lock.
 
@@ -147,7 +155,7 @@ def lock_policies() -> bool:
     """
     # The founding row is the lock, since it is the same for all. Whoever waited for the highest one would be given that
     # row when the wait is over, which by then is the second highest: PostgreSQL looks at the row again, not for others.
-    return Policy.objects.select_for_update().filter(version=1).values_list("pk", flat=True).first() is not None
+    return bool(_FOUNDING.read())
 
 
 def newest_policy_for_update() -> Policy | None:
@@ -240,9 +248,12 @@ def escrow_key_in_force() -> EscrowKey:
     return row
 
 
+_KEY_NAMED: Final = Rows(EscrowKey, "hash = %s")
+
+
 def escrow_key_named(key_hash: bytes) -> EscrowKey:
     """Return the version with this hash. Raises NotFound."""
-    row: EscrowKey | None = EscrowKey.objects.filter(hash=key_hash).first()
+    row = _KEY_NAMED.first(key_hash)
     if row is None:
         raise NotFound
     return row
@@ -312,6 +323,15 @@ def places_of(person_id: UUID) -> QuerySet[PolicyOfficer]:
     return PolicyOfficer.objects.select_for_update().filter(person_id=person_id).order_by("id")
 
 
+# The places of two policies that the tenant's active officers hold.
+_ACTIVE_PLACES: Final = Rows(
+    PolicyOfficer,
+    f"policy_id IN (%s, %s) AND person_id IN (SELECT id FROM {tenants.PERSON_TABLE}"  # noqa: S608 — our own table's name
+    f" WHERE tenant_id = %s AND {tenants.ACTIVE_OFFICER})",
+    order='"index"',
+)
+
+
 def eligible(
     policy: Policy,
     *,
@@ -329,8 +349,9 @@ def eligible(
     if the caller has it.
     """
     in_force = in_force or policy_in_force(now)
-    active, roster = tenants.active_officers_of([policy.tenant_id]), officers(policy)
-    counting = roster if in_force.pk == policy.pk else officers(in_force)
+    places = _ACTIVE_PLACES.read(policy.pk, in_force.pk, current_tenant())
+    roster, counting = ([one for one in places if one.policy_id == row.pk] for row in (policy, in_force))
+    active = {officer.person_id for officer in places}
     found = deciding_of(roster, in_force=counting, active=active, now=now, states=states)
     return [officer for officer in found if officer.person_id not in excluded]
 
@@ -359,10 +380,16 @@ def deciding_of(
     ]
 
 
+_IN_FORCE_SINCE: Final = Rows(Policy, "withdrawn_at IS NULL AND in_force_from > %s AND in_force_from <= %s")
+
+
+# For statements of other apps' own that read which policy a deposit was made under.
+DEPOSIT_TABLE: Final = Deposit._meta.db_table
+
+
 def has_changed(*, since: datetime, now: datetime) -> bool:
     """Tell whether a version of the policy came into force after one moment and by another."""
-    rows = Policy.objects.filter(withdrawn_at=None, in_force_from__gt=since, in_force_from__lte=now)
-    return bool(rows.exists())
+    return bool(_IN_FORCE_SINCE.read(since, now))
 
 
 def left_since(acted: Mapping[UUID, datetime], policy_hash: bytes, now: datetime) -> set[UUID]:
@@ -632,9 +659,12 @@ def policies_of_deposits(deposit_ids: Collection[UUID]) -> dict[UUID, bytes]:
     return {deposit_id: bytes(policy_hash) for deposit_id, policy_hash in rows}
 
 
+_DEPOSITS_NAMED: Final = Rows(Deposit, "id IN (%s)")
+
+
 def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
     """Return the deposits with these ids; who may see them is the caller's rule (a case names them)."""
-    return {row.id: row for row in Deposit.objects.filter(id__in=deposit_ids)}
+    return {row.id: row for row in _DEPOSITS_NAMED.read(deposit_ids)} if deposit_ids else {}
 
 
 def newest_deposits(most: int) -> list[Deposit]:
@@ -698,7 +728,7 @@ _GROUND: Final = (
 
 def deposit_ground(user_id: UUID, consent_hash: bytes) -> DepositGround:
     """Return what a deposit that names this consent of its owner is held against. One query. Raises EscrowOff."""
-    tenant, user = keys.parameter(current_tenant()), keys.parameter(user_id)
+    tenant, user = statements.plain((current_tenant(), user_id))
     found = statements.run(_GROUND, [tenant, tenant, tenant, user, consent_hash, tenant, user])
     if not found or found[0][4] is None:
         raise EscrowOff
@@ -753,11 +783,11 @@ def deposit_room(head: DepositHeader, half_hash: bytes, now: datetime) -> Deposi
 
     Under the lock of `lock_policies`, which whoever takes an officer out, or records that a person left, holds as well.
     """
-    user, tenant = keys.parameter(UUID(bytes=head.user)), keys.parameter(current_tenant())
+    user, tenant = UUID(bytes=head.user), current_tenant()
     values = [
-        connection.ops.adapt_datetimefield_value(now),
+        now,
         half_hash,
-        keys.parameter(UUID(bytes=head.deposit_id)),
+        UUID(bytes=head.deposit_id),
         user,
         user,
         head.generation,
@@ -767,7 +797,7 @@ def deposit_room(head: DepositHeader, half_hash: bytes, now: datetime) -> Deposi
         head.escrow_key_hash,
         tenant,
     ]
-    found = statements.run(_ROOM, values)
+    found = statements.run(_ROOM, statements.plain(values))
     if not found:
         return None
     policy_hash, officers, is_known, state, is_exposed, alike = found[0]

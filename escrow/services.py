@@ -73,6 +73,7 @@ from kernel.errors import Denied, LimitReached
 from kernel.scope import current_tenant
 from keys import access as keys
 from keys import chains
+from keys.models import TenantMasterKey
 from keys.services import StoredRecord, open_record, seal_record
 from tenants.states import PersonState
 
@@ -310,14 +311,17 @@ def shred_deposits(*, user_id: UUID, now: datetime, limit: int) -> int:
     return int(Deposit.objects.filter(pk__in=list(rows[:limit])).update(sealed=b"", shredded_at=now))
 
 
-def open_deposit(deposit: Deposit) -> AcceptedDeposit:
+def open_deposit(deposit: Deposit, *, key: TenantMasterKey | None = None) -> AcceptedDeposit:
     """Return a deposit's signed bytes from storage; call it outside transactions, since it asks the HSM.
 
-    Raises RecordUnreadable when the row was changed or moved, HsmUnavailable.
+    key: the tenant's key in use, from whoever has just read it. Raises RecordUnreadable when the row was changed or
+    moved, HsmUnavailable.
     """
     try:
         value = decode(
-            open_record(bytes(deposit.sealed), user_id=deposit.user_id, object_id=deposit.id, kind=_KIND, version=1),
+            open_record(
+                bytes(deposit.sealed), user_id=deposit.user_id, object_id=deposit.id, kind=_KIND, version=1, key=key
+            ),
             max_size=_MAX_SEALED,
         )
         row = Fields.of_row(value, "stored deposit", 2)

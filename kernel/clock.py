@@ -17,6 +17,8 @@ from typing import Final
 from django.db import connection
 from django.utils import timezone
 
+from kernel import statements
+
 log = logging.getLogger("holdfast.clock")
 
 # By so much may the clocks of hosts that are kept by NTP differ, and more. A row that lies further ahead was written by
@@ -32,9 +34,7 @@ _NOW: Final = {"postgresql": "SELECT clock_timestamp()", "sqlite": "SELECT strft
 
 def database_now() -> datetime:
     """Return the time by the database's clock: one for all processes, whatever theirs say (FAULTS R6, W10)."""
-    with connection.cursor() as cursor:
-        cursor.execute(_NOW[connection.vendor])
-        now = cursor.fetchone()[0]
+    ((now,),) = statements.run(_NOW[connection.vendor], ())
     return now if isinstance(now, datetime) else datetime.fromisoformat(now).replace(tzinfo=UTC)
 
 

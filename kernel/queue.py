@@ -24,6 +24,7 @@ from kernel.clock import database_now, is_in_doubt
 from kernel.errors import Conflict
 from kernel.models import Job, JobState
 from kernel.retries import Retries, is_worth_a_line, named, pause_seconds
+from kernel.rows import insert
 from kernel.scope import at_work, current_tenant, tenant_scope
 from kernel.sweeps import delete_in_batches
 
@@ -163,13 +164,12 @@ def enqueue(
     """
     if not connection.in_atomic_block:
         raise RuntimeError("a job is promised inside the transaction of the act")
-    if unique is not None:
-        same = Job.objects.filter(kind=kind, unique=unique, state__in=[JobState.READY, JobState.LEASED])
-        if same.exists():
-            return None
-    job: Job = Job.objects.create(
-        tenant_id=current_tenant(), kind=kind, queue=queue, run_at=run_at or Now(), unique=unique, payload=ids
+    job = Job(
+        tenant_id=current_tenant(), kind=kind, queue=queue, run_at=run_at or database_now(), unique=unique, payload=ids
     )
+    # One that is open already keeps it out, by the unique key of the open ones.
+    if not insert(job, once=True):
+        return None
     if _hints and queue == "worker":
         transaction.on_commit(lambda: _hint(job.pk))
     return job

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db import models
+from django.db import connection, models
 
+from kernel import statements
 from kernel.errors import Conflict
 
 
@@ -43,9 +44,17 @@ def advance(row: models.Model, table: TransitionTable, target: str, **fields: An
     """
     origin: str = row.state  # type: ignore[attr-defined]
     table.check(origin, target)
-    manager = type(row)._base_manager
-    moved = manager.filter(pk=row.pk, state=origin).update(state=target, **fields)
-    if moved != 1:
+    if _move(row, origin, {"state": target, **fields}) != 1:
         raise Conflict
     for name, value in {"state": target, **fields}.items():
         setattr(row, name, value)
+
+
+def _move(row: models.Model, origin: str, fields: Mapping[str, Any]) -> int:
+    meta: Any = row._meta
+    quote = connection.ops.quote_name
+    columns = [meta.get_field(name) for name in fields]
+    set_to = ", ".join(f"{quote(column.column)} = %s" for column in columns)
+    sql = f"UPDATE {quote(meta.db_table)} SET {set_to} WHERE {quote(meta.pk.column)} = %s AND state = %s RETURNING 1"  # noqa: S608 — our own names
+    values = [column.get_prep_value(value) for column, value in zip(columns, fields.values(), strict=True)]
+    return len(statements.run(sql, statements.plain((*values, row.pk, origin))))

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID, uuid4
 
-from django.db import connection
 from django.db.models import Count, Q, QuerySet, Subquery, Sum
 
 from holdfast.core.identity.entries import ArchiveGeneration
@@ -22,6 +21,7 @@ from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import PAGE, page_in_parts, page_of_octets
+from kernel.rows import Rows
 from kernel.scope import current_tenant, in_their_tenants
 from keys.models import (
     ChainEntry,
@@ -52,9 +52,15 @@ _WITH_STATE: Final = ("state", "state_mac")
 ENTRIES: Final = 256
 
 
+_DEVICE: Final = Rows(Device, "id = %s")
+
+
 def device(device_id: UUID) -> Device:
     """Return any device of the tenant. Raises NotFound."""
-    return cast(Device, _one(Device.objects.filter(id=device_id)))
+    row = _DEVICE.first(device_id)
+    if row is None:
+        raise NotFound
+    return row
 
 
 def revoked_devices() -> QuerySet[Device]:
@@ -206,7 +212,7 @@ def reachable_devices(user_id: UUID) -> dict[UUID, int]:
     They are listed in the user's chain and have a signed pre-key published: the same that a claim answers with. A
     device that was just added and has published nothing keeps nobody waiting.
     """
-    found = statements.run(REACHABLE, [parameter(current_tenant()), parameter(user_id)])
+    found = statements.run(REACHABLE, statements.plain((current_tenant(), user_id)))
     return {as_uuid(device_id): expires_at for device_id, expires_at in found}
 
 
@@ -304,7 +310,7 @@ _OF: Final = {(model, to_read): _of(model, to_read=to_read) for model in _NAMED_
 def _own(actor: Actor, sql: str, named: tuple[str, ...], model: type[Vault] | type[VaultDoor] | None = None) -> Own:
     if actor.kind != "device" or actor.person_id is None or actor.id is None:
         raise NotFound
-    found = statements.run(sql, [*named, parameter(current_tenant()), parameter(actor.id)])
+    found = statements.run(sql, statements.plain((*named, current_tenant(), actor.id)))
     if not found:
         raise NotFound
     row = found[0]
@@ -573,11 +579,6 @@ def _one(rows: QuerySet[Any]) -> Any:
     if row is None:
         raise NotFound
     return row
-
-
-def parameter(value: Any) -> Any:
-    """Return a value as a statement of our own takes it: SQLite keeps ids as their 32 hexadecimal digits."""
-    return value.hex if isinstance(value, UUID) and not connection.features.has_native_uuid_field else value
 
 
 def as_uuid(value: Any) -> UUID:

@@ -307,7 +307,7 @@ def _put(rows: Sequence[Message], owner_id: UUID | None, actor: Actor, now: int)
     # A count of nobody else's: whoever waits for it holds no other sender's.
     budget: list[Any] = [uuid4(), current_tenant(), "sender", actor.person_id, now // HOUR, len(rows)]
     insert_sql = _INSERT + ", ".join([f"({', '.join(['%s'] * len(_COLUMNS))})"] * len(rows))
-    insert_values = [_column(row, name) for row in rows for name in _COLUMNS]
+    insert_values = statements.plain([getattr(row, name) for row in rows for name in _COLUMNS])
     to_reach = [current_tenant(), owner_id]
     if connection.vendor == "postgresql":
         reachable_sql = _REACHABLE if owner_id else ""
@@ -324,14 +324,9 @@ def _put(rows: Sequence[Message], owner_id: UUID | None, actor: Actor, now: int)
         (access.as_uuid(device), access.as_uuid(sender)): sizes.Size(messages, octets)
         for _, device, sender, messages, octets in statements.run(sizes_sql, sizes_values)
     }
-    ((taken,),) = statements.run(_SPEND, list(map(access.parameter, budget)))
+    ((taken,),) = statements.run(_SPEND, statements.plain(budget))
     statements.run(insert_sql, insert_values)
     return _Put(reachable, after, taken)
-
-
-def _column(row: Message, name: str) -> Any:
-    value = getattr(row, name)
-    return connection.ops.adapt_datetimefield_value(value) if name == "received_at" else access.parameter(value)
 
 
 def _require_all(reachable: Mapping[UUID, int], envelopes: Sequence[Envelope], actor: Actor) -> None:

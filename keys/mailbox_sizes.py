@@ -15,9 +15,10 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Case, Count, F, Sum, When
 
+from kernel import statements
 from kernel.queue import apart
 from kernel.scope import at_work, current_tenant
-from keys.access import as_uuid, parameter
+from keys.access import as_uuid
 from keys.models import MailboxSize, Message, MessageSort
 
 # Stands for all senders together. It comes before every id of one, which makes the order of the locks.
@@ -93,7 +94,7 @@ def statement(by: Mapping[Place, Size]) -> tuple[str, list[Any]]:
     """
     values: list[Any] = []
     for place in sorted(by):
-        values += [*map(parameter, place), by[place].messages, by[place].octets]
+        values += [*statements.plain(place), by[place].messages, by[place].octets]
     rows = ", ".join(["(%s, %s, %s, %s, %s, %s)"] * len(by))
     sql = (
         f"INSERT INTO {_SIZE} AS s (tenant_id, device_id, sort, sender, messages, octets) VALUES {rows}"  # noqa: S608 — our own table's name
@@ -168,5 +169,5 @@ def mend() -> int:
 def _wrong(tenant_id: UUID) -> list[tuple[UUID, int]]:
     zero = f"'{ALL}'::uuid" if connection.features.has_native_uuid_field else f"'{ALL.hex}'"
     with connection.cursor() as cursor:
-        cursor.execute(_WRONG.format(all=zero), [parameter(tenant_id)] * 3)
+        cursor.execute(_WRONG.format(all=zero), [statements.parameter(tenant_id)] * 3)
         return [(as_uuid(device_id), sort) for device_id, sort in cursor.fetchall()]

@@ -26,6 +26,7 @@ from hsm import registry
 from hsm.backend import WRAPPED_RECORD_KEY_BYTES, RootToken, TenantKey, WrappedTenantKey
 from hsm.errors import HsmKeyMismatch, HsmRefused
 from kernel.actors import Actor, system_actor
+from kernel.rows import Rows
 from kernel.scope import current_tenant, tenant_scope
 from keys.errors import NoTenantKey
 from keys.models import TenantMasterKey
@@ -48,6 +49,15 @@ _lock = threading.Lock()
 def has_tenant_master_key() -> bool:
     """Tell whether the open scope's tenant has the key under which its records are stored."""
     return bool(TenantMasterKey.objects.filter(state=KeyState.ACTIVE).exists())
+
+
+_IN_USE: Final = Rows(TenantMasterKey, f"state = '{KeyState.ACTIVE.value}'")
+_OF_VERSION: Final = Rows(TenantMasterKey, "version = %s")
+
+
+def tenant_key() -> TenantMasterKey | None:
+    """Return the row of the tenant's key in use, if it has one: for `seal_record` and `open_record`."""
+    return _IN_USE.first()
 
 
 def create_tenant_master_key(tenant_id: UUID) -> int:
@@ -161,7 +171,7 @@ def seal_record(
     HsmKeyMismatch for a tenant key that is not bound to this tenant, and NoTenantKey when the tenant was never
     finished. HSM section 1; AES-256-GCM, NIST SP 800-38D.
     """
-    row = key or TenantMasterKey.objects.filter(state=KeyState.ACTIVE).first()
+    row = key or tenant_key()
     if row is None:
         raise NoTenantKey
     context = _context(user_id, object_id, kind, version)
@@ -185,7 +195,7 @@ def open_record(
     sealed = bytes(sealed)
     _require_form(sealed)
     key_version = int.from_bytes(sealed[1:HEADER_SIZE], "big")
-    row = key if key and key.version == key_version else TenantMasterKey.objects.filter(version=key_version).first()
+    row = key if key and key.version == key_version else _OF_VERSION.first(key_version)
     if row is None:
         raise UnwrapFailed("stored record does not open")
     return _open(sealed, row, _context(user_id, object_id, kind, version))

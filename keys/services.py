@@ -79,6 +79,7 @@ from keys.records import (
     has_tenant_master_key,
     open_record,
     seal_record,
+    tenant_key,
     unbound_tenant_keys,
 )
 from keys.restored import GivenBack, LostFork, come_back, give_back, tell
@@ -147,6 +148,7 @@ __all__ = [
     "sweep_claims",
     "sweep_voided",
     "tell",
+    "tenant_key",
     "unbound_tenant_keys",
     "verify_batch",
     "void_unissued",

@@ -11,11 +11,10 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from audit import services as audit
@@ -357,18 +356,14 @@ def _replaced(
 ) -> bool:
     """Write a version in the place of the one before it, if that stands and the device may still write."""
     assert actor.id is not None
-    tenant, now = access.parameter(current_tenant()), timezone.now()
-    given = {**values, "updated_at": now}
+    tenant = current_tenant()
+    given = {**values, "updated_at": timezone.now()}
     sql = (
         f"UPDATE {model._meta.db_table} SET {', '.join(f'{name} = %s' for name in given)}"  # noqa: S608 — our own names
         f" WHERE tenant_id = %s AND id = %s AND version = %s AND EXISTS ({access.ACTIVE_DEVICE}) RETURNING 1"
     )
-    where = [tenant, access.parameter(sealed.row_id), sealed.version - 1, tenant, access.parameter(actor.id)]
-    return bool(statements.run(sql, [*map(_column, given.values()), *where]))
-
-
-def _column(value: Any) -> Any:
-    return connection.ops.adapt_datetimefield_value(value) if isinstance(value, datetime) else value
+    where = (tenant, sealed.row_id, sealed.version - 1, tenant, actor.id)
+    return bool(statements.run(sql, statements.plain((*given.values(), *where))))
 
 
 def _seal(plain: bytes, own: Own, row_id: UUID, kind: str, version: int) -> bytes:

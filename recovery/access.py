@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from django.db.models import Exists, Min, OuterRef, Q, QuerySet
@@ -24,10 +24,13 @@ from holdfast.core.identity.cases import Approval as ApprovalStatement
 from holdfast.core.identity.cases import Case as CaseStatement
 from holdfast.core.identity.policy import Terms, strictest
 from holdfast.core.signed.cose import Sign1
+from kernel import statements
 from kernel.actors import Actor
 from kernel.clock import SKEW
 from kernel.errors import Denied, NotFound
 from kernel.paging import page, page_in_parts
+from kernel.rows import Rows
+from kernel.scope import current_tenant
 from keys import access as keys
 from recovery.models import (
     Approval,
@@ -168,9 +171,12 @@ def case_for_requester(actor: Actor, case_id: UUID) -> Case:
     return row
 
 
+_CASE, _LOCKED = Rows(Case, "id = %s"), Rows(Case, "id = %s", locks=True)
+
+
 def lock_case(case_id: UUID) -> Case:
     """Return a case, locked until the transaction ends, as it is now. Raises NotFound."""
-    row: Case | None = Case.objects.select_for_update().filter(id=case_id).first()
+    row = _LOCKED.first(case_id)
     if row is None:
         raise NotFound
     return row
@@ -198,14 +204,18 @@ def ends_at(case: Case) -> datetime:
     return min(case.expiry, disclosed_until(case) or case.expiry)
 
 
+_DEPOSITS: Final = Rows(CaseDeposit, "case_id = %s", order="position")
+_DECISIONS: Final = Rows(Approval, "case_id = %s", order="at, id")
+
+
 def deposits_of(case: Case) -> list[CaseDeposit]:
     """List the deposits that a case names, in its own order."""
-    return list(CaseDeposit.objects.filter(case_id=case.id).order_by("position"))
+    return _DEPOSITS.read(case.id)
 
 
 def decisions_of(case: Case) -> list[Approval]:
     """List everything that officers signed about a case, oldest first: also what they have signed again since."""
-    return list(Approval.objects.filter(case_id=case.id).order_by("at", "pk"))
+    return _DECISIONS.read(case.id)
 
 
 def approvals_of(case: Case) -> list[Approval]:
@@ -270,6 +280,38 @@ def shares_of(case: Case) -> QuerySet[SealedShare]:
     """Return the sealed shares kept for a case."""
     of_case = {"approval__tenant_id": case.tenant_id, "approval__case_id": case.id}
     return SealedShare.objects.filter(**of_case).select_related("approval")
+
+
+_APPROVED: Final = f"SELECT id FROM {Approval._meta.db_table} WHERE tenant_id = %s AND case_id = %s"  # noqa: S608 — our own table's name
+_SHARES: Final = Rows(SealedShare, f"approval_id IN ({_APPROVED})")
+
+
+def kept_shares(case: Case) -> list[SealedShare]:
+    """List the sealed shares kept for a case, in no order, without the approvals that they are part of."""
+    return _SHARES.read(current_tenant(), case.id)
+
+
+# What a count needs of the shares kept for a case that are part of an approval, and nothing that is sealed.
+_GIVEN: Final = (
+    f"SELECT s.deposit_id, s.approval_id, a.person_id FROM {SealedShare._meta.db_table} s"  # noqa: S608 — our own tables' names
+    f" JOIN {Approval._meta.db_table} a ON a.id = s.approval_id AND a.tenant_id = s.tenant_id"
+    " WHERE s.tenant_id = %s AND a.case_id = %s AND a.decision = 'approve'"
+)
+
+
+def shares_given(case: Case) -> list[tuple[UUID, UUID, UUID]]:
+    """List (deposit, approval, person) of every share that is kept for a case. One query."""
+    found = statements.run(_GIVEN, statements.plain((current_tenant(), case.id)))
+    return [(keys.as_uuid(deposit), keys.as_uuid(given), keys.as_uuid(person)) for deposit, given, person in found]
+
+
+_DESTROY: Final = f"DELETE FROM {SealedShare._meta.db_table} WHERE tenant_id = %s AND approval_id IN ({_APPROVED})"  # noqa: S608 — as above
+
+
+def destroy_shares(case: Case) -> None:
+    """Delete the sealed shares kept for a case. In the caller's transaction, which says why."""
+    tenant = current_tenant()
+    statements.run(_DESTROY, statements.plain((tenant, tenant, case.id)))
 
 
 def released_shares_of(case: Case) -> QuerySet[ReleasedShare]:
@@ -515,13 +557,28 @@ class Standard:
     deposit_ids: tuple[UUID, ...]
 
 
+# The deposits that a case names, in its order, each with the policy that it was made under, and whether the subject has
+# vetoed the case as `has_vetoed` has it.
+_NAMED: Final = (
+    "SELECT n.deposit_id, d.policy_hash,"  # noqa: S608 — our own tables' names
+    f" EXISTS (SELECT 1 FROM {Veto._meta.db_table} v"
+    " WHERE v.tenant_id = n.tenant_id AND v.case_id = n.case_id AND NOT v.delays)"
+    f" FROM {CaseDeposit._meta.db_table} n"
+    f" LEFT JOIN {escrow.DEPOSIT_TABLE} d ON d.tenant_id = n.tenant_id AND d.id = n.deposit_id"
+    " WHERE n.tenant_id = %s AND n.case_id = %s ORDER BY n.position"
+)
+
+
 def standard_of(case: Case, now: datetime) -> Standard:
-    """Return by what a case is counted now. Four queries."""
-    deposit_ids, requested = _deposit_ids(case), bytes(case.policy_hash)
-    hashes = escrow.policies_of_deposits(deposit_ids)
-    named, in_force = escrow.policies_named({*hashes.values(), requested}, now)
+    """Return by what a case is counted now. Two queries."""
+    requested = bytes(case.policy_hash)
+    found = statements.run(_NAMED, statements.plain((current_tenant(), case.id)))
+    made_under = {bytes(policy_hash) for _, policy_hash, _ in found if policy_hash is not None}
+    named, in_force = escrow.policies_named({*made_under, requested}, now)
     m, terms = strictest([escrow.reading(row) for row in (*named.values(), in_force)])
-    return Standard(m + (1 if has_vetoed(case) else 0), terms, named[requested], in_force, tuple(deposit_ids))
+    deposit_ids = tuple(keys.as_uuid(deposit_id) for deposit_id, _, _ in found)
+    more = 1 if any(has_veto for _, _, has_veto in found) else 0
+    return Standard(m + more, terms, named[requested], in_force, deposit_ids)
 
 
 def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:
@@ -595,7 +652,7 @@ def vetoes_of(case: Case) -> list[Veto]:
 
 def case_for_release(case_id: UUID) -> Case | None:
     """Return a case of the open tenant for the release process, if there is such a case."""
-    return Case.objects.filter(id=case_id).first()
+    return _CASE.first(case_id)
 
 
 def due_for_release(now: datetime) -> list[tuple[UUID, UUID]]:

@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from holdfast.core.escrow.sponsors import still_behind
+from kernel import statements
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import page
@@ -41,6 +42,15 @@ from tenants.states import ENTERED_STATES, CredentialState, PersonState, TenantS
 def tenant() -> Tenant:
     """Return the tenant whose scope is open."""
     return Tenant.objects.get(pk=current_tenant())
+
+
+_STATE: Final = f"SELECT state FROM {Tenant._meta.db_table} WHERE id = %s"  # noqa: S608 — our own table's name
+
+
+def tenant_state() -> str:
+    """Return the state of the tenant whose scope is open."""
+    ((state,),) = statements.run(_STATE, [statements.parameter(current_tenant())])
+    return str(state)
 
 
 def entered_tenant_by_slug(slug: str) -> Tenant | None:
@@ -243,6 +253,10 @@ def active_officers_of(tenant_ids: Iterable[UUID]) -> set[UUID]:
     """Return who of `active_officers` there is in some tenants: for loops over all tenants. One query."""
     rows = Person.unscoped.filter(tenant_id__in=list(tenant_ids), role=Role.OFFICER, state=PersonState.ACTIVE)
     return set(rows.values_list("pk", flat=True))
+
+
+# The condition that a person counts as an officer by the tenant's own word, as a part of another statement.
+ACTIVE_OFFICER: Final = f"role = '{Role.OFFICER.value}' AND state = '{PersonState.ACTIVE.value}'"
 
 
 def active_among(named: Iterable[tuple[UUID, UUID]]) -> set[UUID]:

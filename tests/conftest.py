@@ -37,31 +37,15 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _emptying_the_log_between_tests() -> Iterator[None]:
-    """Let the test runner empty the append-only tables between tests; nothing else may."""
-    import importlib
-
-    from django.db import connection
+def _emptying_between_tests() -> Iterator[None]:
+    """Let the test runner empty the database in our way, the append-only tables with it; nothing else may."""
     from django.test import TransactionTestCase
 
-    frozen = [
-        importlib.import_module(f"audit.migrations.{name}")
-        for name in ("0008_waiting", "0005_transcript", "0006_restored")
-    ]
-    empty = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
-
-    def teardown(self: TransactionTestCase) -> None:
-        with connection.schema_editor() as editor:
-            for one in frozen:
-                one.thaw(None, editor)
-        empty(self)
-        with connection.schema_editor() as editor:
-            for one in frozen:
-                one.freeze(None, editor)
+    from tests.emptying import empty
 
     # For the whole session: a patch of one test's own would be gone before the database is emptied.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", teardown)
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty())
         yield
 
 

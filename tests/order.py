@@ -21,6 +21,8 @@ LONG = (
     "test_messages",
     "test_up",
     "test_package",
+    "test_vault_with_python",
+    "test_escrow_in_a_page",
     "test_database_away",
     "test_quickstart",
     "test_officers_keys",

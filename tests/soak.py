@@ -37,6 +37,7 @@ PARTS = {
     "accessible": "every page of the console to every role, in every form, before axe",
     "restore": "a backup made while six work for a while, put back under them and healed, on SQLite",
     "restore-postgres": "the same on PostgreSQL",
+    "web-faults": "a tab closed at every commit of a send and of a rotation, in Chromium",
     "salts": "a million messages by forked processes, without one salt twice",
     "web-node": "the npm package under the oldest Node that is promised, which pip fetches for it",
     "web-differential": "a hundred thousand inputs that Python and TypeScript must read the same",

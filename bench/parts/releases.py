@@ -27,7 +27,8 @@ def main() -> None:
     with world.hsm() as (config, tokens):
         made, key = world.founded(), Ceremony(config).escrow_keys(TENANT)[0]
         world.say("opening and approving cases")
-        waiting = [made.approved("carol", "dan") for _ in range(world.ROUNDS * (TIMES + 1))]
+        phone = made.new_phone()  # one for all cases: a person has only so many devices
+        waiting = [made.approved("carol", "dan", phone=phone) for _ in range(world.ROUNDS * (TIMES + 1))]
         made.work()
         made.sequence()
         sealed, spki = waiting[0][1].sealed_half, RECIPIENT_RSA.public.raw

@@ -25,7 +25,7 @@ const STEPS = {
   },
   async encryptBeside() {
     const [hers] = await pair(), other = await matrixPair();
-    return compared([() => hers.encrypt(PLAINTEXT), () => other.encrypt(PLAINTEXT)], { turns: 20, per: 20 });
+    return compared([() => hers.encrypt(PLAINTEXT), () => other.encrypt(PLAINTEXT)], { turns: 40, per: 20 });
   },
   async decryptBeside() {
     const [ready, open] = inOrder(await pair()), other = await matrixPair(), waiting = [];

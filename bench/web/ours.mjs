@@ -27,7 +27,7 @@ async function best(steps, { turns, per, before = async () => {} }) {
 
 /** Return what `best` gives in each of the rounds of a row, step by step. */
 export async function compared(steps, how) {
-  await best(steps, { ...how, turns: 1 }); // what is compiled and loaded at first
+  await best(steps, how); // what is loaded at first, and compiled once more when it has run often
   const rounds = [];
   for (let round = 0; round < ROUNDS; round++) rounds.push(await best(steps, how));
   return steps.map((_, which) => rounds.map(round => round[which]));

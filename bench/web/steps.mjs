@@ -124,14 +124,14 @@ const STEPS = {
   },
   async encrypt() {
     const [hers] = await pair();
-    return compared([() => hers.encrypt(PLAINTEXT), encryptPrimitives], { turns: 20, per: 50 });
+    return compared([() => hers.encrypt(PLAINTEXT), encryptPrimitives], { turns: 80, per: 50 });
   },
   async decrypt() {
     const [before, open] = inOrder(await pair());
-    return compared([open, decryptPrimitives], { turns: 20, per: 50, before });
+    return compared([open, decryptPrimitives], { turns: 80, per: 50, before });
   },
   batch: () => compared([batch, batchPrimitives], { turns: 10, per: 1 }),
-  vault: () => compared([() => openVault(BLOB, VAULT_KEY, EXPECT), vaultPrimitives], { turns: 20, per: 50 }),
+  vault: () => compared([() => openVault(BLOB, VAULT_KEY, EXPECT), vaultPrimitives], { turns: 80, per: 50 }),
   async password() {
     const door = await sealPasswordDoor(VAULT_KEY, PASSWORD, OWNER);
     const open = async () => openVault(BLOB, await openPasswordDoor(door, PASSWORD, OWNER), EXPECT);

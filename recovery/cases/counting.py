@@ -43,9 +43,7 @@ def count_approvals(case: Case, standard: access.Standard, now: datetime) -> dic
         for row in access.approvals_of(case)
         if row.person_id in eligible and stands(Sign1.parse(bytes(row.statement)), terms, at=int(now.timestamp()))
     }
-    kept = access.shares_of(case).filter(approval__decision="approve")
-    shares = kept.values_list("deposit_id", "approval_id", "approval__person_id")
-    return persons_of(standard.deposit_ids, shares, standing)
+    return persons_of(standard.deposit_ids, access.shares_given(case), standing)
 
 
 def persons_of(

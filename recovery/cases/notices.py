@@ -20,6 +20,7 @@ from holdfast.core.base.text import written_out
 from kernel.actors import Actor
 from kernel.clock import database_now, is_in_doubt
 from kernel.queue import MAIL, RunLater, enqueue
+from kernel.rows import insert
 from kernel.transitions import advance
 from recovery import access
 from recovery.cases.counting import recount
@@ -41,8 +42,7 @@ def owe(row: Case, person_id: UUID, kind: str, due_at: datetime) -> None:
     """Promise one notice, once, in the transaction that is open."""
     notice = Notice(tenant_id=row.tenant_id, case_id=row.id, person_id=person_id, kind=kind, due_at=due_at)
     # Of two at once the other stands, and this one was never there.
-    Notice.objects.bulk_create([notice], ignore_conflicts=True)
-    if Notice.objects.filter(pk=notice.pk).exists():
+    if insert(notice, once=True):
         enqueue(NOTICE_JOB, queue=MAIL, run_at=due_at, unique=str(notice.pk), notice=str(notice.pk))
 
 

@@ -227,21 +227,27 @@ class ReleaseLog:
 
     def _signed_roles(self) -> SignedRoles:
         row = audit.newest_roles()
-        if row is not None:
-            return self.directory.see_roles(Sign1.parse(bytes(row.statement)))
+        return self.signed_roles(bytes(row.statement) if row is not None else None)
+
+    def signed_roles(self, stored: bytes | None) -> SignedRoles:
+        """Return whose keys write and sign this log, by the statement that is stored. Raises as `roles` does."""
+        if stored is not None:
+            return self.directory.see_roles(Sign1.parse(stored))
         # Without the row what was seen before still holds: a database that was put back takes no key away.
         seen = self.directory.seen_roles()
         if seen is None:
             raise RolesMissing
         return seen
 
-    def follow(self, note: str, now: Now) -> bool:
+    def follow(self, note: str, now: Now, *, roles: SignedRoles | None = None) -> bool:
         """Take in every entry up to a head, and tell whether there were new ones. At any age: what narrows counts.
+
+        roles: as `signed_roles` gives it, from whoever has just read what is stored; it is read otherwise.
 
         Raises Expired for a head dated ahead, Forked or Untrusted for another log than the one known: then nothing of
         it is taken, and it is an alarm.
         """
-        signed = self._signed_roles()
+        signed = roles or self._signed_roles()
         checkpoint = self._head_in(note, signed)
         require_not_ahead(checkpoint, now=now.wall)
         self.follower.require_extends(checkpoint)

@@ -31,6 +31,7 @@ from holdfast.core.escrow.approvals import take_off_outer
 from holdfast.core.escrow.receipt import Receipt
 from holdfast.core.escrow.release import Ended, NotYet
 from holdfast.core.identity.policy import Policy
+from holdfast.core.identity.roles import SignedRoles
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
@@ -121,9 +122,9 @@ class TenantRelease:
         self.actor = system_actor(self.directory.tenant_id, "release")
         self._receipts = _retries(self.clock, RETRY_HSM.total_seconds(), LONGEST_PAUSE.total_seconds())
 
-    def follow(self, note: str) -> None:
-        """Take in what is new up to a head, in the tenant's scope. Raises as `ReleaseLog.follow` does."""
-        if self.log.follow(note, self.clock.now()):
+    def follow(self, note: str, *, roles: SignedRoles | None = None) -> None:
+        """Take in what is new up to a head, in the tenant's scope. Arguments and errors as of `ReleaseLog.follow`."""
+        if self.log.follow(note, self.clock.now(), roles=roles):
             self._require_keys()
 
     def _require_keys(self) -> None:
@@ -352,10 +353,11 @@ class TenantRelease:
 
     def _up_to_date(self) -> Now:
         """Follow the log to its newest head, which has to be fresh and whole, and return the present."""
-        self.follow(audit.latest_checkpoint(LOG).note)
+        stands = audit.standing(LOG)
+        self.follow(stands.note, roles=self.log.signed_roles(stands.roles))
         now = self.clock.now()
         self.log.require_fresh(now)
-        if audit.has_waited(LOG):
+        if stands.has_waited:
             raise LogBehind("an entry has waited for its index for over two minutes")
         self.log.settle(now)
         if self.log.facts.wrong:
@@ -364,7 +366,7 @@ class TenantRelease:
         if self.log.facts.is_shut:
             raise NotYet("the operator has suspended the tenant: nobody of it can object")
         # The log decides. A row that says locked is obeyed as well: its entry is on its way.
-        if self.log.facts.locks.is_locked(now.tick) or tenants_access.tenant().state == TenantState.LOCKED:
+        if self.log.facts.locks.is_locked(now.tick) or tenants_access.tenant_state() == TenantState.LOCKED:
             raise TenantIsLocked("the tenant is locked")
         return now
 

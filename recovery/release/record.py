@@ -18,8 +18,9 @@ from audit import services as audit
 from escrow import access as escrow
 from kernel.actors import Actor
 from kernel.clock import database_now
+from kernel.rows import insert
 from kernel.transitions import advance
-from keys.services import open_record
+from keys.services import open_record, tenant_key
 from recovery import access
 from recovery.cases.counting import end_outlived, recount
 from recovery.cases.decisions import SHARE_KIND
@@ -51,11 +52,13 @@ def load_shares(case: Case) -> dict[tuple[UUID, int], bytes]:
 
     Raises UnwrapFailed when a row was changed or moved, HsmUnavailable.
     """
+    shares = access.kept_shares(case)
+    key = tenant_key() if shares else None
     return {
         (share.deposit_id, share.index): open_record(
-            bytes(share.sealed), user_id=case.subject_id, object_id=share.pk, kind=SHARE_KIND, version=1
+            bytes(share.sealed), user_id=case.subject_id, object_id=share.pk, kind=SHARE_KIND, version=1, key=key
         )
-        for share in access.shares_of(case)
+        for share in shares
     }
 
 
@@ -95,13 +98,16 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, OpenedDeposit], actor
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         now = database_now()
         for deposit_id, deposit in opened.items():
-            row = Release.objects.create(case_id=case.id, deposit_id=deposit_id, half=deposit.half, at=now)
-            ReleasedShare.objects.bulk_create(
-                ReleasedShare(release=row, index=index, sealed=sealed)
-                for index, sealed in sorted(deposit.shares.items())
+            row = Release(case_id=case.id, deposit_id=deposit_id, half=deposit.half, at=now)
+            insert(row)
+            insert(
+                *(
+                    ReleasedShare(release=row, index=index, sealed=sealed)
+                    for index, sealed in sorted(deposit.shares.items())
+                )
             )
         # Their work is done, and what stays behind could only add up with something else.
-        access.shares_of(case).delete()
+        access.destroy_shares(case)
         advance(case, CASE, CaseState.RELEASED, why="")
         audit.append(
             tag="recovery:release:finish",

@@ -22,6 +22,7 @@ from holdfast.core.identity.policy import SignedPolicy, strictest
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import EscrowKey
 from keys import access as keys
+from keys.services import tenant_key
 from recovery import access
 from recovery.models import Case
 from recovery.release.clock import Now
@@ -174,12 +175,12 @@ def _require_records(case: Case, facts: Facts) -> dict[bytes, bytes]:
     """Return the records that the case's own statement names; each accepted only as the log tells of it."""
     named = [UUID(bytes=deposit_id) for deposit_id, _ in access.statement_of(case).deposits]
     held = escrow.deposits_named(named)
-    records = {}
+    records, key = {}, tenant_key()
     for deposit_id in named:
         row = held.get(deposit_id)
         if row is None:
             raise Untrusted("a deposit that the case names is not in custody")
-        record = custody.open_deposit(row).record
+        record = custody.open_deposit(row, key=key).record
         if facts.deposits.get(deposit_id.bytes) != hashlib.sha256(record).digest():
             raise Untrusted("a stored deposit is not the one that the log tells of")
         if facts.halves.get(deposit_id.bytes) != Deposit.from_record(record).half_hash:

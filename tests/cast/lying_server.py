@@ -174,6 +174,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         self.lies: dict[str, Lie] = {}
         self.instead: dict[str, Instead] = {}
         self.lost: set[str] = set()
+        self._keys: set[tuple[str, str]] = set()
         self.log: list[tuple[str, str, dict[str, Any]]] = []
         self.devices: dict[str, bytes] = {}
         self.chains: dict[str, list[bytes]] = {}
@@ -208,6 +209,10 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
     def posted(self, path: str) -> list[dict[str, Any]]:
         return [body for method, where, body in self.log if method in ("POST", "PUT") and re.fullmatch(path, where)]
 
+    def keys_of(self, path: str) -> set[str]:
+        """Return the idempotency keys that came with requests to a path; "" for one that had none."""
+        return {key for where, key in self._keys if where == path}
+
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         method, path = request.method, request.url.path.removeprefix("/api/v1/")
         body = json.loads(request.read() or b"{}")
@@ -215,6 +220,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         asker = request.headers.get("signature-input", "").partition('keyid="')[2][:36]
         self.if_match = request.headers.get("if-match", "").strip('"')
         act = (asker, path, request.headers.get("idempotency-key", ""))
+        self._keys.add(act[1:])
         if self.judges_dates and (refusal := self._refuse_date(request, path, body)):
             return httpx2.Response(refusal[0], json=refusal[1])
         if act in self._answered:

@@ -2,7 +2,7 @@
 """A throw-away PostgreSQL server on a loopback port, for tests and benchmarks.
 
 PostgreSQL refuses to run as root, so as root the server runs as the `postgres` user that Debian's
-package makes. `python -m tests.cast.postgres COMMAND…` runs a command with HOLDFAST_TEST_POSTGRES set.
+package makes. `python -m tests.cast.postgres [--unsynced] COMMAND…` runs a command with HOLDFAST_TEST_POSTGRES set.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 ON_POSTGRES = bool(os.environ.get("HOLDFAST_TEST_POSTGRES"))
+# Tests kill processes, never the machine: what the kernel has is read back, and no commit waits for the disk.
+UNSYNCED = {"fsync": "off", "full_page_writes": "off"}
 CANDIDATES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
 
@@ -78,8 +80,11 @@ def postgres(**settings: str) -> Iterator[str]:
 
 def main() -> int:
     """Run the command given with a server at its side, and return its exit status."""
-    with postgres() as url:
-        return subprocess.run(sys.argv[1:], env={**os.environ, "HOLDFAST_TEST_POSTGRES": url}, check=False).returncode
+    command, is_synced = sys.argv[1:], True
+    if command[0] == "--unsynced":
+        command, is_synced = command[1:], False
+    with postgres(**({} if is_synced else UNSYNCED)) as url:
+        return subprocess.run(command, env={**os.environ, "HOLDFAST_TEST_POSTGRES": url}, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -28,8 +28,13 @@ def test_seed_applies_to_the_product_and_names_a_test(seed: Seed) -> None:
 
 
 def _tests(tree: ast.Module) -> Iterator[str]:
-    """Give the names of a file's functions, those of its classes as pytest writes them."""
+    """Give the names of a file's functions, those of its classes as pytest writes them; of tests that it runs too."""
     for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests.client"):
+            for one in node.names:
+                path = PROJECT.joinpath(*(node.module or "").split("."), f"{one.name}.py")
+                if path.exists():
+                    yield from _tests(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef):
             yield node.name
         elif isinstance(node, ast.ClassDef):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -33,14 +33,14 @@ from holdfast.client.identity import (
     security_events,
     tenant,
 )
-from holdfast.client.messages import bundles, letters, messages, outbox, prekeys, renewals, settling
+from holdfast.client.messages import bundles, letters, messages, prekeys, settling
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Contact, State
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.recovery import by_case, by_door, vetoes
 from holdfast.client.rotation import rotation
 from holdfast.client.server.clock import Clock
-from holdfast.client.sessions import sessions
+from holdfast.client.server.transport import Api
 from holdfast.client.vault import doors, pairing, trusted, vault
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.base.errors import HoldfastError
@@ -57,18 +57,28 @@ from tests.web.rooms import Listening, Node, NodeAccount, NodeMembers, Twin, nod
 Exchange = tuple[str, httpx2.Response | None]
 
 
-class HeardServer(LyingServer):
-    """A lying server that keeps what was asked of it and what it answered, while somebody listens."""
+class Between:
+    """Stands between the accounts in Node and what answers them, and keeps what was said while somebody listens.
 
-    def __init__(self, tenant: Tenant) -> None:
-        super().__init__(tenant)
-        self.heard: list[list[Exchange]] = []
+    What answers is the world's server, unless a test has connected an account to something else.
+    """
+
+    def __init__(self, server: LyingServer) -> None:
+        self._server = server
+        self._accounts: dict[str, LiedToAccount] = {}
+        self._listeners: list[list[Exchange]] = []
+
+    def knows(self, account: LiedToAccount) -> None:
+        """Take note of an account whose device has an id."""
+        self._accounts[account.device_text] = account
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
-        listeners = list(self.heard)
+        device = request.headers.get("signature-input", "").partition('keyid="')[2][:36]
+        account, listeners = self._accounts.get(device), list(self._listeners)
+        answer = self._server._answer if account is None else account.answered_by
         asked = f"{request.method} {request.url.raw_path.decode()}"
         try:
-            answered = super()._answer(request)
+            answered = answer(request)
         except httpx2.ReadTimeout:
             for one in listeners:
                 one.append((asked, None))
@@ -81,11 +91,11 @@ class HeardServer(LyingServer):
     def listened_to(self) -> Iterator[list[Exchange]]:
         """Keep what is said until the end of the block."""
         said: list[Exchange] = []
-        self.heard.append(said)
+        self._listeners.append(said)
         try:
             yield said
         finally:
-            self.heard.remove(said)
+            self._listeners.remove(said)
 
 
 class Compared(Twin):
@@ -100,7 +110,7 @@ class Compared(Twin):
             if not isinstance(account, LiedToAccount):
                 return call(account, *args, **options)
             before = account._profile()
-            with account.server.listened_to() as said:
+            with account.between.listened_to() as said:
                 try:
                     value = call(account, *args, **options)
                 except (ClientError, HoldfastError) as refusal:
@@ -121,16 +131,34 @@ class LiedToAccount(NodeAccount):
         super().__init__(process, store, state, url)
         self.refusals: list[BaseException] = []
         self.answers: list[str] = []
-        self.server: HeardServer
+        self.between: Between
+        self.answered_by: Callable[[httpx2.Request], httpx2.Response]
+
+    def connect(
+        self, server: str = "", *, transport: httpx2.BaseTransport | None = None, clock: Clock | None = None
+    ) -> Api:
+        assert isinstance(transport, httpx2.MockTransport)
+        answer = transport.handler
+        self.answered_by = lambda request: _response(answer(request))
+        return super().connect(server, transport=transport, clock=clock)
+
+    def call(self, room: str, of: int | None, name: str, given: list[Any]) -> Any:
+        if self.state.device is not None:
+            self.between.knows(self)
+        return super().call(room, of, name, given)
+
+
+def _response(answered: httpx2.Response | Coroutine[Any, Any, httpx2.Response]) -> httpx2.Response:
+    assert isinstance(answered, httpx2.Response)
+    return answered
 
 
 class LiedTo(NodeMembers):
-    """People of one tenant who have the TypeScript SDK; officers have Python's, for it has no part for them."""
+    """People of one tenant who have the TypeScript SDK; what an officer does, they do in Python."""
 
-    server: HeardServer
-
-    def __init__(self, server: HeardServer, process: Node, listening: Listening) -> None:
-        super().__init__(server, process, listening)
+    def __init__(self, server: LyingServer, process: Node, listening: Listening) -> None:
+        self.between = Between(server)
+        super().__init__(server, process, listening, self.between)
         self.accounts: list[LiedToAccount] = []
 
     def profile(self, user: bytes, founder: Any = None) -> Account:
@@ -144,7 +172,7 @@ class LiedTo(NodeMembers):
 
     def _made(self, store: MemoryStore, state: State | None) -> Account:
         account = LiedToAccount(self.process, store, state, self.url)
-        account.server = self.server
+        account.between = self.between
         self.accounts.append(account)
         return self._connected(account)
 
@@ -242,7 +270,7 @@ ROOMS: Final[dict[str, Any]] = {
     room.__name__.rpartition(".")[2]: Compared(room)
     for room in (
         by_case, by_door, vetoes,
-        bundles, letters, messages, outbox, prekeys, renewals, settling, sessions,
+        bundles, letters, messages, prekeys, settling,
         chains, contacts, device, evidence, key_log, lost_chains, peers, restored, security_events, tenant,
         disclosures, escrow, rotation,
         doors, pairing, trusted, vault,
@@ -264,7 +292,7 @@ class Setting:
         copy = Tenant.__new__(Tenant)
         lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
         copy.__dict__.update(founded.__dict__ | lists)
-        made = self._members(HeardServer(copy), self._process, self._listening)
+        made = self._members(LyingServer(copy), self._process, self._listening)
         self.worlds.append(made)
         return made
 

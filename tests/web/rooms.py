@@ -23,7 +23,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import httpx2
@@ -92,13 +92,19 @@ def node(bundle: Path) -> Iterator[Node]:
         assert process.wait(timeout=20) == 0
 
 
+class Answering(Protocol):
+    """What answers requests: a lying server, or what stands before one."""
+
+    def _answer(self, request: httpx2.Request) -> httpx2.Response: ...
+
+
 class Listening:
     """Has servers of the tests listen on this machine, until it is closed."""
 
     def __init__(self) -> None:
         self._open: list[ThreadingHTTPServer] = []
 
-    def address_of(self, server: LyingServer) -> str:
+    def address_of(self, server: Answering) -> str:
         """Let a server listen, and return its address."""
         http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(server))
         http.daemon_threads = True
@@ -113,7 +119,7 @@ class Listening:
             http.server_close()
 
 
-def _handler_of(server: LyingServer) -> type[BaseHTTPRequestHandler]:
+def _handler_of(server: Answering) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -299,10 +305,12 @@ class Twin(ModuleType):
 class NodeMembers(Members):
     """People of one tenant, with their profiles in Node."""
 
-    def __init__(self, server: LyingServer, process: Node, listening: Listening) -> None:
+    def __init__(
+        self, server: LyingServer, process: Node, listening: Listening, before: Answering | None = None
+    ) -> None:
         super().__init__(server)
         self.process = process
-        self.url = listening.address_of(server)
+        self.url = listening.address_of(before or server)
 
     def profile(self, user: bytes, founder: Any = None) -> Account:
         if founder:

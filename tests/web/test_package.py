@@ -42,8 +42,10 @@ def test_types() -> None:
     run(tool("tsc"), "-p", "tsconfig.json", "--noEmit")
 
 
+@pytest.mark.timeout(600)
 def test_its_own_tests() -> None:
-    said = run(tool("vitest"), "run", "--reporter=dot")
+    # A minute on two quiet cores.
+    said = run(tool("vitest"), "run", "--reporter=dot", timeout=540)
     assert re.search(r"Tests +\d+ passed", said), said
 
 

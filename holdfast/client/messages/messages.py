@@ -159,8 +159,9 @@ def _send(
     if message_id is not None and len(message_id) != ID_SIZE:
         raise ValueError(f"a message id has {ID_SIZE} bytes")
     _require_member(account)
-    theirs = outbox.prepare(account, user)
+    # The recipient's last: with the other may come in that a device of theirs is gone, and its session goes with it.
     copies = outbox.prepare(account, account.user) if user != account.user else None
+    theirs = outbox.prepare(account, user)
     said = compose(account, kind, body, user if user == account.user else None, message_id=message_id)
     with account.store.transaction():
         key = outbox.queue(account, theirs, said.encode(), content=content)
@@ -324,7 +325,7 @@ def _control(
 def prune(account: Account) -> int:
     """Destroy what was kept to recognise repetitions, or to be sent again, and is too old. Returns how many rows.
 
-    None without a confirmed time (`Clock.confirmed`).
+    None without a confirmed time (`Clock.confirmed`). Raises Unreachable and Problem.
     """
     now = account.api.clock.confirmed()
     if now is None:
@@ -338,5 +339,8 @@ def prune(account: Account) -> int:
         letters.PUT_AWAY: letters.PUT_AWAY_SECONDS,
         TOLD: TOLD_SECONDS,
     }
+    if sent.is_due(account):
+        # A device that slept for a month has not heard yet what was acknowledged meanwhile.
+        inbox.collect(account)
     recognised = sum(sessions.prune(account.store, kind, now=since, life=life) for kind, life in lives.items())
     return recognised + sent.expire(account) + renewals.prune(account) + unsent.prune(account)

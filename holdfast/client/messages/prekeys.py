@@ -284,7 +284,8 @@ def _upload_unsent(account: Account) -> tuple[int, int]:
             replace(batch, leaves=b"").save(account.store)
             continue
         document = {"v": 1, "batch": b64u(batch.statement), "leaves": b64u(batch.leaves)}
-        answer = account.api.post(f"devices/{account.device_text}/pre-keys", document)
+        # A batch is known by its signed id: sent again, it stores nothing.
+        answer = account.api.post(f"devices/{account.device_text}/pre-keys", document, is_once_by_itself=True)
         stored, count = stored + answer.number("stored"), answer.number("count")
         replace(batch, leaves=b"").save(account.store)
     return stored, count

@@ -241,6 +241,11 @@ def unconfirmed(account: Account) -> list[Unconfirmed]:
     ]
 
 
+def is_due(account: Account) -> bool:
+    """Tell whether something has waited for 30 days."""
+    return any(_is_over(account, row) for row in _rows(account.store))
+
+
 def expire(account: Account) -> int:
     """Destroy what has waited for 30 days, each told if no device has it; returns how many there were."""
     now = account.api.clock.confirmed()

@@ -167,13 +167,15 @@ class Api:
         key: str | None = None,
         if_match: str | None = None,
         is_repeated: bool = True,
+        is_once_by_itself: bool = False,
     ) -> Answer:
         """Perform one act once, however often the network makes us ask.
 
         key: the idempotency key, for an act that must stay one act across runs of this program. if_match: what the act
         replaces, as it was last read. is_repeated: False for an act whose lost answer is given to nobody again.
+        is_once_by_itself: of what the server knows again by its content, for which it need keep no key and no answer.
         """
-        headers = {"idempotency-key": key or b64u(secrets.token_bytes(16))}
+        headers = {} if is_once_by_itself else {"idempotency-key": key or b64u(secrets.token_bytes(16))}
         if if_match is not None:
             headers["if-match"] = if_match
         return self._call("POST", path, _body(document), headers, MAX_ANSWER, is_repeated=is_repeated).json()

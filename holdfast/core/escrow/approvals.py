@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -178,6 +179,13 @@ def _sign(decision: Approval, key: SigningKey) -> Sign1:
     return cose.sign(payload, purpose=Purpose.APPROVAL, key=key)
 
 
+# What the same octets say is the same for ever, and a release asks for it a dozen times.
+read_case = lru_cache(maxsize=64)(Case.from_payload)
+read_approval = lru_cache(maxsize=256)(Approval.from_payload)
+# What a decision of a case came to when it was read and verified: whose it is and what it says, or why it is left out.
+Reading = tuple[Officer, Approval] | str
+
+
 def read_decision(
     statement: Sign1, *, case: Sign1, policy: SignedPolicy, made_under: Mapping[bytes, Policy] = _NONE
 ) -> tuple[Officer, Approval]:
@@ -192,8 +200,7 @@ def read_decision(
         raise Untrusted("signed by somebody who is no officer of the policy")
     # The key of the roster, not one that the statement or a row brings along (FAULTS P16).
     statement.verify(officer.signing_key, purpose=Purpose.APPROVAL)
-    decision = Approval.from_payload(statement.payload)
-    asked = Case.from_payload(case.payload)
+    decision, asked = read_approval(statement.payload), read_case(case.payload)
     # The key alone names the officer. A header in another's name would be shown as theirs in the log and on screens.
     if decision.header.tenant != policy.policy.header.tenant or decision.header.user != officer.person:
         raise Untrusted("the decision is of another tenant or in another person's name")
@@ -227,26 +234,26 @@ def require_quorum(
     excluded: Excluded,
     m: int,
     made_under: Mapping[bytes, Policy] = _NONE,
+    known: dict[Sign1, Reading] | None = None,
 ) -> dict[bytes, dict[int, bytes]]:
     """Return, for each deposit of the case, {index: SHA-256(sealed_i)} of the officers who approve and count.
 
     Officers are counted as persons; an approval of somebody excluded, or about another case, is not counted, and it
     does not spoil the others. Who denies does not count, whatever else they signed. m: the strictest of the policies
     concerned. An approval counts for a deposit only with a share of that deposit. made_under: as for `read_decision`.
+    known: what decisions came to in an earlier count of the same case under the same policies; this one adds to it.
     Raises QuorumNotMet, saying how many are missing and who was not counted and why; InvalidSignature for a signature
     that does not hold, which no honest row carries.
     """
-    asked = Case.from_payload(case.payload)
-    counted: dict[bytes, dict[int, bytes]] = {deposit_id: {} for deposit_id, _ in asked.deposits}
-    read: list[tuple[Officer, Approval]] = []
-    left_out: list[str] = []
+    asked, known = read_case(case.payload), known if known is not None else {}
+    readings: list[Reading] = []
     for statement in approvals:
-        try:
-            read.append(read_decision(statement, case=case, policy=policy, made_under=made_under))
-        # Left out and not raised, or one junk row would keep a case closed for ever. A signature that does not hold is
-        # raised: no honest row has one.
-        except (Malformed, Untrusted) as error:
-            left_out.append(str(error))
+        if statement not in known:
+            known[statement] = _reading(statement, case=case, policy=policy, made_under=made_under)
+        readings.append(known[statement])
+    counted: dict[bytes, dict[int, bytes]] = {deposit_id: {} for deposit_id, _ in asked.deposits}
+    read = [one for one in readings if not isinstance(one, str)]
+    left_out = [one for one in readings if isinstance(one, str)]
     # All decisions are read before any is counted: whether the no came before or after the yes does not matter.
     denies = {officer.person for officer, decision in read if not decision.approves}
     for officer, decision in read:
@@ -264,6 +271,15 @@ def require_quorum(
         noted = f"; not counted: {', '.join(left_out)}" if left_out else ""
         raise QuorumNotMet(f"{fewest} of {m} officers approve{noted}")
     return counted
+
+
+def _reading(statement: Sign1, *, case: Sign1, policy: SignedPolicy, made_under: Mapping[bytes, Policy]) -> Reading:
+    try:
+        return read_decision(statement, case=case, policy=policy, made_under=made_under)
+    # Left out and not raised, or one junk row would keep a case closed for ever. A signature that does not hold is
+    # raised: no honest row has one.
+    except (Malformed, Untrusted) as error:
+        return str(error)
 
 
 def had_quorum(case: Sign1, approvals: Iterable[Sign1], *, policy: SignedPolicy, m: int) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from holdfast.core.base.errors import HoldfastError, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import PublicKey
-from holdfast.core.escrow.approvals import Excluded, require_quorum
+from holdfast.core.escrow.approvals import Excluded, Reading, read_approval, read_case, require_quorum
 from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity.cases import Approval, Case, ClientKind
 from holdfast.core.identity.policy import ApproveWith, Policy, SignedPolicy, Terms, strictest
@@ -160,7 +160,7 @@ def _require_case(facts: ReleaseFacts) -> Case:
     # for its own fresh keys (FAULTS F20).
     recipient = DeviceStatement.open(facts.recipient)
     facts.case.verify(recipient.signing_key, purpose=Purpose.CASE)
-    case = Case.from_payload(facts.case.payload)
+    case = read_case(facts.case.payload)
     # Stops another device statement, with another person in it, in place of the one that officers were shown.
     if not hmac.compare_digest(facts.recipient.payload_hash, case.recipient_device_hash):
         raise Untrusted("the case names another recipient device")
@@ -244,7 +244,7 @@ def _asked_at(facts: ReleaseFacts, case: Case) -> int:
 
 def _decision(statement: Sign1) -> Approval | None:
     try:
-        return Approval.from_payload(statement.payload)
+        return read_approval(statement.payload)
     except Malformed:
         return None
 
@@ -275,6 +275,7 @@ class _Count:
     terms: Terms
     made_under: Mapping[bytes, Policy]
     m: int
+    known: dict[Sign1, Reading] = field(default_factory=dict)  # as for `require_quorum`: each is verified once
 
     def standing(self) -> tuple[LoggedApproval, ...]:
         """Return the decisions that still stand: in their own time, and made where every policy allows it."""
@@ -306,6 +307,7 @@ class _Count:
             excluded=replace(excluded, suspended=excluded.suspended | replaced),
             m=self.m,
             made_under=self.made_under,
+            known=self.known,
         )
 
     def met_at(self) -> int:

@@ -14,6 +14,7 @@ import pytest
 from holdfast.client import standing
 from holdfast.client.errors import Problem
 from holdfast.client.identity import key_log, peers
+from holdfast.client.maintenance import maintain
 from holdfast.client.messages import messages, prekeys, renewals, sent, unsent
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
@@ -462,7 +463,7 @@ def test_what_waited_for_a_revoked_device_goes_to_the_devices_that_remain(world:
     # As in a recovery: another device has joined, and revokes the one that was lost before it had fetched.
     phone = world.another(lost, "new phone")
     phone.state.identity_seed = lost.state.identity_seed
-    revoke(phone, lost.device.id)
+    revoke(lost, lost.device.id)
     assert [row["kind"] for row in world.server.mailboxes.pop(lost.device_text)] == ["message"]
     # Alice hears of it without a word of bob's: her care looks at who has not confirmed.
     world.now += 600
@@ -905,3 +906,28 @@ def test_what_is_kept_for_a_device_goes_with_it(world: Members) -> None:
     peers.expire(alice, BOB)
     messages.confirm(alice)
     assert alice.store.keys("unsent") == alice.store.keys("pause") == []
+
+
+@pytest.mark.parametrize("days", [29, 31, 60])
+def test_device_that_slept_hears_what_was_acknowledged_before_it_gives_anything_up(world: Members, days: int) -> None:
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"important")
+    assert received(bob) == [b"important"]
+    messages.confirm(bob)
+    assert kept(alice) == 1
+    world.now += days * DAY
+    maintain(alice)
+    received(alice)
+    assert (kept(alice), messages.reports(alice)) == (0, [])
+
+
+def test_message_to_a_person_whose_new_device_has_just_written_goes_to_that_one(world: Members) -> None:
+    """What says that the old device is gone waits in the mailbox, and comes in while the message is made."""
+    alice, lost = met(world)
+    phone = world.another(lost, "phone")
+    revoke(lost, lost.device.id)
+    messages.send(phone, ALICE, b"from the new one")
+    # She looked at bob's account a moment ago, and at her own longer ago.
+    alice.store.delete("chain-fetched", ALICE)
+    assert messages.send(alice, BOB, b"welcome back").is_sent
+    assert [one.body for one in messages.receive(phone)] == [b"welcome back"]

@@ -566,5 +566,6 @@ def test_message_of_a_person_who_began_again_waits_for_a_humans_yes(world: Membe
     only_report(bob, ReportKind.WAITING, "confirmed")
     refuses(lambda: messages.send(bob, ALICE, b"hello"), match="another person")
     assert messages.receive(bob) == []
+    contact = bob.state.contacts[ALICE]
     contact.entries, contact.unconfirmed = confirmed, []
     assert [one.body for one in messages.receive(bob)] == [b"I lost everything"]

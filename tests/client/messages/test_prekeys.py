@@ -58,6 +58,20 @@ def test_first_publishing_makes_one_signed_and_a_hundred_one_time_keys(world: Me
     assert (again.is_renewed, again.stored, again.count, again.destroyed, again.warnings) == (False, 0, 100, 0, ())
 
 
+def test_batch_whose_answer_was_lost_is_sent_again_without_a_key_and_stored_once(world: Members) -> None:
+    """The server knows a batch by its signed id, and keeps no answer for it: an upload costs it one statement."""
+    alice = world.enrolled(ALICE)
+    path = f"devices/{alice.device_text}/pre-keys"
+    world.server.lost.add(f"POST {path}")
+    with pytest.raises(Unreachable):
+        prekeys.publish(alice)
+    world.server.lost.clear()
+    prekeys.publish(alice)
+    assert len(world.server.posted(path)) > 1
+    assert len(world.server.batches[alice.device_text]) == 100
+    assert world.server.keys_of(path) == {""}
+
+
 def test_signed_pre_key_of_a_clock_that_was_ahead_is_replaced_at_once(world: Members) -> None:
     """FAULTS W10a: nobody takes a pre-key of the future, so nobody could begin a session for as long as it was off."""
     alice = at(world, world.enrolled(ALICE), 1 / 12)

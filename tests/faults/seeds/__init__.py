@@ -28,6 +28,11 @@ class Seed:
     def name(self) -> str:
         return self.path.stem
 
+    @property
+    def is_typescript(self) -> bool:
+        """Whether its test needs Node."""
+        return self.caught_by.startswith("tests/web/")
+
     def apply(self, tree: Path, *flags: str) -> None:
         """Patch a tree. One line of context has to agree, so that a change nearby spoils no patch."""
         command = ["git", "apply", "-C1", "--whitespace=nowarn", *flags, str(self.path)]

@@ -22,9 +22,21 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.faults.seeds import PROJECT, DoesNotApply, Seed, seeds
+from tests.web import node
+from tests.web.node import MODULES
 
 AT_ONCE = min(2, os.cpu_count() or 1)
-LEFT_OUT = (".git", ".venv", "var", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
+LEFT_OUT = (
+    ".git",
+    ".venv",
+    "var",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".hypothesis",
+    MODULES.name,
+)
 SECONDS = 300
 # A test has seen the fault when it is its own line that fails; anything else may be the patch's own mistake.
 SEEN = re.compile(r"^tests/\S+:\d+: \w+$")
@@ -37,7 +49,7 @@ def main() -> int:
     wanted = parser.parse_args().names
     chosen = [seed for seed in seeds() if not wanted or any(seed.name.startswith(name) for name in wanted)]
     with tempfile.TemporaryDirectory(prefix="holdfast-seeds-") as directory:
-        trees = Trees(Path(directory))
+        trees = Trees(Path(directory), with_node=any(seed.is_typescript for seed in chosen))
         unsound = _unsound(chosen, trees)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             verdicts = []
@@ -56,13 +68,20 @@ def say(line: str) -> None:
 
 
 class Trees:
-    """As many copies of the project as seeds are tried at once."""
+    """As many copies of the project as seeds are tried at once, which share the npm packages where they need them.
 
-    def __init__(self, directory: Path) -> None:
+    What a test needs of the TypeScript SDK it bundles itself, from the sources as they are in its tree.
+    """
+
+    def __init__(self, directory: Path, *, with_node: bool) -> None:
+        if with_node:
+            node.ready()
         self._free: queue.Queue[Path] = queue.Queue()
         for number in range(AT_ONCE):
             copy = directory / str(number)
             shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            if with_node:
+                (copy / MODULES.relative_to(PROJECT)).symlink_to(MODULES)
             self._free.put(copy)
 
     @contextmanager

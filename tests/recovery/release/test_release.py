@@ -13,7 +13,7 @@ from tests.cast.world import World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
-MOST_SELECTS = 31
+MOST_SELECTS = 23
 
 
 def test_release_opens_the_archive_key_on_the_recipient_device_only(world: World, hsm: Hsm) -> None:

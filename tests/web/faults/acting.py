@@ -60,10 +60,6 @@ class Acting:
         """Do something and return what came of it. Raises Refused."""
         return _value(self.page.evaluate("given => act(...given)", [name, *given]))
 
-    def begin(self, name: str, *given: Any) -> None:
-        """Begin something that may never end."""
-        self.page.evaluate("given => void act(...given)", [name, *given])
-
     def register_worker(self, script: str) -> None:
         """Have a service worker of this site run a script."""
         self.page.evaluate(

@@ -11,30 +11,12 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext
 
 from tests.browser.chromium import ARGUMENTS, EXECUTABLE
-from tests.cast.server import wait_for
 from tests.web.faults.acting import Acting, kill
+from tests.web.faults.stopping import stop_at, wait_until_stopped
 from tests.web.pages import Refused
 
 pytestmark = pytest.mark.browser
 MIB = 1024 * 1024
-
-# Stops a page at a commit, or right after it: nothing that it would do then is done.
-STOP = """
-([at, isAfter]) => {
-    let count = 0;
-    const commit = IDBTransaction.prototype.commit, stop = () => document.title = "stopped";
-    IDBTransaction.prototype.commit = function () {
-        if (++count !== at) return commit.call(this);
-        if (!isAfter) {
-            const store = this.objectStore("head"), busy = () => store.get("version").onsuccess = busy;
-            busy();
-            return stop();
-        }
-        this.addEventListener("complete", event => (event.stopImmediatePropagation(), stop()), {capture: true});
-        return commit.call(this);
-    };
-}
-"""
 
 
 @pytest.fixture
@@ -82,10 +64,11 @@ def test_tab_killed_at_a_commit_leaves_all_of_it_or_nothing(
 ) -> None:
     tab.act("create", "own")
     tab.act("count", "own")
-    tab.page.evaluate(STOP, [2, is_after])
+    stop_at(tab.page, 2, is_after=is_after)
     tab.act("count", "own")
-    tab.begin("count", "own", 40)
-    wait_for(lambda: tab.page.title() == "stopped")
+    tab.page.evaluate("void act('count', 'own', 40).then(() => document.title = 'went on')")
+    assert wait_until_stopped(tab.page, "went on")
+    assert not tab.page.evaluate("new Promise(go => setTimeout(() => go(document.title !== 'stopped'), 200))")
     kill(tab.page)
     # Its lock and its connection end with it: nobody waits for a tab that is gone.
     next_tab = Acting.open(context, acts)
@@ -125,9 +108,8 @@ def test_private_window_works_and_says_that_the_profile_will_go(tab: Acting, bro
     kept = tab.act("keeping")
     assert kept["isPersistent"] is False
     assert kept["most"] > kept["used"] >= 0
-    said, way_out = kept["words"]
-    assert "private window" in said
-    assert "client.backup" in way_out
+    assert "private window" in kept["said"]
+    assert "client.backup" in kept["wayOut"]
     window = browser.new_context()
     with pytest.raises(Refused, match=r"^ProfileError: There is no profile"):
         Acting.open(window, acts).act("open", "own")
@@ -141,7 +123,7 @@ def test_browser_that_keeps_a_page_for_good_is_believed(context: BrowserContext,
     cdp(tab, "Browser.grantPermissions", **granted)
     tab.act("account", "own")
     kept = tab.act("keeping")
-    assert (kept["isPersistent"], kept["words"]) == (True, None)
+    assert (kept["isPersistent"], kept["said"], kept["wayOut"]) == (True, "", "")
 
 
 @pytest.mark.parametrize("what", ["indexeddb", "all"])

@@ -50,7 +50,7 @@ beforeAll(async () => {
   await messages.send(bob, ALICE, utf8("hello alice"));
   await exchange(alice, "hello alice");
   people = [alice, bob, phone];
-});
+}, 60_000);
 
 interface Scene {
   readonly world: Rotating;

@@ -89,8 +89,9 @@ export class ClientError extends Error {
     this.#wayOut = wayOut;
   }
 
+  // Written out in each class: a bundler that makes code small gives classes other names.
   override get name(): string {
-    return this.constructor.name;
+    return "ClientError";
   }
 
   /** What a person can do, or nothing. */
@@ -115,6 +116,10 @@ export interface Said {
 
 /** The server refused a request and said why (RFC 9457). */
 export class Problem extends ClientError {
+  override get name(): string {
+    return "Problem";
+  }
+
   readonly status: number;
   readonly code: string;
   readonly errors: readonly (readonly [field: string, detail: string])[];
@@ -144,32 +149,64 @@ export class Problem extends ClientError {
  *
  * Nothing was done, and what waits to be sent goes on waiting. Asking again at once changes nothing.
  */
-export class ServerReadOnly extends Problem {}
+export class ServerReadOnly extends Problem {
+  override get name(): string {
+    return "ServerReadOnly";
+  }
+}
 
 /** What was typed or given cannot be used: a name, an id, a date, a file of another kind. Correcting it helps. */
-export class WrongInput extends ClientError {}
+export class WrongInput extends ClientError {
+  override get name(): string {
+    return "WrongInput";
+  }
+}
 
 /** A password or a phrase does not open what it was typed for. */
-export class WrongSecret extends WrongInput {}
+export class WrongSecret extends WrongInput {
+  override get name(): string {
+    return "WrongSecret";
+  }
+}
 
 /**
  * What was asked does not go with how things stand: there is no such thing, or it has ended, or it is not theirs.
  *
  * Nothing is broken, and asking again changes nothing.
  */
-export class NotPossible extends ClientError {}
+export class NotPossible extends ClientError {
+  override get name(): string {
+    return "NotPossible";
+  }
+}
 
 /** This machine does not do its part: its browser keeps nothing for this page, or has no room left. */
-export class MachineError extends ClientError {}
+export class MachineError extends ClientError {
+  override get name(): string {
+    return "MachineError";
+  }
+}
 
 /** No answer came: the address is wrong, the server is down, or the network is. Retrying is safe. */
-export class Unreachable extends ClientError {}
+export class Unreachable extends ClientError {
+  override get name(): string {
+    return "Unreachable";
+  }
+}
 
 /** Whoever answers at the address does not prove to be the server. A browser tells no page so: nothing here throws it. */
-export class NotTheServer extends Unreachable {}
+export class NotTheServer extends Unreachable {
+  override get name(): string {
+    return "NotTheServer";
+  }
+}
 
 /** Another device or another page of the same person was first. Done again, it goes on from what that one did. */
 export class RaceLost extends ClientError {
+  override get name(): string {
+    return "RaceLost";
+  }
+
   constructor(message: string, { wayOut = "", cause }: Advice = {}) {
     super(message, { wayOut: wayOut || "Try again.", cause });
   }
@@ -177,22 +214,42 @@ export class RaceLost extends ClientError {
 
 /** The server, or what stands before it, answered with something outside the protocol. Nothing of it was kept. */
 export class AnswerRefused extends ClientError {
+  override get name(): string {
+    return "AnswerRefused";
+  }
+
   constructor(message: string, { wayOut = "", cause }: Advice = {}) {
     super(message, { wayOut: wayOut || "Update this program; if this goes on, tell your operator.", cause });
   }
 }
 
 /** The profile in this browser cannot be used: none, damaged, not enrolled, or cleared away. */
-export class ProfileError extends ClientError {}
+export class ProfileError extends ClientError {
+  override get name(): string {
+    return "ProfileError";
+  }
+}
 
 /** Another page holds the profile, and has not let go of it in the time that was waited. Trying again is safe. */
-export class ProfileBusy extends ProfileError {}
+export class ProfileBusy extends ProfileError {
+  override get name(): string {
+    return "ProfileBusy";
+  }
+}
 
 /** The passphrase does not open this profile, or the file that it was exported to. */
-export class WrongPassphrase extends ProfileError {}
+export class WrongPassphrase extends ProfileError {
+  override get name(): string {
+    return "WrongPassphrase";
+  }
+}
 
 /** A newer version of this program wrote what is to be read. It is whole: this program is to be updated. */
 export class UpdateNeeded extends ProfileError {
+  override get name(): string {
+    return "UpdateNeeded";
+  }
+
   constructor(what = "this profile", { cause }: Advice = {}) {
     super(`A newer version of Holdfast wrote ${what}. Nothing is damaged.`, {
       wayOut: "Load this page again, so that the newest program runs in it, and try again.",
@@ -203,6 +260,10 @@ export class UpdateNeeded extends ProfileError {
 
 /** Signed things that should follow from what is pinned do not. An attack, or a mistake to be looked into. */
 export class TrustRefused extends ClientError {
+  override get name(): string {
+    return "TrustRefused";
+  }
+
   constructor(message: string, { wayOut = "", cause }: Advice = {}) {
     super(message, { wayOut: wayOut || DISTRUST, cause });
   }
@@ -225,22 +286,46 @@ export const RESTORED =
  * Which of both, only the officers can say. Both signed heads are kept as evidence, and the server was shown what it
  * lacks, by which it stops.
  */
-export class ServerRestored extends TrustRefused {}
+export class ServerRestored extends TrustRefused {
+  override get name(): string {
+    return "ServerRestored";
+  }
+}
 
 /** A contact's account was begun again: to this client they are another person until a human confirms. */
-export class PeerChanged extends TrustRefused {}
+export class PeerChanged extends TrustRefused {
+  override get name(): string {
+    return "PeerChanged";
+  }
+}
 
 /** An e-mail address names another person than the one it was pinned to, or nobody: a human has to say who. */
-export class AddressChanged extends TrustRefused {}
+export class AddressChanged extends TrustRefused {
+  override get name(): string {
+    return "AddressChanged";
+  }
+}
 
 /** The act needs the person's own yes, which only they can give. */
-export class ConsentNeeded extends ClientError {}
+export class ConsentNeeded extends ClientError {
+  override get name(): string {
+    return "ConsentNeeded";
+  }
+}
 
 /** The words typed are not those of the recipient's key: stop, and speak to the person again. */
-export class WrongWords extends ClientError {}
+export class WrongWords extends ClientError {
+  override get name(): string {
+    return "WrongWords";
+  }
+}
 
 /** Words were not typed, or those of other places than asked for. */
 export class WordsNeeded extends WrongWords {
+  override get name(): string {
+    return "WordsNeeded";
+  }
+
   /** 1 to 8, where they are asked for. */
   readonly places: readonly number[];
 
@@ -251,7 +336,11 @@ export class WordsNeeded extends WrongWords {
 }
 
 /** The thing is under way and not due: officers are still to answer, or the delay runs. */
-export class NotYet extends ClientError {}
+export class NotYet extends ClientError {
+  override get name(): string {
+    return "NotYet";
+  }
+}
 
 /** Return the refusal of a profile that does not read or open. error: why, for a person to pass on. */
 export function damaged(error: unknown): ProfileError {

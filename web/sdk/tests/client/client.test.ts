@@ -50,7 +50,7 @@ async function refusedBy(work: () => unknown): Promise<ClientError> {
   throw new Error("was not refused");
 }
 
-const FACETS = ["devices", "contacts", "backup", "recover", "escrow", "archive", "disclosures", "cases", "officers", "organisation", "audit"];
+const FACETS = ["devices", "contacts", "backup", "recover", "escrow", "archive", "disclosures", "cases", "officers", "organisation", "audit", "officers"];
 // They ask nothing of the account.
 const FREE = ["newPassword", "questions", "keeping"];
 

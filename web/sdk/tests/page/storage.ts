@@ -8,7 +8,7 @@ import { hex, unhex, utf8 } from "../../src/core/base/bytes.js";
 import { SecretBytes } from "../../src/core/base/secret.js";
 import { randomBytes } from "../../src/core/crypto/webcrypto.js";
 import { create, openProfile, remove } from "../../src/client/profile/account.js";
-import { keeping, wordsOf } from "../../src/client/profile/keeping.js";
+import { keeping } from "../../src/client/profile/keeping.js";
 import { SecureKeyStorage } from "../../src/client/profile/key_storage.js";
 import { IndexedDbStore } from "../../src/client/profile/store.js";
 
@@ -82,8 +82,7 @@ const acts = {
     await new Promise<void>((resolve) => void store(name).locked(async () => (resolve(), new Promise(() => {}))));
   },
   async keeping(): Promise<unknown> {
-    const kept = await keeping();
-    return { ...kept, words: wordsOf(kept) };
+    return keeping();
   },
   /** Make an account with a device of random seeds, and return them in hex. */
   async account(name: string): Promise<string[]> {

@@ -6,7 +6,7 @@ import * as archive from "../../src/client/escrow/archive.js";
 import * as deposits from "../../src/client/escrow/deposits.js";
 import * as disclosures from "../../src/client/escrow/disclosures.js";
 import * as escrow from "../../src/client/escrow/escrow.js";
-import { Collected, type Target } from "../../src/client/escrow/whole_file.js";
+import type { Target } from "../../src/client/escrow/whole_file.js";
 import * as addresses from "../../src/client/identity/addresses.js";
 import * as chains from "../../src/client/identity/chains.js";
 import * as contacts from "../../src/client/identity/contacts.js";
@@ -45,11 +45,11 @@ import * as trusted from "../../src/client/vault/trusted.js";
 import * as vault from "../../src/client/vault/vault.js";
 import * as vaultContents from "../../src/client/vault/vault_contents.js";
 
-/** Do what writes a file, and put it at a path once it is whole. */
-async function into<T>(path: string, work: (target: Target) => Promise<T>): Promise<T> {
-  const collected = new Collected(), done = await work(collected.target);
-  await writeFile(path, new Uint8Array(await collected.blob.arrayBuffer()), { flag: "wx" });
-  return done;
+/** Do what writes a file, which is at its path once it is whole. */
+function into<T>(path: string, work: (target: Target) => Promise<T>): Promise<T> {
+  const pieces: Uint8Array[] = [];
+  const close = (): Promise<void> => writeFile(path, Buffer.concat(pieces), { flag: "wx" });
+  return work(new WritableStream({ write: (piece) => void pieces.push(piece.slice()), close }));
 }
 
 // Python's tests name files by their paths.

@@ -31,6 +31,10 @@ export interface Exported {
 
 /** The log does not hold. The file is evidence: keep it. */
 export class LogRefused extends TrustRefused {
+  override get name(): string {
+    return "LogRefused";
+  }
+
   constructor(
     message: string,
     readonly file: Blob,

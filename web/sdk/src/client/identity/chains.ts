@@ -36,7 +36,11 @@ const FORKED =
   "that was taken or replaced.";
 
 /** A key of this account signed two histories. Both entries are kept as evidence. */
-export class ForkSeen extends TrustRefused {}
+export class ForkSeen extends TrustRefused {
+  override get name(): string {
+    return "ForkSeen";
+  }
+}
 
 /** A chain that was followed: what it says, and its entries after those that were known. */
 export interface Followed {

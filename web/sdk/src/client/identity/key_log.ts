@@ -41,7 +41,11 @@ const KEEP_MADE = 256; // entries: this device makes a few in a month, and asks 
 const KEEP_GOSSIP = 64; // heads: one for each of as many contacts; an older one proves no less
 
 /** The log's own key signed two histories: different people are shown different keys, or a backup was put back. */
-export class SplitView extends ServerRestored {}
+export class SplitView extends ServerRestored {
+  override get name(): string {
+    return "SplitView";
+  }
+}
 
 /** Where a chain head stands. UNANCHORED: no log key is known, by a code or by the root, so nothing vouches. */
 export const Anchor = { ANCHORED: "anchored", WAITING: "waiting", UNANCHORED: "unanchored" } as const;

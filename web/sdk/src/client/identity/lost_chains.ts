@@ -19,6 +19,10 @@ const MOST = 1_000; // entries that a server takes at once
 
 /** The server shows a beginning of a chain that this device knows more of. */
 export class ChainBehind extends ServerRestored {
+  override get name(): string {
+    return "ChainBehind";
+  }
+
   /** has: so many entries. */
   constructor(readonly has: number, { cause }: { readonly cause?: unknown } = {}) {
     const said = "The server shows fewer entries of an account chain than it has shown before.";

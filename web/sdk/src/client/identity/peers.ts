@@ -20,7 +20,11 @@ export const FRESH_SECONDS = 300;
 const FETCHED = "chain-fetched", NAMED = "chain-named";
 
 /** The server shows less of a chain than its owner has named in a message that authenticated. */
-export class HiddenChain extends TrustRefused {}
+export class HiddenChain extends TrustRefused {
+  override get name(): string {
+    return "HiddenChain";
+  }
+}
 
 /**
  * Fetch what is new in a user's chain (16 bytes), drop sessions with devices that are gone, and return its state.

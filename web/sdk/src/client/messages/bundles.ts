@@ -28,7 +28,11 @@ const WAY_OUT =
 const EXPIRED = "Ask the person to use that device: `client.maintain()` there publishes fresh keys.";
 
 /** A bundle whose signatures hold and whose time is over: its device was off, or a newer one is withheld. */
-export class ExpiredBundle extends TrustRefused {}
+export class ExpiredBundle extends TrustRefused {
+  override get name(): string {
+    return "ExpiredBundle";
+  }
+}
 
 /** One device's keys, verified. Without a one-time key the server said that none is left, which is shown. */
 export interface ClaimedBundle {

@@ -52,10 +52,18 @@ export interface Begun {
 }
 
 /** A message is wrong by itself: no other answer of the server would make it right. */
-export class MessageRefused extends TrustRefused {}
+export class MessageRefused extends TrustRefused {
+  override get name(): string {
+    return "MessageRefused";
+  }
+}
 
 /** A one-time key came a second time: `first` is the message that it came with before. */
 export class OneTimeKeyReused extends MessageRefused {
+  override get name(): string {
+    return "OneTimeKeyReused";
+  }
+
   /** isReplay: it is the same handshake under other bytes, and not another sender's. */
   constructor(
     keyId: number,
@@ -71,7 +79,11 @@ export class OneTimeKeyReused extends MessageRefused {
 }
 
 /** A handshake that has begun a session here before. */
-export class Replayed extends Untrusted {}
+export class Replayed extends Untrusted {
+  override get name(): string {
+    return "Replayed";
+  }
+}
 
 /** Begin a session with a device of the user of a verified chain. Rejects with TrustRefused when none can begin. */
 export async function begin(account: Account, state: ChainState, claimed: ClaimedBundle): Promise<[Place, Session]> {

@@ -38,7 +38,11 @@ export { type Report, ReportKind } from "./reports.js";
 export type { Unconfirmed } from "./sent.js";
 
 /** The content is above what a mailbox takes: it goes through the app's own storage, by reference. */
-export class TooLarge extends WrongInput {}
+export class TooLarge extends WrongInput {
+  override get name(): string {
+    return "TooLarge";
+  }
+}
 
 /** One message on its way. Ids have 16 bytes. */
 export interface Sent {
@@ -167,8 +171,10 @@ async function sendContent(
   if (messageId !== undefined && messageId.length !== ID_SIZE)
     throw new RangeError(`a message id has ${ID_SIZE} bytes`);
   await requireMember(account);
-  const isToSelf = equal(user, account.user), theirs = await outbox.prepare(account, user);
+  // The recipient's last: with the other may come in that a device of theirs is gone, and its session goes with it.
+  const isToSelf = equal(user, account.user);
   const copies = isToSelf ? undefined : await outbox.prepare(account, account.user);
+  const theirs = await outbox.prepare(account, user);
   const said = await compose(account, kind, body, { conversation: isToSelf ? user : undefined, messageId });
   const key = await account.store.transaction(async () => {
     const queued = await outbox.queue(account, theirs, encodeContent(said), content);
@@ -348,6 +354,8 @@ export async function prune(account: Account): Promise<number> {
     [letters.PUT_AWAY, letters.PUT_AWAY_SECONDS],
     [TOLD, TOLD_SECONDS],
   ];
+  // A device that slept for a month has not heard yet what was acknowledged meanwhile.
+  if (await sentRows.isDue(account)) await inbox.collect(account);
   let count = 0;
   for (const [kind, life] of lives) count += await sessions.prune(account.store, kind, { now: since, life });
   count += await sentRows.expire(account);

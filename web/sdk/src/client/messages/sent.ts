@@ -273,6 +273,11 @@ export async function unconfirmed(account: Account): Promise<Unconfirmed[]> {
   }));
 }
 
+/** Tell whether something has waited for 30 days. */
+export async function isDue(account: Account): Promise<boolean> {
+  return (await all(account.store)).some((row) => isOver(account, row));
+}
+
 /** Destroy what has waited for 30 days, each told if no device has it; returns how many there were. */
 export async function expire(account: Account): Promise<number> {
   const now = account.api.clock.confirmed(), rows = await all(account.store);

@@ -32,7 +32,7 @@ import * as hearing from "./hearing.js";
 import * as officerKeys from "./officer_keys.js";
 
 // With other clients, the promise would rest on the served pages as well: officers sign for that in a policy.
-const CLI_ONLY = "its policy takes decisions from the command line only (holdfast officer)";
+const CLI_ONLY = "one of its policies takes decisions from the command line only (holdfast officer)";
 // What a server's word for why somebody does not count is made of, and its length: it is shown as it stands.
 const PLAIN = /^[a-z' ,]{1,120}$/;
 
@@ -86,11 +86,17 @@ export function recipientPerson({ recipient }: CaseView): Bytes {
 }
 
 /** Return why this officer may not approve a case, or "": an obstacle, or a case that nobody can decide. */
-export function whyNot({ obstacle, asked, policy }: CaseView): string {
-  if (obstacle !== "") return obstacle;
-  if (policy.policy.terms.approveWith === ApproveWith.CLI) return CLI_ONLY;
+export function whyNot(view: CaseView): string {
+  if (view.obstacle !== "") return view.obstacle;
+  if (isForTheCommandLine(view)) return CLI_ONLY;
   // The server takes no such case; one that was opened by a server that lies is denied.
-  return saysNothing(asked.reason) ? "it gives no reason, so a new case is needed" : "";
+  return saysNothing(view.asked.reason) ? "it gives no reason, so a new case is needed" : "";
+}
+
+/** Whether its policy, or one that a deposit was made under, takes decisions from the command line only. */
+function isForTheCommandLine({ policy, deposits }: CaseView): boolean {
+  const policies = [policy, ...deposits.map((one) => one.policy)];
+  return policies.some((one) => one.policy.terms.approveWith === ApproveWith.CLI);
 }
 
 /** Return the strictest terms of a case's policy and of those that its deposits were made under: its delays hold. */
@@ -203,7 +209,7 @@ export async function approve(
 
 /** Sign and send a denial. reason: 1 to 200 characters. Rejects with WrongInput for a blank one, NotPossible as `approve`. */
 export async function deny(account: Account, view: CaseView, { reason }: { readonly reason: string }): Promise<Answered> {
-  if (view.policy.policy.terms.approveWith === ApproveWith.CLI)
+  if (isForTheCommandLine(view))
     throw new NotPossible(`You may not deny this case here: ${CLI_ONLY}.`);
   requireTold(reason, "Why you deny");
   const { signing: signingKey } = await keysFor(account, view);

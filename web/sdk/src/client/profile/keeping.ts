@@ -16,39 +16,36 @@ export interface Keeping {
    */
   readonly used: number | undefined;
   readonly most: number | undefined;
+  /** What it means that this page's data is not kept for good, and what its person does; empty when it is. */
+  readonly said: string;
+  readonly wayOut: string;
 }
+
+const SAID =
+  "The browser may remove this profile: when it wants the room, after weeks without a visit, or, in a private window, when " +
+  "that is closed.";
+const WAY_OUT =
+  "Set up a way back now (client.backup), or enrol a second device. Leave a private window; elsewhere install this page as " +
+  "an app or allow it to keep data, and the browser keeps it.";
 
 /** Ask the browser to keep this page's data for good; returns whether it does. Some browsers ask the person. */
 export async function askToKeep(): Promise<boolean> {
   const storage = globalThis.navigator?.storage as StorageManager | undefined;
-  try {
-    return (await storage?.persist()) ?? false;
-  } catch {
-    return false; // in a worker, or where the page may not ask
-  }
+  return (await asked(() => storage?.persist())) ?? false; // in a worker nobody may ask
 }
 
 /** Return how this browser keeps the data of this page. */
 export async function keeping(): Promise<Keeping> {
   const storage = globalThis.navigator?.storage as StorageManager | undefined;
-  try {
-    const [isPersistent, { usage, quota }] = await Promise.all([
-      storage?.persisted() ?? false,
-      storage?.estimate() ?? ({} as StorageEstimate),
-    ]);
-    return { isPersistent, used: usage, most: quota };
-  } catch {
-    return { isPersistent: false, used: undefined, most: undefined };
-  }
+  const isPersistent = await asked(() => storage?.persisted()), room = await asked(() => storage?.estimate());
+  const words = isPersistent ? { said: "", wayOut: "" } : { said: SAID, wayOut: WAY_OUT };
+  return { isPersistent: isPersistent ?? false, used: room?.usage, most: room?.quota, ...words };
 }
 
-/** Say what it means that this page's data is not kept for good, and what its person does; undefined when it is. */
-export function wordsOf({ isPersistent }: Keeping): [said: string, wayOut: string] | undefined {
-  if (isPersistent) return undefined;
-  return [
-    "The browser may remove this profile: when it wants the room, after weeks without a visit, or, in a private window, " +
-      "when that is closed.",
-    "Set up a way back now (client.backup), or enrol a second device. Leave a private window; elsewhere install this page " +
-      "as an app or allow it to keep data, and the browser keeps it.",
-  ];
+async function asked<T>(ask: () => Promise<T> | undefined): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch {
+    return undefined; // where the page may not ask
+  }
 }

@@ -62,10 +62,18 @@ const SETTING: Readonly<Record<DoorKind, string>> = {
 };
 
 /** The password does not open the door, or the door is not this account's. */
-export class WrongPassword extends WrongSecret {}
+export class WrongPassword extends WrongSecret {
+  override get name(): string {
+    return "WrongPassword";
+  }
+}
 
 /** The phrase does not open the door, or the door is not this account's. */
-export class WrongPhrase extends WrongSecret {}
+export class WrongPhrase extends WrongSecret {
+  override get name(): string {
+    return "WrongPhrase";
+  }
+}
 
 /** One way into the vault. */
 export interface Door {

@@ -172,7 +172,11 @@ export async function requestStatus(account: Account): Promise<OpenRequest> {
 }
 
 /** The server does not know this device's request: above all one that was put back from a backup. */
-class Unknown extends NotPossible {}
+class Unknown extends NotPossible {
+  override get name(): string {
+    return "Unknown";
+  }
+}
 
 async function fetchRequest(account: Account, id: Bytes): Promise<Answer> {
   const answer = await vault.unless404(account.api.get(`${PATH}/${uuidText(id)}`, { maximum: MAX_REQUEST }));

@@ -51,10 +51,18 @@ export interface Found {
 }
 
 /** Another device of the person changed the vault key; this one has to hear the new key from it. */
-export class VaultKeyChanged extends ProfileError {}
+export class VaultKeyChanged extends ProfileError {
+  override get name(): string {
+    return "VaultKeyChanged";
+  }
+}
 
 /** There is no vault on the server. */
-export class NoVault extends NotPossible {}
+export class NoVault extends NotPossible {
+  override get name(): string {
+    return "NoVault";
+  }
+}
 
 /** Fetch the vault and verify whose it is. Rejects with NoVault, and TrustRefused as `fetchVerified` does. */
 export async function find(account: Account): Promise<Found> {

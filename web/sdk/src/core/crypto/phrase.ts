@@ -46,10 +46,18 @@ const LISTS: Readonly<Record<Language, () => Promise<{ readonly wordlist: readon
 };
 
 /** The words are no recovery phrase. Messages never contain a word: they end up in logs. */
-export class PhraseError extends Mistyped {}
+export class PhraseError extends Mistyped {
+  override get name(): string {
+    return "PhraseError";
+  }
+}
 
 /** A word of no list. position: 1..24; language: the list that fits the other words best. */
 export class UnknownWord extends PhraseError {
+  override get name(): string {
+    return "UnknownWord";
+  }
+
   constructor(
     readonly position: number,
     readonly language: Language,
@@ -60,6 +68,10 @@ export class UnknownWord extends PhraseError {
 
 /** Not 24 words. count: how many there are. unknown: the first that is in no list, where there is one. */
 export class WrongWordCount extends PhraseError {
+  override get name(): string {
+    return "WrongWordCount";
+  }
+
   constructor(
     readonly count: number,
     readonly unknown?: UnknownWord | undefined,
@@ -70,6 +82,10 @@ export class WrongWordCount extends PhraseError {
 
 /** All words exist, yet not in this order: one was taken for another, or two changed places. */
 export class WrongChecksum extends PhraseError {
+  override get name(): string {
+    return "WrongChecksum";
+  }
+
   constructor() {
     super("the words do not belong together: one is another word of the list, or their order is wrong");
   }
@@ -77,6 +93,10 @@ export class WrongChecksum extends PhraseError {
 
 /** The words are a phrase in several languages, with different meanings: ask which, and say so in `parse`. */
 export class AmbiguousLanguage extends PhraseError {
+  override get name(): string {
+    return "AmbiguousLanguage";
+  }
+
   constructor(readonly languages: readonly Language[]) {
     super(`the words are a phrase in more than one language: ${languages.join(", ")}`);
   }
@@ -84,6 +104,10 @@ export class AmbiguousLanguage extends PhraseError {
 
 /** Words asked back were not the phrase's. positions: which of them, ascending. */
 export class NotConfirmed extends PhraseError {
+  override get name(): string {
+    return "NotConfirmed";
+  }
+
   constructor(readonly positions: readonly number[]) {
     super(`not the words of this phrase: ${positions.join(", ")}`);
   }

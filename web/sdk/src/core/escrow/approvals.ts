@@ -296,6 +296,10 @@ export interface Recovered {
 
 /** Too few right shares; `indices` names the officers whose share was wrong. */
 export class ShareBlamed extends UnwrapFailed {
+  override get name(): string {
+    return "ShareBlamed";
+  }
+
   constructor(
     readonly indices: readonly number[],
     missing: number,

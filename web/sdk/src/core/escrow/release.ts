@@ -27,6 +27,10 @@ export const NOTICE_SLACK_SECONDS = 120;
 
 /** The case may be released later: `at` (Unix seconds) is when to look again, or undefined when it hangs on people. */
 export class NotYet extends HoldfastError {
+  override get name(): string {
+    return "NotYet";
+  }
+
   constructor(
     why: string,
     readonly at?: number,
@@ -36,7 +40,11 @@ export class NotYet extends HoldfastError {
 }
 
 /** The case can never be released: it was vetoed, has expired, or its purpose is not allowed any more. */
-export class Ended extends HoldfastError {}
+export class Ended extends HoldfastError {
+  override get name(): string {
+    return "Ended";
+  }
+}
 
 /** An approval or denial, with the log's time of it (Unix seconds). */
 export interface LoggedApproval {

@@ -26,6 +26,10 @@ export type Fault = "form" | "unsigned" | "key" | "role" | "key-ended" | "signat
 
 /** An entry of the log that nobody entitled wrote; `why` is a fixed word of ours. */
 export class WrongLeaf extends Untrusted {
+  override get name(): string {
+    return "WrongLeaf";
+  }
+
   constructor(readonly why: Fault) {
     super(`an entry of the log is not what it has to be: ${why}`);
   }

@@ -22,10 +22,18 @@ export const MAX_AGE_SECONDS = 120;
 export const MAX_AHEAD_SECONDS = 60;
 
 /** The log is shorter than what was proven before: rows or a database were put back. */
-export class RolledBack extends Untrusted {}
+export class RolledBack extends Untrusted {
+  override get name(): string {
+    return "RolledBack";
+  }
+}
 
 /** The leaves served do not lead to the signed head: one was changed, left out, added or moved. */
-export class Edited extends Forked {}
+export class Edited extends Forked {
+  override get name(): string {
+    return "Edited";
+  }
+}
 
 /** Throw Expired for a head dated over a minute ahead of `now` (UTC seconds), or not at all: it is not believed. */
 export function requireNotAhead(checkpoint: Checkpoint, now: number): void {

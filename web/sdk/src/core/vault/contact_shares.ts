@@ -32,6 +32,10 @@ const LETTER = 1; // version of the letter
 
 /** A share that is not what the manifest says this contact holds. contact: their 16-byte user id. */
 export class WrongShare extends Untrusted {
+  override get name(): string {
+    return "WrongShare";
+  }
+
   constructor(
     readonly contact: Bytes,
     reason: string,

@@ -4,15 +4,20 @@ import { expect, test } from "vitest";
 import { ApproveWith } from "../../../src/core/identity/policy.js";
 import { type CaseView, spanOf, whyNot } from "../../../src/client/officers/officer.js";
 
-function view(of: { obstacle?: string; reason?: string; approveWith?: number }): CaseView {
-  const { obstacle = "", reason = "Lost both devices.", approveWith = ApproveWith.ANY } = of;
-  return { obstacle, asked: { reason }, policy: { policy: { terms: { approveWith } } } } as unknown as CaseView;
+function view(of: { obstacle?: string; reason?: string; approveWith?: number; deposited?: number }): CaseView {
+  const { obstacle = "", reason = "Lost both devices.", approveWith = ApproveWith.ANY, deposited = ApproveWith.ANY } = of;
+  const under = (way: number): unknown => ({ policy: { terms: { approveWith: way } } });
+  const policies = { policy: under(approveWith), deposits: [{ policy: under(deposited) }] };
+  return { obstacle, asked: { reason }, ...policies } as unknown as CaseView;
 }
+
+const CLI_ONLY = "one of its policies takes decisions from the command line only (holdfast officer)";
 
 test.each([
   [{}, ""],
   [{ obstacle: "you are away" }, "you are away"],
-  [{ approveWith: ApproveWith.CLI }, "its policy takes decisions from the command line only (holdfast officer)"],
+  [{ approveWith: ApproveWith.CLI }, CLI_ONLY],
+  [{ deposited: ApproveWith.CLI }, CLI_ONLY],
   [{ reason: " \u200b" }, "it gives no reason, so a new case is needed"],
 ])("why not to approve %j", (of, said) => expect(whyNot(view(of))).toBe(said));
 
