@@ -18,7 +18,7 @@ from tests.cast.devices import pair
 from tests.cast.statements import NOW
 from tests.core.messages.test_ratchet_limits import mutated
 from tests.soak import rounds
-from tests.web.node import NODE, SDK, environment
+from tests.web.node import NODE, SDK, environment, run, tool
 from tests.web.peer import bundled
 
 MOST_IN_A_TURN = 40
@@ -151,3 +151,11 @@ def test_mutated_messages_leave_the_typescript_end_able_to_decrypt(there: There,
     assert other.decrypt([mutated(chance.choice((late, valid)), chance) for _ in range(count)]) == [None] * count
     assert other.decrypt([valid, late]) == [b"valid", b"late"]
     assert here.decrypt(other.encrypt([b"back"])) == [b"back"]
+
+
+@pytest.mark.soak("web-messages")
+def test_client_in_memory_reads_on_after_every_cut_and_ten_thousand_changed_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOLDFAST_EVERY_MOMENT", "1")
+    run(str(NODE), tool("vitest"), "run", "tests/messages.test.ts", timeout=3000)

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Messages as a developer sends and receives them: any size, in order, once, and not lost by an interruption. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { type Bytes, EMPTY, equal, hex, utf8 } from "../src/core/base/bytes.js";
-import { unb64u } from "../src/core/base/encoding.js";
+import { b64u, unb64u } from "../src/core/base/encoding.js";
 import type { SecretBytes } from "../src/core/base/secret.js";
+import { uuidText } from "../src/core/base/uuids.js";
 import { Suite } from "../src/core/crypto/suites.js";
 import { randomBytes } from "../src/core/crypto/webcrypto.js";
 import { MAX_LARGE, openLarge, sealLarge } from "../src/core/messages/content.js";
 import { readMessage } from "../src/core/messages/wire.js";
+import { Client } from "../src/client/client.js";
 import { AnswerRefused, NotPossible, NotYet, Problem } from "../src/client/errors.js";
 import * as peers from "../src/client/identity/peers.js";
 import * as letters from "../src/client/messages/letters.js";
@@ -20,6 +22,10 @@ import { CutStore, Moments, reopened, type Scene, sweep } from "./cast/cuts.js";
 import { ALICE, BOB, CAROL, DAY, KINDS, Members } from "./cast/members.js";
 import { refused, TENANT } from "./cast/server.js";
 import { type Json } from "./vectors.js";
+
+// At full length, which takes many minutes: `make soak PART=web-messages`.
+const isWhole = process.env["HOLDFAST_EVERY_MOMENT"] !== undefined;
+if (isWhole) vi.setConfig({ testTimeout: 3_000_000 });
 
 const PATH = (user: Bytes): string => `users/${idText(user)}/messages`;
 const idText = (id: Bytes): string => hex(id).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
@@ -421,11 +427,43 @@ test("nothing is kept that is of a kind this cast would not copy", async () => {
   }
 });
 
+// Messages that somebody changed
+
+test("thousands of changed messages leave a client able to read what was sent", async () => {
+  const [world, alice, bob] = await members(), count = isWhole ? 10_000 : 60;
+  const reader = new Client(bob);
+  await messages.send(alice, BOB, utf8("zero"));
+  expect((await reader.receive()).map((one) => one.text)).toEqual(["zero"]);
+  for (const one of await reader.receive()) await one.done();
+  // What confirms it tells alice that the session is there.
+  await messages.confirm(bob);
+  await messages.receive(alice);
+  for (const body of ["one", "two"]) await messages.send(alice, BOB, utf8(body));
+  const rows = world.server.box(bob.deviceText).splice(0) as Json[];
+  let seed = 7;
+  const any = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below;
+  for (let number = 0; number < count; number++) {
+    const row = rows[any(rows.length)] as Json, message = unb64u(row.message), at = any(message.length);
+    const cut = any(4) === 0 ? message.slice(0, at) : message.slice();
+    if (cut.length === message.length) cut[at] = (cut[at] as number) ^ (1 << any(8));
+    world.server.box(bob.deviceText).push({ ...row, message_id: uuidText(randomBytes(16)), message: b64u(cut) });
+  }
+  expect(await reader.receive()).toEqual([]);
+  expect(world.server.box(bob.deviceText), "all of it was taken").toEqual([]);
+  const told = await reader.reports();
+  expect(new Set(told.map((one) => one.kind))).toEqual(new Set([ReportKind.UNDECRYPTABLE]));
+  expect(told.length, "junk fills no more than its share").toBeLessThanOrEqual(50);
+  world.server.box(bob.deviceText).push(...rows.reverse());
+  expect((await reader.receive()).map((one) => one.text).sort()).toEqual(["one", "two"]);
+  await reader.send(alice.userText, "back");
+  expect(await received(alice)).toEqual(["back"]);
+});
+
 // A tab that is killed
 
 describe("cut at any moment", () => {
-  /** Of the moments one in so many, unless all are asked for: `HOLDFAST_EVERY_MOMENT=1`, which takes some minutes. */
-  const oneIn = (many: number): number => (process.env["HOLDFAST_EVERY_MOMENT"] ? 1 : many);
+  /** Of the moments one in so many, unless it is the whole. */
+  const oneIn = (many: number): number => (isWhole ? 1 : many);
   const wanted = new Map([[hex(randomBytes(16)), "message 0"], [hex(randomBytes(16)), "large ".repeat(1000)]]);
 
   /** The same people; who acts has a store that can be cut. */
