@@ -31,7 +31,8 @@ export class Lines {
     const plain = new Uint8Array([...new TextEncoder().encode(JSON.stringify(said)), 0, ...body]);
     const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv }, this.#key, plain);
     const work = this.#database.transaction("lines", "readwrite", { durability: "strict" });
-    work.objectStore("lines").put({ iv, sealed }, said.id);
+    // A sender chooses the id: another's message under the same one is another line.
+    work.objectStore("lines").put({ iv, sealed }, `${said.peer} ${said.isOwn} ${said.id}`);
     // Kept is what the transaction has written, not what it was asked for.
     await new Promise((resolve, reject) => Object.assign(work, { oncomplete: resolve, onabort: () => reject(work.error) }));
   }

@@ -427,6 +427,37 @@ test("nothing is kept that is of a kind this cast would not copy", async () => {
   }
 });
 
+// What an app does while a call is under way
+
+test("a message goes out under the id that it was given, whatever becomes of the bytes", async () => {
+  const [, alice] = await members(), client = new Client(alice), ids: Bytes[] = [], sends: Promise<unknown>[] = [];
+  const id = new Uint8Array(16), content = new Uint8Array(3);
+  for (let number = 1; number <= 3; number++) {
+    content.fill(number);
+    sends.push(client.send(uuidText(BOB), content, { messageId: id.fill(number) }));
+    ids.push(id.slice());
+  }
+  id.fill(9);
+  content.fill(9);
+  await Promise.all(sends);
+  expect((await client.unconfirmed()).map((one) => hex(one.id))).toEqual(ids.map(hex));
+});
+
+test("a report is put away in its turn, also after another page has written", async () => {
+  const [world, alice, bob] = await members(), client = new Client(bob);
+  await messages.send(alice, BOB, utf8("one"));
+  const [row] = world.server.box(bob.deviceText) as [Json];
+  row.message = b64u(utf8("nothing that opens"));
+  await client.receive();
+  const [report] = (await client.reports()) as [messages.Report], { store } = bob, order: string[] = [];
+  const locked = store.locked.bind(store);
+  store.locked = (work, wait) => locked(() => work().finally(() => order.push("a call")), wait);
+  const other = client.reports(), done = report.done().then(() => order.push("put away"));
+  await Promise.all([other, done]);
+  expect(order).toEqual(["a call", "a call", "put away"]);
+  expect(await client.reports()).toEqual([]);
+});
+
 // Messages that somebody changed
 
 test("thousands of changed messages leave a client able to read what was sent", async () => {

@@ -120,6 +120,8 @@ export class Message {
 export class Client {
   #account: Account | undefined;
   #last: Promise<unknown> = Promise.resolve();
+  // Whether what is in memory may differ from the store: nothing is done on it, and so nothing written, until it was read.
+  #isBehind = false;
   readonly #waitSeconds: number;
   readonly #enrolment: Enrolment | undefined;
   /** The organisation's id. */
@@ -256,14 +258,22 @@ export class Client {
         throw new NotPossible("This client is closed.", { wayOut: "Open the profile again: Client.open()" });
       const part = await load(), { store } = account;
       return store.locked(async () => {
-        if (await store.refresh()) await account.reload();
+        if (await store.refresh()) this.#isBehind = true;
+        if (this.#isBehind) await account.reload();
+        this.#isBehind = false;
         const { undone } = store;
         try {
           return await work(account, part);
         } catch (error) {
           // What was to be written is not there: what is in memory of it goes as well. Of a store that is gone nothing can
-          // be read, and the error says why.
-          if (store.undone !== undone) await account.reload().catch(() => undefined);
+          // be read, and the error says why; the next call reads first.
+          if (store.undone !== undone) {
+            this.#isBehind = true;
+            await account.reload().then(
+              () => (this.#isBehind = false),
+              () => undefined,
+            );
+          }
           throw isNotLoaded(error) ? notLoaded(error) : error;
         }
       }, this.#waitSeconds);
@@ -282,9 +292,11 @@ export class Client {
    * hold, TooLarge; Unreachable for an address never looked up before; a RangeError for a messageId of another size.
    */
   send(user: Who, content: Uint8Array | string, of: { readonly messageId?: Bytes } = {}): Promise<Sent> {
-    const octets = typeof content === "string" ? new TextEncoder().encode(content) : (content.slice() as Bytes);
+    // Copies, of a Node Buffer too, whose own slice() is none: the caller may change both while this waits its turn.
+    const octets = typeof content === "string" ? new TextEncoder().encode(content) : new Uint8Array(content);
+    const messageId = of.messageId && new Uint8Array(of.messageId);
     return this.#use(both(loadMessages, loadAddresses), async (account, [messages, addresses]) =>
-      messages.send(account, uuidBytes(await addresses.personOf(account, user)), octets, of),
+      messages.send(account, uuidBytes(await addresses.personOf(account, user)), octets, messageId && { messageId }),
     );
   }
 
@@ -315,6 +327,11 @@ export class Client {
     return this.#use(both(loadMessages, loadStanding), async (account, [messages, standing]) => {
       const found = await messages.reports(account);
       await standing.noteShown(account, found.map((report) => report.id));
+      // Each is put away like any other call: in its turn, and with the profile held.
+      for (const report of found) {
+        const done = report.done.bind(report);
+        report.done = () => this.#use(nothing, done);
+      }
       return found;
     });
   }

@@ -5,13 +5,13 @@
  * Implements nothing: each method is a call into the module of its subject, one at a time. Does not keep state; the account
  * does. What few pages need is loaded when it is first asked for.
  */
-import type { Bytes } from "../core/base/bytes.js";
+import { type Bytes, equal } from "../core/base/bytes.js";
 import { uuidBytes } from "../core/base/uuids.js";
 import type { Language, Phrase } from "../core/crypto/phrase.js";
 import type { ChainState } from "../core/identity/chain.js";
 import type { Begun, Tell } from "./auditor/fetching.js";
 import type { Exported, Log } from "./auditor/log.js";
-import { Unreachable } from "./errors.js";
+import { NotYet, Unreachable } from "./errors.js";
 import type { Advance, FileDone } from "./escrow/archive.js";
 import type { Disclosure } from "./escrow/disclosures.js";
 import type { Status } from "./escrow/escrow.js";
@@ -386,7 +386,8 @@ export class Recover extends Facet {
 
   /** Open the vault by an export file and its password. Rejects with WrongPassword. */
   byExport(data: Uint8Array, password: string, { withoutVault = false }: WithoutVault = {}): Promise<OpenedDoor> {
-    return this.use(loadByDoor, (account, byDoor) => byDoor.byExport(account, data, { password, withoutVault }));
+    const copy = new Uint8Array(data); // it may change while this waits its turn
+    return this.use(loadByDoor, (account, byDoor) => byDoor.byExport(account, copy, { password, withoutVault }));
   }
 
   /**
@@ -412,6 +413,9 @@ async function phraseOf(words: string): Promise<Phrase> {
 
 /** What the organisation could open, and the person's word about it. */
 export class Escrow extends Facet {
+  // The policy whose text was shown last.
+  #shown: Bytes | undefined;
+
   /** Return who could open the archive, what the person has agreed to, and what is deposited. */
   status(): Promise<Status> {
     return this.use(loadEscrow, (account, escrow) => escrow.status(account));
@@ -421,7 +425,9 @@ export class Escrow extends Facet {
   consentText(): Promise<string> {
     return this.use(loadEscrow, async (account, escrow) => {
       await escrow.prepare(account);
-      return escrow.consentText(account);
+      const text = await escrow.consentText(account);
+      this.#shown = (await account.trusted()).newest.hash;
+      return text;
     });
   }
 
@@ -436,10 +442,18 @@ export class Escrow extends Facet {
   /**
    * Sign the person's yes or no to `consentText`. Only they can say it: show them the text first.
    *
-   * Rejects with NotYet or Problem for a no to a yes that still binds: `status().consentBoundUntil`.
+   * Rejects with NotYet or Problem for a no to a yes that still binds: `status().consentBoundUntil`; with NotYet when
+   * another page took in a newer policy since its text was shown here.
    */
   async consent({ agreed }: { readonly agreed: boolean }): Promise<void> {
-    await this.use(loadEscrow, (account, escrow) => escrow.consent(account, { agreed }));
+    await this.use(loadEscrow, async (account, escrow) => {
+      const shown = this.#shown;
+      if (shown !== undefined && !equal(shown, (await account.trusted()).newest.hash))
+        throw new NotYet("Your organisation's policy has changed since its text was shown. Nothing was signed.", {
+          wayOut: "Read it again: client.escrow.consentText()",
+        });
+      await escrow.consent(account, { agreed });
+    });
   }
 
   /**

@@ -3,12 +3,12 @@
 import "fake-indexeddb/auto";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { type Bytes, utf8 } from "../../src/core/base/bytes.js";
+import { type Bytes, EMPTY, hex, unhex, utf8 } from "../../src/core/base/bytes.js";
 import { Mistyped } from "../../src/core/base/errors.js";
 import { SecretBytes } from "../../src/core/base/secret.js";
 import { codeText, newCode } from "../../src/core/signed/enrolment.js";
 import { Client } from "../../src/client/client.js";
-import { ClientError, NotPossible, ProfileBusy, ProfileError, Unreachable, WrongInput } from "../../src/client/errors.js";
+import { ClientError, NotPossible, ProfileBusy, ProfileError, Unreachable, UpdateNeeded, WrongInput } from "../../src/client/errors.js";
 import * as facets from "../../src/client/facets.js";
 import { Account } from "../../src/client/profile/account.js";
 import { State } from "../../src/client/profile/state.js";
@@ -193,6 +193,50 @@ describe("calls", () => {
     await refusedBy(() => spoil.pair("no code"));
     expect(account.state.server).toBe(SERVER);
     await client.close();
+  });
+});
+
+describe("a page that was left open", () => {
+  test("writes nothing over what a newer program wrote, however often it is asked", async () => {
+    const name = await madeProfile(), client = await opened(name), newer = await IndexedDbStore.open(name);
+    const state = hex(((await newer.get("state", EMPTY)) as SecretBytes).reveal());
+    // A map that begins with 1: 1, the version of the state.
+    const renewed = unhex(state.replace(/^(a.01)01/, "$102")) as Bytes;
+    expect(hex(renewed)).not.toBe(state);
+    await newer.put("state", EMPTY, new SecretBytes(renewed));
+    await newer.put("contact", utf8("of the newer"), new SecretBytes(utf8("kept")));
+    const save: facets.Use = (client.contacts as unknown as { use: facets.Use }).use;
+    for (let time = 0; time < 3; time++)
+      expect(await refusedBy(() => save(async () => undefined, (account) => account.save()))).toBeInstanceOf(UpdateNeeded);
+    await newer.refresh();
+    expect((await newer.get("state", EMPTY))?.reveal()).toEqual(renewed);
+    expect(await newer.keys("contact")).toEqual([utf8("of the newer")]);
+    await newer.close();
+    await client.close();
+  });
+
+  test("signs nothing under a policy that came since its text was shown", async () => {
+    let version = 1;
+    const account = { trusted: async () => ({ newest: { hash: Uint8Array.of(version) } }) };
+    const signed: number[] = [];
+    const room = { prepare: async () => undefined, consentText: async () => `text ${version}`, consent: async () => signed.push(version) };
+    const escrow = new facets.Escrow(((_, work) => work(account as never, room as never)) as facets.Use);
+    await escrow.consent({ agreed: false }); // whoever shows no text here has shown it elsewhere
+    expect(await escrow.consentText()).toBe("text 1");
+    version = 2;
+    const error = await refusedBy(() => escrow.consent({ agreed: true }));
+    expect([error.name, error.wayOut]).toEqual(["NotYet", "Read it again: client.escrow.consentText()"]);
+    await escrow.consentText();
+    await escrow.consent({ agreed: true });
+    expect(signed).toEqual([1, 2]);
+  });
+
+  test.each(["give", "veto"] as const)("asks for no address that an id of a request was made to be: %s", async (act) => {
+    const requests = await import("../../src/client/vault/share_requests.js"), asked: string[] = [];
+    const api = { get: async (path: string) => asked.push(path), post: async (path: string) => asked.push(path) };
+    for (const id of ["../../../organisation/pending/x/withdraw#", "a?b", ""])
+      await expect(requests[act]({ api } as unknown as Account, id, { code: [] })).rejects.toThrow();
+    expect(asked).toEqual([]);
   });
 });
 

@@ -231,7 +231,7 @@ export async function proposed(account: Account, view: CaseView): Promise<Propos
   const successor = answer.one("successor"), head = headOf(view.subjectState.state);
   let identityKey: PublicKey;
   try {
-    identityKey = decodePublicKey(successor.octets("identity_key"), ...SIGNING_KINDS);
+    identityKey = decodePublicKey(successor.octets("identity_key"), SIGNING_KINDS);
   } catch (error) {
     if (!(error instanceof HoldfastError)) throw error;
     throw new TrustRefused(`The proposed key is no key: ${error.message}.`, { cause: error });
@@ -252,6 +252,8 @@ export async function proposed(account: Account, view: CaseView): Promise<Propos
  */
 export async function attest(account: Account, view: CaseView, proposal: Proposal, { heard }: Heard): Promise<void> {
   const { asked } = view;
+  // An attestation does not say where it was signed: nobody after this page could refuse it.
+  if (isForTheCommandLine(view)) throw new NotPossible(`You may not attest in this case here: ${CLI_ONLY}.`);
   if (!equal(recipientPerson(view), asked.subject))
     throw new NotPossible("This case releases to another person. Nobody's account begins again by it.");
   if (view.obstacle !== "") throw new NotPossible(`You may not attest in this case: ${view.obstacle}.`);

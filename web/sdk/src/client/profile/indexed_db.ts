@@ -110,6 +110,12 @@ export async function explaining<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Have nobody told of a transaction's end beside its requests, which are awaited and tell it. */
+export function quiet<T extends { readonly done: Promise<void> }>(transaction: T): T {
+  transaction.done.catch(() => undefined);
+  return transaction;
+}
+
 /** A connection, and why the browser or this page has ended it. */
 interface Connection {
   database: IDBPDatabase<Schema>;
@@ -170,7 +176,7 @@ export class ProfileDatabase {
   /** Return the head and the number of the newest commit. Rejects with ProfileError for a database without one. */
   async head(): Promise<[head: Head, version: number]> {
     const [head, version] = await explaining(async () => {
-      const store = this.#database.transaction(HEAD).store;
+      const { store } = quiet(this.#database.transaction(HEAD));
       return Promise.all([store.get(ONLY), store.get(VERSION)]);
     });
     if (typeof head !== "object" || typeof version !== "number") throw damaged("no head");
@@ -180,7 +186,7 @@ export class ProfileDatabase {
 
   /** Return the number of the newest commit. Rejects with ProfileError when the data was cleared. */
   async version(): Promise<number> {
-    const version = await explaining(() => this.#database.get(HEAD, VERSION));
+    const version = await explaining(() => quiet(this.#database.transaction(HEAD)).store.get(VERSION));
     if (typeof version !== "number") throw cleared();
     return version;
   }
@@ -188,7 +194,7 @@ export class ProfileDatabase {
   /** Return the row of a name, or undefined, as of commit `version`; rejects with RaceLost when there is a newer one. */
   read(name: Bytes, version: number): Promise<Entry | undefined> {
     return explaining(async () => {
-      const transaction = this.#database.transaction([HEAD, ENTRY]);
+      const transaction = quiet(this.#database.transaction([HEAD, ENTRY]));
       const entries = transaction.objectStore(ENTRY).index("name");
       const [found, newest] = await Promise.all([entries.get(name), transaction.objectStore(HEAD).get(VERSION)]);
       requireNewest(newest, version);
@@ -199,7 +205,7 @@ export class ProfileDatabase {
   /** Return the rows of a kind, or of all, in the order of their places. Rejects as `read` does. */
   list(kind: string | undefined, version: number): Promise<Entry[]> {
     return explaining(async () => {
-      const transaction = this.#database.transaction([HEAD, ENTRY]), entries = transaction.objectStore(ENTRY);
+      const transaction = quiet(this.#database.transaction([HEAD, ENTRY])), entries = transaction.objectStore(ENTRY);
       const range = kind === undefined ? undefined : IDBKeyRange.bound([kind, 0], [kind, Number.MAX_SAFE_INTEGER]);
       const [found, newest] = await Promise.all([
         range === undefined ? entries.getAll() : entries.index("kind").getAll(range),
@@ -272,7 +278,7 @@ async function open(
   connection.database = await openDB<Schema>(databaseOf(name), FORMAT, {
     upgrade: (database, _from, _to, transaction) => {
       transaction.done.catch(() => undefined); // told by the opening
-      const first = { put: (value: Head | number, key: string) => void transaction.objectStore(HEAD).put(value, key) };
+      const first = { put: (value: Head | number, key: string) => void transaction.objectStore(HEAD).put(value, key).catch(() => undefined) };
       make(database, first, () => transaction.abort());
     },
     // Somebody removes the profile, or a newer program changes it: neither has to wait for this page.

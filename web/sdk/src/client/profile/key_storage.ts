@@ -12,7 +12,7 @@ import { Malformed } from "../../core/base/errors.js";
 import { randomBytes } from "../../core/crypto/webcrypto.js";
 import { NONCE_SIZE } from "../../core/crypto/wrapping.js";
 import { MachineError, ProfileError, WrongInput } from "../errors.js";
-import { explaining } from "./indexed_db.js";
+import { explaining, quiet } from "./indexed_db.js";
 
 const KEY = "key", WRAPPING = "wrapping";
 const AES = { name: "AES-GCM", length: 256 };
@@ -146,7 +146,7 @@ export class SecureKeyStorage {
   async #wrapping(): Promise<CryptoKey> {
     const fresh = await crypto.subtle.generateKey(AES, false, ["wrapKey", "unwrapKey"]);
     return explaining(async () => {
-      const transaction = this.#database.transaction(WRAPPING, "readwrite", { durability: "strict" });
+      const transaction = quiet(this.#database.transaction(WRAPPING, "readwrite", { durability: "strict" }));
       const known = await transaction.store.get(WRAPPING);
       if (known === undefined) await transaction.store.put(fresh, WRAPPING);
       await transaction.done;
@@ -159,7 +159,8 @@ export class SecureKeyStorage {
   }
 
   #item(id: string): string {
-    return `${databaseOf(this.#name)}:${id}`;
+    // No colon in a name: none begins like another.
+    return `${databaseOf(encodeURIComponent(this.#name))}:${id}`;
   }
 
   #tab(): SessionStorage {

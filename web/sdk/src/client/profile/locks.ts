@@ -8,6 +8,8 @@
 import { ProfileBusy } from "../errors.js";
 import { databaseOf } from "./indexed_db.js";
 
+// 24 days: what a timer waits at most; one that is told more ends at once.
+const LONGEST = (2 ** 31 - 1) / 1000;
 const held = new Map<string, Promise<unknown>>();
 
 /**
@@ -17,9 +19,8 @@ const held = new Map<string, Promise<unknown>>();
  */
 export async function withLock<T>(name: string, waitSeconds: number, work: () => Promise<T>): Promise<T> {
   const ended = new AbortController();
-  // A wait of no time is a look, and of no end needs no timer.
-  const timer =
-    waitSeconds > 0 && Number.isFinite(waitSeconds) ? setTimeout(() => ended.abort(), waitSeconds * 1000) : undefined;
+  // A wait of no time is a look, and one of no end needs no timer.
+  const timer = waitSeconds > 0 && waitSeconds < LONGEST ? setTimeout(() => ended.abort(), waitSeconds * 1000) : undefined;
   try {
     return await request(databaseOf(name), waitSeconds > 0 ? ended.signal : undefined, async () => {
       clearTimeout(timer);
@@ -52,13 +53,18 @@ async function requestHere<T>(name: string, signal: AbortSignal | undefined, wor
   let release = (): void => undefined;
   const mine = new Promise<void>((resolve) => (release = resolve)), chain = Promise.resolve(before).then(() => mine);
   held.set(name, chain);
+  let hasBegun = false;
   try {
     const late = new Promise<never>((_, reject) => signal?.addEventListener("abort", () => reject(busy())));
     await Promise.race([before, late]);
+    hasBegun = true;
     return await work();
   } finally {
     release();
-    if (held.get(name) === chain) held.delete(name);
+    const end = (): void => void (held.get(name) === chain && held.delete(name));
+    // Who gave up waiting leaves a lock that those before still hold.
+    if (hasBegun) end();
+    else void chain.then(end);
   }
 }
 

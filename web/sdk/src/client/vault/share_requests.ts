@@ -11,7 +11,7 @@ import { Expired, HoldfastError, QuorumNotMet } from "../../core/base/errors.js"
 import { layout, octets, openRow, sealRow, secret } from "../../core/base/rows.js";
 import type { SecretBytes } from "../../core/base/secret.js";
 import * as typed from "../../core/base/typed.js";
-import { uuidText } from "../../core/base/uuids.js";
+import { uuidBytes, uuidText } from "../../core/base/uuids.js";
 import { SealingKey } from "../../core/crypto/sealing.js";
 import { Sign1 } from "../../core/signed/cose.js";
 import { type Header, MAX_AHEAD_SECONDS } from "../../core/signed/payloads.js";
@@ -347,7 +347,8 @@ function read(row: Answer): ShareRequest {
  * they are not those of the request that the server shows: somebody else asks.
  */
 export async function give(account: Account, requestId: string, { code }: { code: readonly string[] }): Promise<void> {
-  const request = read(await account.api.get(`${PATH}/${requestId}`)), owner = request.header.user;
+  const id = uuidText(uuidBytes(requestId));
+  const request = read(await account.api.get(`${PATH}/${id}`)), owner = request.header.user;
   if (typed.ungrouped(code.join("")) !== codeOf(request).join(""))
     throw new WrongWords("These are not the digits of the request that the server shows. Nothing was given.", {
       wayOut:
@@ -373,7 +374,7 @@ export async function give(account: Account, requestId: string, { code }: { code
     if (!(error instanceof HoldfastError)) throw error;
     throw new TrustRefused(`The request does not fit the share you hold: ${error.message}.`, { cause: error });
   }
-  await account.api.post(`${PATH}/${requestId}/shares`, { sealed: b64u(sealed) });
+  await account.api.post(`${PATH}/${id}/shares`, { sealed: b64u(sealed) });
 }
 
 // A live device of the owner
@@ -397,5 +398,5 @@ export async function requests(account: Account): Promise<Pending[]> {
 
 /** Object to a request in one's own name: no share is handed out by it any more. */
 export async function veto(account: Account, requestId: string): Promise<void> {
-  await account.api.post(`${PATH}/${requestId}/veto`, {});
+  await account.api.post(`${PATH}/${uuidText(uuidBytes(requestId))}/veto`, {});
 }

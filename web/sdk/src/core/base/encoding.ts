@@ -154,7 +154,12 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 class Reader {
   at = 0;
 
-  constructor(private readonly data: Uint8Array) {}
+  private readonly data: Uint8Array;
+
+  constructor(data: Uint8Array) {
+    // A plain view: its slices are copies, which those of a Node Buffer are not.
+    this.data = new Uint8Array(data.buffer, data.byteOffset, data.length);
+  }
 
   private argument(info: number): number {
     if (info < 24) return info;

@@ -13,7 +13,7 @@ export class SecretBytes {
   /** Takes a copy. Throws a TypeError when made from anything but bytes (a caller's mistake). */
   constructor(value: Uint8Array) {
     if (!(value instanceof Uint8Array)) throw new TypeError("a secret is made from bytes");
-    this.#value = value.slice() as Bytes;
+    this.#value = new Uint8Array(value); // not slice(): that of a Node Buffer is a view
   }
 
   /** Return the secret itself. Every caller of this is on the security review list. */

@@ -125,6 +125,8 @@ function listOf(language: Language): Promise<List> {
   let list = loaded.get(language);
   if (list === undefined) {
     list = LISTS[language]().then(({ wordlist }) => ({ words: wordlist, index: indexOf(wordlist) }));
+    // The network was away: the next who asks tries again.
+    list.catch(() => loaded.delete(language));
     loaded.set(language, list);
   }
   return list;

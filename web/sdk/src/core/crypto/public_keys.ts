@@ -209,7 +209,7 @@ export function decodePublicKey(data: Uint8Array, expect?: KeyKind | readonly Ke
   // The field decides the kind, not the sender: else a P-256 signing key could be passed off as an agreement key.
   if (expect !== undefined && !(typeof expect === "number" ? [expect] : expect).includes(kind as KeyKind))
     throw new Malformed(`key: ${String(NAMES.get(kind))} is not the kind expected here`);
-  return new PublicKey(kind as KeyKind, data.slice(1) as Bytes);
+  return new PublicKey(kind as KeyKind, new Uint8Array(data.subarray(1)));
 }
 
 /** What P-256 signatures are made over. RFC 9053 section 2.1: ES256. */

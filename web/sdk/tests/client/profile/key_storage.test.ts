@@ -146,3 +146,15 @@ test("a tab without room says so", async () => {
   await expect(storage.storeSessionKey("x", key)).rejects.toThrow(MachineError);
   expect(tab.items.size).toBe(0);
 });
+
+test("storages whose names begin alike keep their session keys apart", async () => {
+  const other = await SecureKeyStorage.open("test:b", tab), make = () =>
+    crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, true, ["encrypt", "decrypt"]);
+  await other.storeSessionKey("c", await make());
+  await storage.storeSessionKey("b:c", await make());
+  expect((await other.getSessionKey("c"))?.type).toBe("secret");
+  await storage.clearAllKeys();
+  expect((await other.getSessionKey("c"))?.type).toBe("secret");
+  other.close();
+  await removeKeyStorage("test:b");
+});

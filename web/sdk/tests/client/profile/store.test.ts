@@ -329,6 +329,21 @@ describe("a profile in IndexedDB", () => {
     expect(order).toEqual(["first", "second"]);
     await one.locked(async () => undefined);
   });
+
+  test("is held on while somebody gives up waiting, and a wait of a year is no wait of nothing", async () => {
+    const one = await indexed(), two = await again(one), three = await again(one);
+    let end = (): void => undefined, isIn = true;
+    const first = one.locked(async () => {
+      await new Promise<void>((resolve) => (end = resolve));
+      isIn = false;
+    });
+    await expect(two.locked(async () => undefined, 0.02)).rejects.toThrow(ProfileBusy);
+    const third = three.locked(async () => isIn, 365 * 86_400);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    end();
+    await first;
+    expect(await third).toBe(false);
+  });
 });
 
 /** Three changes in one transaction: one row anew, one destroyed, one more. */
