@@ -40,8 +40,8 @@ quick: ## The core's tests, and those of the folders that a branch has changed, 
 
 web: ## Build the TypeScript SDK: web/dist, and web/sdk/api.txt with what it exports
 	@./deploy/install.sh test
-	@$(PY) -m tests.web.node run bundle
-	@$(PY) -m tests.web.node run report
+	@$(PY) -m tests.cast.node run bundle
+	@$(PY) -m tests.cast.node run report
 
 lint: ## Style, as ruff sees it
 	$(PY) -m ruff check .

@@ -53,4 +53,4 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" > "$stamp"
 fi
 # The npm packages of web/sdk, as its lock file names them, by the Node that came with the requirements.
-[ "$what" != test ] || .venv/bin/python -m tests.web.node
+[ "$what" != test ] || .venv/bin/python -m tests.cast.node

@@ -35,6 +35,8 @@ MAIL = "mail"
 
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 20
+# What is promised for now is due at once: the clock of SQLite's statements ends at milliseconds.
+AT_ONCE = timedelta(milliseconds=1)
 FIRST_BACKOFF_SECONDS = 2
 MAX_BACKOFF_SECONDS = 300
 
@@ -165,7 +167,12 @@ def enqueue(
     if not connection.in_atomic_block:
         raise RuntimeError("a job is promised inside the transaction of the act")
     job = Job(
-        tenant_id=current_tenant(), kind=kind, queue=queue, run_at=run_at or database_now(), unique=unique, payload=ids
+        tenant_id=current_tenant(),
+        kind=kind,
+        queue=queue,
+        run_at=run_at or database_now() - AT_ONCE,
+        unique=unique,
+        payload=ids,
     )
     # One that is open already keeps it out, by the unique key of the open ones.
     if not insert(job, once=True):

@@ -61,7 +61,7 @@ def _role_keys() -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium, once for all that one process tests in it: a second one would find the first one's loop running."""
-    from tests.browser.chromium import chromium
+    from tests.cast.chromium import chromium
 
     # Playwright keeps an event loop in this thread, and Django would refuse the database to it; nothing of ours
     # runs in that loop.

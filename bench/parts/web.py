@@ -22,8 +22,8 @@ from typing import Any, Final
 from playwright.sync_api import Page
 
 from bench.world import NotMeasured, Row, figure, missing, report, row, say
-from tests.browser.chromium import chromium
-from tests.web import node
+from tests.cast import node
+from tests.cast.chromium import chromium
 
 HERE: Final = Path(__file__).parent.parent / "web"
 PEER: Final = "matrix-sdk-crypto-wasm"

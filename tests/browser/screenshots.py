@@ -13,7 +13,7 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Page, ViewportSize
 
-from tests.browser.chromium import NARROW, WIDE, Watched, chromium, overflow, picture, sign_in, totp
+from tests.cast.chromium import NARROW, WIDE, Watched, chromium, overflow, picture, sign_in, totp
 
 FORMS: dict[str, tuple[ViewportSize, Literal["light", "dark"]]] = {
     "light": (WIDE, "light"),

@@ -24,11 +24,11 @@ from tenants.states import TenantState
 from tests.browser import test_me
 from tests.browser.accessible import findings
 from tests.browser.administration import CHOSEN, ELSEWHERE, GIVEN, Act, administered
-from tests.browser.chromium import NARROW, Watched, overflow, picture
 from tests.browser.screenshots import FORMS, OWN
 from tests.browser.test_console import context_of
 from tests.browser.test_founding import invited
 from tests.browser.test_password_reset import mailed
+from tests.cast.chromium import NARROW, Watched, overflow, picture
 from tests.cast.tenants import make_person
 from tests.cast.world import OpenCase, World
 from tests.soak import PART

@@ -14,9 +14,9 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.statements import DeviceStatement
 from tenants.models import Person
-from tests.browser.chromium import NARROW, WIDE, Watched, overflow, sign_in, totp
 from tests.cast import phones as keys
 from tests.cast.browsers import signed_in
+from tests.cast.chromium import NARROW, WIDE, Watched, overflow, sign_in, totp
 from tests.cast.tenants import PASSWORD, give_password, give_totp
 from tests.cast.world import OpenCase, World
 

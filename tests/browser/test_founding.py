@@ -17,8 +17,8 @@ from tenants import invitations, services
 from tenants.models import Person, Tenant
 from tenants.roles import Role
 from tenants.states import TenantState
-from tests.browser.chromium import NARROW, WIDE, Watched, overflow, totp
 from tests.browser.test_console import context_of
+from tests.cast.chromium import NARROW, WIDE, Watched, overflow, totp
 from tests.cast.founded import Hsm
 from tests.cast.tenants import Cast, build_world, sealing
 

@@ -13,9 +13,9 @@ from tenants.access import credential_state
 from tenants.models import Import, PendingAct, Person, Tenant
 from tenants.roles import Role
 from tenants.states import CredentialState, ImportState, PersonState, TenantState
-from tests.browser.chromium import NARROW, WIDE
 from tests.browser.test_me import context_of
 from tests.cast.administrators import Administrator, administrator, settle
+from tests.cast.chromium import NARROW, WIDE
 from tests.cast.tenants import make_person
 from tests.cast.world import World
 

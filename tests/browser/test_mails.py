@@ -16,7 +16,7 @@ from kernel import queue
 from kernel.actors import Actor
 from kernel.scope import tenant_scope
 from tenants import invitations, mails
-from tests.browser.chromium import NARROW, WIDE, Watched, overflow, picture
+from tests.cast.chromium import NARROW, WIDE, Watched, overflow, picture
 from tests.cast.mail_server import MailServer, mail_server, text_and_page
 from tests.cast.tenants import Cast, build_world
 

@@ -15,10 +15,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 from holdfast.core.base.secret import SecretBytes
 from tenants import sign_in
 from tenants.models import ConsoleSession, Person, RecoveryCode
-from tests.browser.chromium import NARROW, WIDE, Watched, overflow, picture
 from tests.browser.screenshots import OWN
 from tests.browser.test_console import PAYLOADS, hostile_world
 from tests.cast.browsers import another_browser
+from tests.cast.chromium import NARROW, WIDE, Watched, overflow, picture
 from tests.cast.contacts import TrustedContacts
 from tests.cast.tenants import PASSWORD, give_password, give_totp
 from tests.cast.world import World

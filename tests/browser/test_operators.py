@@ -18,8 +18,8 @@ from kernel import heartbeats, queue
 from kernel.models import Job
 from kernel.scope import tenant_scope
 from tenants.models import Tenant
-from tests.browser.chromium import NARROW, WIDE, Watched, overflow, totp
 from tests.cast.browsers import signed_in, text_of
+from tests.cast.chromium import NARROW, WIDE, Watched, overflow, totp
 from tests.cast.operators import PASSWORD, SIGN_IN, Desk, admin_mounted, forget_codes, make_operator
 from tests.cast.tenants import make_service
 from tests.cast.world import World

@@ -15,8 +15,8 @@ from kernel.scope import tenant_scope
 from tenants import log_tokens
 from tenants.models import PendingAct, Tenant, TenantExport
 from tenants.states import TenantState
-from tests.browser.chromium import NARROW, WIDE, Watched, overflow
 from tests.browser.test_console import context_of
+from tests.cast.chromium import NARROW, WIDE, Watched, overflow
 from tests.cast.tenants import Cast, build_world, make_service
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]

@@ -14,8 +14,8 @@ from django.core import mail
 from playwright.sync_api import Browser
 
 from kernel import queue
-from tests.browser.chromium import NARROW, Watched, overflow, picture, totp
 from tests.browser.screenshots import FORMS
+from tests.cast.chromium import NARROW, Watched, overflow, picture, totp
 from tests.cast.founded import Hsm
 from tests.cast.tenants import Cast, build_world, forget_codes, give_password, give_totp, sealing
 

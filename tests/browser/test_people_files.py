@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page
 from kernel import queue
 from kernel.scope import tenant_scope
 from tenants.models import Import, Person
-from tests.browser.chromium import Watched, overflow, picture, sign_in, totp
 from tests.browser.screenshots import FORMS
 from tests.cast.administrators import settle
+from tests.cast.chromium import Watched, overflow, picture, sign_in, totp
 from tests.cast.founded import Hsm
 from tests.cast.tenants import PASSWORD, Cast, build_world, forget_codes, give_password, give_totp, make_person, sealing
 

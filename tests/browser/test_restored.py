@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, ViewportSize
 
 from audit import restored
 from kernel.scope import tenant_scope
-from tests.browser.chromium import NARROW, WIDE, Watched, overflow, picture
 from tests.browser.test_me import context_of
+from tests.cast.chromium import NARROW, WIDE, Watched, overflow, picture
 from tests.cast.tenants import give_password, give_totp
 from tests.cast.world import World
 

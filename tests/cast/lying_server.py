@@ -19,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx2
+import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from holdfast.core.base.encoding import Encodable, b64u, decode, label, unb64u
@@ -153,6 +154,12 @@ def _payload_hash(statement: bytes) -> bytes:
     value = decode(statement, max_size=1_000_000)
     assert isinstance(value, list)
     return Sign1.from_value(value[0]).payload_hash
+
+
+@pytest.fixture(scope="session")
+def founded() -> Tenant:
+    """RSA keys take a second to make: one tenant serves all tests, and nobody changes it."""
+    return Tenant()
 
 
 class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Administration, Restorable):

@@ -7,14 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cast.lying_server import LyingServer, Tenant
+from tests.cast.lying_server import LyingServer, Tenant, founded
 from tests.cast.members import Members
 
-
-@pytest.fixture(scope="session")
-def founded() -> Tenant:
-    """RSA keys take a second to make: one tenant serves all tests, and nobody changes it."""
-    return Tenant()
+__all__ = ["founded"]
 
 
 @pytest.fixture

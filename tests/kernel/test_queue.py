@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from kernel import queue
@@ -130,7 +131,7 @@ def test_enqueue_drops_a_second_promise_of_a_unique_job_while_the_first_is_open(
 def test_a_failing_job_waits_longer_each_time_and_dies_after_twenty_attempts(failing: None) -> None:
     job = promise("test.fail")
     for attempt in range(1, queue.MAX_ATTEMPTS + 1):
-        Job.unscoped.filter(pk=job.pk).update(run_at=timezone.now())
+        Job.unscoped.filter(pk=job.pk).update(run_at=Now())
         assert queue.run_one(job.pk) is False
         job.refresh_from_db()
         assert job.attempts == attempt
@@ -155,7 +156,7 @@ def test_job_whose_payload_cannot_be_read_stops_no_other_and_dies_like_any(handl
     unread = Job.unscoped.defer("payload")
     assert (unread.get(pk=poison.pk).state, unread.get(pk=poison.pk).attempts) == (JobState.READY, 1)
     for _ in range(queue.MAX_ATTEMPTS - 1):
-        Job.unscoped.filter(pk=poison.pk).update(run_at=timezone.now())
+        Job.unscoped.filter(pk=poison.pk).update(run_at=Now())
         queue.run_due("worker")
     assert unread.get(pk=poison.pk).state == JobState.DEAD
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from audit.models import Entry as AuditEntry
 from holdfast.core.base.encoding import b64u, encode, unb64u
@@ -208,7 +208,7 @@ def test_mail_that_is_not_taken_is_tried_again_and_then_said_to_have_failed(
     settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", 1, 1
     for _ in range(24):
         assert queue.run_due(queue.MAIL) == 0
-        Job.unscoped.update(run_at=timezone.now())
+        Job.unscoped.update(run_at=Now())
     assert AuditEntry.unscoped.filter(tag__startswith="keys:notice").count() == 0
     assert queue.run_due(queue.MAIL) == 1
     assert AuditEntry.unscoped.get(tag="keys:notice:fail").subject == str(alice.person.pk)

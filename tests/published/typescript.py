@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.web import node
+from tests.cast import node
 from tests.web.peer import bundled
 
 

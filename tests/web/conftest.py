@@ -11,9 +11,9 @@ from django.http import HttpRequest, HttpResponseBase
 from playwright.sync_api import Browser
 
 from config.web_origins import WebOriginsMiddleware
+from tests.cast import node
 from tests.cast.founded import found, hsm, hsm_home, world  # noqa: F401
 from tests.cast.world import World
-from tests.web import node
 from tests.web.pages import House, Pages, Site, site
 
 

@@ -24,10 +24,10 @@ from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import State
 from holdfast.client.profile.store import MemoryStore
-from tests.browser.chromium import WATCH
 from tests.cast.callers import Callers
+from tests.cast.chromium import WATCH
+from tests.cast.node import NODE, PROJECT, run
 from tests.cast.world import World
-from tests.web.node import NODE, PROJECT, run
 
 BUILT: Final = PROJECT / "web" / "dist"
 CALL_SECONDS: Final = 60

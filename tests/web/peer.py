@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.web.node import NODE, SDK, environment, run
+from tests.cast.node import NODE, SDK, environment, run
 
 BATCH: Final = (
     64  # lines that are on their way at once; less than a pipe holds is not needed, they are read side by side

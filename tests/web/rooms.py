@@ -39,9 +39,9 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.chain import ChainState
 from tests.cast.lying_server import TENANT, LyingServer
 from tests.cast.members import Members
+from tests.cast.node import NODE, SDK, environment
 from tests.client import cuts
 from tests.client.cuts import Cut, CutStore, Moments
-from tests.web.node import NODE, SDK, environment
 from tests.web.wire import Reader, camel, refusal, tell
 
 ANSWER_SECONDS: Final = 120

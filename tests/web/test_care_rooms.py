@@ -24,10 +24,9 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.vault import vault
 from holdfast.core.base.encoding import b64u
-from tests.cast.lying_server import LyingServer, Tenant, text
+from tests.cast.lying_server import LyingServer, Tenant, founded, text
 from tests.cast.members import ALICE, BOB
 from tests.client import cuts, test_clocks, test_healing, test_lasting_faults, test_maintenance
-from tests.client.conftest import founded
 from tests.soak import rounds
 from tests.web.peer import bundled
 from tests.web.rooms import Listening, Node, NodeMembers, Twin, node, reopened, with_twins

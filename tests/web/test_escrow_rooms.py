@@ -18,8 +18,7 @@ from holdfast.client.identity import key_log
 from holdfast.client.recovery import by_case, by_door, vetoes
 from holdfast.client.rotation import rotation
 from tests.cast import members as cast
-from tests.cast.lying_server import LyingServer, Tenant
-from tests.client.conftest import founded
+from tests.cast.lying_server import LyingServer, Tenant, founded
 from tests.client.escrow import test_disclosures, test_escrow
 from tests.client.recovery import test_by_case, test_by_door
 from tests.client.rotation import test_rotation

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cast import malice
-from tests.cast.lying_server import Tenant
-from tests.client.conftest import founded
+from tests.cast.lying_server import Tenant, founded
 from tests.client.messages import (
     test_acknowledgements,
     test_malicious_acknowledgements,

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cast.lying_server import Tenant
+from tests.cast.lying_server import Tenant, founded
 from tests.client import test_malicious_server
-from tests.client.conftest import founded
 from tests.web.lies import LiedTo, Setting, cases, setting
 
 __all__ = ["founded"]

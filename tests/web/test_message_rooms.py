@@ -11,9 +11,8 @@ import pytest
 from holdfast.client.identity import key_log
 from holdfast.client.messages import inbox, letters, messages, prekeys, renewals, reports, sent, settling, unsent
 from tests.cast import malice
-from tests.cast.lying_server import LyingServer, Tenant
+from tests.cast.lying_server import LyingServer, Tenant, founded
 from tests.client import cuts
-from tests.client.conftest import founded
 from tests.client.messages import test_acknowledgements, test_doubts, test_junk_letters, test_messages, test_prekeys
 from tests.client.sessions import test_sessions
 from tests.web.peer import bundled

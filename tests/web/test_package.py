@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.web.node import MODULES, NODE, NPM, PROJECT, SDK, run, tool
+from tests.cast.node import MODULES, NODE, NPM, PROJECT, SDK, run, tool
 
 BUILT = PROJECT / "web" / "dist"
 API = SDK / "api.txt"

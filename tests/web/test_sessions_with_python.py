@@ -15,10 +15,10 @@ from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.messages.session import Session
 from tests.cast.devices import pair
+from tests.cast.node import NODE, SDK, environment, run, tool
 from tests.cast.statements import NOW
 from tests.core.messages.test_ratchet_limits import mutated
 from tests.soak import rounds
-from tests.web.node import NODE, SDK, environment, run, tool
 from tests.web.peer import bundled
 
 MOST_IN_A_TURN = 40

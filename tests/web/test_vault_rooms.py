@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from holdfast.client.vault import doors, export, pairing, share_requests, trusted, vault, vault_contents
-from tests.cast.lying_server import LyingServer, Tenant
+from tests.cast.lying_server import LyingServer, Tenant, founded
 from tests.client import cuts
-from tests.client.conftest import founded
 from tests.client.vault import test_door_cuts, test_doors, test_export, test_pairing, test_trusted, test_vault
 from tests.web.peer import bundled
 from tests.web.rooms import Listening, Node, NodeMembers, Twin, node, reopened, with_twins

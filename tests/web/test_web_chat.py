@@ -20,8 +20,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.accessible import findings
-from tests.browser.chromium import NARROW, WIDE, Watched, overflow, picture
-from tests.web.node import PROJECT
+from tests.cast.chromium import NARROW, WIDE, Watched, overflow, picture
+from tests.cast.node import PROJECT
 from tests.web.pages import BUILT, House
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]

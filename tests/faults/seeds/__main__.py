@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.cast import node
+from tests.cast.node import MODULES
 from tests.faults.seeds import PROJECT, DoesNotApply, Seed, seeds
-from tests.web import node
-from tests.web.node import MODULES
 
 AT_ONCE = min(2, os.cpu_count() or 1)
 LEFT_OUT = (

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.db import connections, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
@@ -146,7 +147,7 @@ def test_release_waits_for_the_long_delay_when_the_notice_cannot_be_delivered(
     world.tick()
     assert hsm.unwraps() == 0
     for _ in range(5):
-        Job.unscoped.filter(kind="recovery.notice").update(run_at=timezone.now())
+        Job.unscoped.filter(kind="recovery.notice").update(run_at=Now())
         queue.run_due(queue.MAIL)
     assert Notice.unscoped.get(case_id=case.id, kind="opened").state == "failed"
     assert world.state(case) == "waiting"

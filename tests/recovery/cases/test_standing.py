@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
@@ -122,7 +123,7 @@ def test_case_whose_notice_is_not_taken_says_until_when_it_waits_and_why(
         # The case ends within the hour, so that it is given up after the fewest tries, and the long delay begins then.
         days = {f"{at + timedelta(days=13):%-d %B %Y, %H:%M} UTC" for at in (begun, timezone.now())}
         assert any(f"until about {day}, since the notice could not be delivered" in said["text"] for day in days)
-        Job.unscoped.filter(kind="recovery.notice").update(run_at=timezone.now())
+        Job.unscoped.filter(kind="recovery.notice").update(run_at=Now())
         queue.run_due(queue.MAIL)
     said = asked(world, case)["waiting_for"]
     assert isinstance(said, dict)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from playwright.sync_api import BrowserContext, Error, Page
 
-from tests.web.node import NODE, run
+from tests.cast.node import NODE, run
 from tests.web.pages import Refused, Site
 
 _PAGE: Final = """<!doctype html>

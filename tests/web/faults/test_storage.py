@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
-from tests.browser.chromium import ARGUMENTS, EXECUTABLE
+from tests.cast.chromium import ARGUMENTS, EXECUTABLE
 from tests.web.faults.acting import Acting, kill
 from tests.web.faults.stopping import stop_at, wait_until_stopped
 from tests.web.pages import Refused

@@ -69,7 +69,7 @@ async function proven() {
 
 process.stdout.write(
   JSON.stringify({
-    page: "docs/formats/export.md, docs/formats/pairing.md",
+    page: "docs/formats/README.md",
     owner: { tenant: hex(tenant), user: hex(user), epoch: 3 },
     aik: hex(aik.public.encoded),
     device_signing_key: hex(isk.public.encoded),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node as pip installed it, and the npm packages of web/sdk: `python -m tests.web.node` gets what is missing of them.
+"""Node as pip installed it, and the npm packages of web/sdk: `python -m tests.cast.node` gets what is missing of them.
 
-With arguments it hands them to npm in web/sdk: `python -m tests.web.node run bundle`.
+With arguments it hands them to npm in web/sdk: `python -m tests.cast.node run bundle`.
 """
 
 from __future__ import annotations
