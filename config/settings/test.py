@@ -36,7 +36,10 @@ WHITENOISE_USE_FINDERS = True
 
 _postgres = os.environ.get("HOLDFAST_TEST_POSTGRES", "")
 DATABASES = {"default": database(_postgres, state_dir=_state) if _postgres else sqlite(_state / "test.sqlite3")}
-if not _postgres:
+if _postgres:
+    # A test holds its transaction to its end, also while it only thinks.
+    DATABASES["default"]["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=0"
+else:
     # A file, not memory: threads and other processes must see the same database.
     DATABASES["default"]["TEST"] = {"NAME": str(_state / "test.sqlite3")}
     # Tests kill processes, never the machine: what the kernel has is read back, and no commit waits for the disk.
