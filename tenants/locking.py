@@ -12,7 +12,6 @@ from typing import Final
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models.functions import Now
 
 from audit import services as audit
 from kernel.actors import Actor, system_actor
@@ -72,7 +71,8 @@ def ask_unlock(*, proposer_id: UUID, delay: timedelta, actor: Actor) -> datetime
 
 def unlock_due() -> int:
     """End the locks whose delay is over, of all tenants, each with its entry; return how many."""
-    due = list(Tenant.objects.filter(state=TenantState.LOCKED, unlock_at__lte=Now()).values_list("pk", flat=True))
+    ended = Tenant.objects.filter(state=TenantState.LOCKED, unlock_at__lte=database_now())
+    due = list(ended.values_list("pk", flat=True))
     for tenant_id in set(due) - resting():
         with apart(tenant_id, "its unlocking"), transaction.atomic():
             tenant = _locked_row()

@@ -219,7 +219,6 @@ export function policyFromPayload(payload: Uint8Array): Policy {
   for (const [name, column] of columns)
     if (new Set(roster.map((one) => hex(column(one)))).size !== roster.length)
       throw fields.refuse(9, `names one ${name} twice`);
-  const givenUp = fields.has(13) ? fields.row(13, 2) : undefined;
   return {
     header,
     version,
@@ -231,8 +230,12 @@ export function policyFromPayload(payload: Uint8Array): Policy {
     predecessor: fields.octets(11, version > 1 ? HASH_SIZE : 0),
     // Absent in versions made before the field was: whoever verifies says which may be (`verifySuccessor`).
     heldInForce: fields.has(12) ? fields.octets(12, HASH_SIZE) : EMPTY,
-    givenUp: givenUp && { number: givenUp.uint(0, { minimum: 1 }), root: givenUp.octets(1, HASH_SIZE) },
+    givenUp: fields.has(13) ? readGivenUp(fields.row(13, 2)) : undefined,
   };
+}
+
+function readGivenUp(row: Fields): GivenUp {
+  return { number: row.uint(0, { minimum: 1 }), root: row.octets(1, HASH_SIZE) };
 }
 
 /**
