@@ -162,6 +162,14 @@ def founded() -> Tenant:
     return Tenant()
 
 
+def again(founded: Tenant) -> Tenant:
+    """Return the same tenant with lists of its own, for a server that changes them."""
+    copy = Tenant.__new__(Tenant)
+    lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
+    copy.__dict__.update(founded.__dict__ | lists)
+    return copy
+
+
 class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Administration, Restorable):
     """Serves one tenant. `lies` maps a pattern of "METHOD path" to what is done to the honest answer.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cast.lying_server import LyingServer, Tenant, founded
+from tests.cast.lying_server import LyingServer, Tenant, again, founded
 from tests.cast.members import Members
 
 __all__ = ["founded"]
@@ -24,9 +24,6 @@ def worlds(founded: Tenant) -> Iterator[Members]:
 
     def fresh() -> Iterator[Members]:
         while True:
-            copy = Tenant.__new__(Tenant)
-            lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
-            copy.__dict__.update(founded.__dict__ | lists)
-            yield Members(LyingServer(copy))
+            yield Members(LyingServer(again(founded)))
 
     return fresh()

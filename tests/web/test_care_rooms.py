@@ -24,7 +24,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.vault import vault
 from holdfast.core.base.encoding import b64u
-from tests.cast.lying_server import LyingServer, Tenant, founded, text
+from tests.cast.lying_server import LyingServer, Tenant, again, founded, text
 from tests.cast.members import ALICE, BOB
 from tests.client import cuts, test_clocks, test_healing, test_lasting_faults, test_maintenance
 from tests.soak import rounds
@@ -91,10 +91,7 @@ def world(worlds: Iterator[NodeMembers]) -> NodeMembers:
 def worlds(founded: Tenant) -> Iterator[NodeMembers]:
     def fresh() -> Iterator[NodeMembers]:
         while True:
-            copy = Tenant.__new__(Tenant)
-            lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
-            copy.__dict__.update(founded.__dict__ | lists)
-            yield members(LyingServer(copy))
+            yield members(LyingServer(again(founded)))
 
     return fresh()
 

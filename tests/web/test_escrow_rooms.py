@@ -18,7 +18,7 @@ from holdfast.client.identity import key_log
 from holdfast.client.recovery import by_case, by_door, vetoes
 from holdfast.client.rotation import rotation
 from tests.cast import members as cast
-from tests.cast.lying_server import LyingServer, Tenant, founded
+from tests.cast.lying_server import LyingServer, Tenant, again, founded
 from tests.client.escrow import test_disclosures, test_escrow
 from tests.client.recovery import test_by_case, test_by_door
 from tests.client.rotation import test_rotation
@@ -94,10 +94,7 @@ def world(worlds: Iterator[EscrowMembers]) -> EscrowMembers:
 def worlds(founded: Tenant) -> Iterator[EscrowMembers]:
     def fresh() -> Iterator[EscrowMembers]:
         while True:
-            copy = Tenant.__new__(Tenant)
-            lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
-            copy.__dict__.update(founded.__dict__ | lists)
-            yield members(LyingServer(copy))
+            yield members(LyingServer(again(founded)))
 
     return fresh()
 

@@ -11,7 +11,7 @@ import pytest
 from holdfast.client.identity import key_log
 from holdfast.client.messages import inbox, letters, messages, prekeys, renewals, reports, sent, settling, unsent
 from tests.cast import malice
-from tests.cast.lying_server import LyingServer, Tenant, founded
+from tests.cast.lying_server import LyingServer, Tenant, again, founded
 from tests.client import cuts
 from tests.client.messages import test_acknowledgements, test_doubts, test_junk_letters, test_messages, test_prekeys
 from tests.client.sessions import test_sessions
@@ -54,10 +54,7 @@ def world(worlds: Iterator[NodeMembers]) -> NodeMembers:
 def worlds(founded: Tenant) -> Iterator[NodeMembers]:
     def fresh() -> Iterator[NodeMembers]:
         while True:
-            copy = Tenant.__new__(Tenant)
-            lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
-            copy.__dict__.update(founded.__dict__ | lists)
-            yield members(LyingServer(copy))
+            yield members(LyingServer(again(founded)))
 
     return fresh()
 

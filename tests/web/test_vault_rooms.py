@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.client.vault import doors, export, pairing, share_requests, trusted, vault, vault_contents
-from tests.cast.lying_server import LyingServer, Tenant, founded
+from tests.cast.lying_server import LyingServer, Tenant, again, founded
 from tests.client import cuts
 from tests.client.vault import test_door_cuts, test_doors, test_export, test_pairing, test_trusted, test_vault
 from tests.web.peer import bundled
@@ -51,10 +51,7 @@ def world(worlds: Iterator[NodeMembers]) -> NodeMembers:
 def worlds(founded: Tenant) -> Iterator[NodeMembers]:
     def fresh() -> Iterator[NodeMembers]:
         while True:
-            copy = Tenant.__new__(Tenant)
-            lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
-            copy.__dict__.update(founded.__dict__ | lists)
-            yield members(LyingServer(copy))
+            yield members(LyingServer(again(founded)))
 
     return fresh()
 
