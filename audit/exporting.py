@@ -159,14 +159,12 @@ def _open() -> QuerySet[LogExport]:
 
 def work(job: Job) -> None:
     """Go on with an export for one turn, in its tenant's scope. Raises RunLater while there is more."""
-    until = time.monotonic() + TURN_SECONDS
-    while True:
-        row = _open().filter(pk=UUID(job.payload["export"]), ready_at=None).first()
-        if row is None:
-            return
-        if time.monotonic() > until:
-            raise RunLater(database_now(), "the export is not over")
+    until, mine = time.monotonic() + TURN_SECONDS, _open().filter(pk=UUID(job.payload["export"]), ready_at=None)
+    # One step at least in every turn, however slow: a turn that does nothing would come again for ever.
+    while (row := mine.first()) is not None:
         _step(row)
+        if time.monotonic() > until and mine.exists():
+            raise RunLater(database_now(), "the export is not over")
 
 
 def _step(row: LogExport) -> None:

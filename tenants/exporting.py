@@ -158,6 +158,8 @@ def work(job: Job) -> None:
         advance(row, EXPORT, ExportState.FAILED, ended_at=database_now())
         return
     actor, until = session_actor(asker), time.monotonic() + TURN_SECONDS
+    # One step at least in every turn, however slow: a turn that does nothing would come again for ever.
+    _step(row, actor)
     while row.state == ExportState.WAITING:
         if time.monotonic() > until:
             raise RunLater(database_now(), "the export is not over")

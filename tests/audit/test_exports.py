@@ -158,7 +158,7 @@ def test_exports_have_a_bound_for_a_person_and_for_an_organisation_and_a_day(
     refused = ask(make_device(world.olivia))
     assert (refused.status_code, refused.json()["code"]) == (409, "limit-reached")
     queue.run_due("worker")
-    LogExport.unscoped.update(expires_at=database_now())
+    LogExport.unscoped.update(expires_at=database_now() - timedelta(seconds=1))
     assert get(otto, f"audit/exports/{made[-1]}/pieces/0").status_code == 404
     exporting.sweep()
     assert not LogExport.unscoped.exists()

@@ -194,7 +194,7 @@ def test_password_that_is_not_taken_spends_neither_link_nor_code(
 
 REFUSING: dict[str, Callable[[Person, str], object]] = {
     "used": lambda person, address: PasswordReset.unscoped.update(used_at=timezone.now()),
-    "expired": lambda person, address: PasswordReset.unscoped.update(expires_at=timezone.now()),
+    "expired": lambda person, address: PasswordReset.unscoped.update(expires_at=timezone.now() - timedelta(seconds=1)),
     "suspended": lambda person, address: Person.unscoped.filter(pk=person.pk).update(state="suspended"),
     "other-address": lambda person, address: Person.unscoped.filter(pk=person.pk).update(email_key="c@acme.test"),
     "other-password": lambda person, address: give_password(person, NEW),

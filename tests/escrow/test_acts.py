@@ -73,7 +73,8 @@ def five(world: World) -> World:
         signers=[world.founders[name] for name in ("carol", "dan")],
     )
     with tenant_scope(world.tenant_id):
-        PolicyOfficer.objects.filter(counts_from__gt=timezone.now()).update(counts_from=timezone.now())
+        now = timezone.now()
+        PolicyOfficer.objects.filter(counts_from__gt=now).update(counts_from=now - timedelta(seconds=1))
     return world
 
 

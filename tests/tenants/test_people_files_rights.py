@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.core import mail as outbox
 from django.db import ProgrammingError, connection, transaction
@@ -43,7 +45,7 @@ def test_web_process_reads_and_begins_and_the_worker_does_it(transactional_db: N
             assert Person.unscoped.filter(email="ivy@acme.test").exists()
             with pytest.raises(ProgrammingError), transaction.atomic():
                 Person.unscoped.update(role="owner")
-        Import.unscoped.update(expires_at=database_now())
+        Import.unscoped.update(expires_at=database_now() - timedelta(seconds=1))
         with acting_as("worker", prefix=prefix):
             close_scope()
             assert services.sweep() == 1

@@ -226,7 +226,7 @@ def test_release_loses_nothing_when_the_hsm_is_away(world: World, hsm: Hsm) -> N
     assert "recovery:release:defer" in world.tags(case)
     hsm.interposer.rules()
     hsm.interposer.forget()
-    Case.unscoped.filter(id=case.id).update(release_at=timezone.now())
+    Case.unscoped.filter(id=case.id).update(release_at=timezone.now() - timedelta(seconds=1))
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
     assert world.combine(case, deposit, world.collect(case).json()) == world.archive_keys[deposit.header.deposit_id]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -302,7 +303,7 @@ def test_release_process_takes_the_long_delay_by_the_log_alone(found: Any, hsm: 
     olivia, deposit = administrator(world.cast.olivia), world.deposit()
     left(world, olivia)
     case = quorate(world, deposit, world.directory.phone("bob"))
-    Case.unscoped.filter(id=case.id).update(release_at=database_now())
+    Case.unscoped.filter(id=case.id).update(release_at=database_now() - timedelta(seconds=1))
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
 

@@ -53,7 +53,7 @@ def approved(world: World, *deposits: Deposit) -> OpenCase:
 
 def again(world: World, case: OpenCase, process: ReleaseProcess) -> timedelta:
     """Have the case tried as soon as its pause is over, and return how long the next pause is."""
-    Case.unscoped.filter(id=case.id).update(release_at=timezone.now())
+    Case.unscoped.filter(id=case.id).update(release_at=timezone.now() - timedelta(seconds=1))
     world.sequence()
     settled(process)
     at = world.row(case).release_at
@@ -93,7 +93,7 @@ def test_hsm_that_fails_after_its_unwrap_is_asked_ever_less_often_and_said_once(
         hsm.interposer.rules()
         again_at = world.row(case).release_at
         assert again_at is not None
-        Case.unscoped.filter(id=case.id).update(release_at=timezone.now())
+        Case.unscoped.filter(id=case.id).update(release_at=timezone.now() - timedelta(seconds=1))
         world.sequence()
         settled(process)
     assert (world.state(case), hsm.unwraps(), Release.unscoped.count()) == ("released", 7, 1)
@@ -113,7 +113,7 @@ def test_half_that_is_held_is_not_asked_for_again_and_is_destroyed_at_the_end(wo
         hsm.interposer.rules()
         # Another process, after a restart.
     world.sequence()
-    Case.unscoped.filter(id=case.id).update(release_at=timezone.now())
+    Case.unscoped.filter(id=case.id).update(release_at=timezone.now() - timedelta(seconds=1))
     world.tick()
     assert (world.state(case), hsm.unwraps(), kept(world)) == ("released", 5, 0)
     document = world.collect(case).json()
@@ -139,7 +139,7 @@ def test_hsm_that_is_away_is_asked_for_nothing_and_costs_no_entry(world: World, 
     # It is back within seconds, by itself, and the case goes on.
     wait_for(hsm.tokens.root.answers)
     with world.process() as process:
-        Case.unscoped.filter(id=case.id).update(release_at=timezone.now())
+        Case.unscoped.filter(id=case.id).update(release_at=timezone.now() - timedelta(seconds=1))
         world.sequence()
         settled(process)
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
