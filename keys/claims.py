@@ -246,7 +246,9 @@ def _handed_out(claim: Claim) -> HandedOut:
 # (4) the hour's claims are counted from their rows, each without those under way beside it, which is exact enough far
 #     from a limit (_NEAR). Whoever is near one takes the counters alone: it waits for those under way, and none of
 #     these goes on beside it, since the shared lock is only tried (FAULTS X7). So claims far from a limit wait for
-#     nobody, and those near it one after another, by ascending lock, so that they cannot deadlock.
+#     nobody, and those near it one after another, by ascending lock, so that they cannot deadlock. The hour stands in a
+#     pair with whom it is counted for, so that no index of the time alone answers: with that, the planner has a claim
+#     read every claim of the hour, of all tenants, or plans each one anew.
 _COUNTER: Final = "uuid_hash_extended({subject}, uuid_hash_extended(%(tenant)s::uuid, 0))"
 _OF_REQUESTER, _OF_DEVICE = (_COUNTER.format(subject=subject) for subject in ("%(requester)s::uuid", "d.id"))
 _POSTGRES = f"""
@@ -279,11 +281,15 @@ WITH target AS MATERIALIZED (
 )
 SELECT n.id, n.suite, n.head, n.statement, n.spk, n.batch_id, b.statement, n.key_id, n.index, n.leaf, n.proof,
        (SELECT count(*) FROM (
-          SELECT 1 FROM keys_claim c WHERE c.tenant_id = %(tenant)s::uuid AND c.requester_id = %(requester)s::uuid
-             AND c.claimed_at >= %(hour)s::timestamptz LIMIT %(most_of_requester)s) of_requester),
+          SELECT 1 FROM keys_claim c
+           WHERE c.tenant_id = %(tenant)s::uuid AND c.requester_id = %(requester)s::uuid
+             AND (c.requester_id, c.claimed_at) >= (%(requester)s::uuid, %(hour)s::timestamptz)
+           LIMIT %(most_of_requester)s) of_requester),
        (SELECT count(*) FROM (
-          SELECT 1 FROM keys_claim c WHERE c.tenant_id = %(tenant)s::uuid AND c.device_id = n.id
-             AND c.claimed_at >= %(hour)s::timestamptz LIMIT %(most_of_device)s) of_device),
+          SELECT 1 FROM keys_claim c
+           WHERE c.tenant_id = %(tenant)s::uuid AND c.device_id = n.id
+             AND (c.device_id, c.claimed_at) >= (n.id, %(hour)s::timestamptz)
+           LIMIT %(most_of_device)s) of_device),
        n.is_free
   FROM numbered n LEFT JOIN keys_prekeybatch b ON b.id = n.batch_id
  ORDER BY n.ordinal

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
+from django.utils import timezone
 
 from audit.models import Entry
 from holdfast.core.base.encoding import b64u
@@ -20,7 +23,7 @@ from holdfast.core.identity import chain_author
 from holdfast.core.identity.entries import Reason
 from kernel.errors import NotFound
 from kernel.scope import tenant_scope
-from keys import access, batches, services
+from keys import access, batches, claims, services
 from keys.claims import ClaimAnswer, claim_device
 from keys.errors import ClaimLimit, PreKeyReused
 from keys.models import Claim, OneTimePreKey
@@ -128,6 +131,49 @@ def test_storm_stops_at_exactly_the_limit(cast: Directory, settings: Any, limit:
     assert (results.count("given"), results.count("limit")) == (limit, 16 * each - limit)
     assert OneTimePreKey.unscoped.count() == 200 - limit
     assert Claim.unscoped.count() == limit
+
+
+OTHERS = 5_000  # claims of this hour, by and of others
+
+
+@pytest.mark.parametrize("plans", ["force_generic_plan", "force_custom_plan"])
+def test_claim_reads_no_claims_of_others(cast: Directory, plans: str) -> None:
+    """However the database plans it: with figures of a busy hour it once read the whole hour of all tenants."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no plan that is made before it knows its values")
+    alice, bob = cast.phone("alice"), cast.phone("bob")
+    alice.publish(batches=[1])
+    with tenant_scope(cast.world.acme.pk):
+        claim_device(device_id=alice.id, key="one", actor=bob.actor())
+    Claim.unscoped.bulk_create(_of_others(Claim.unscoped.get(), OTHERS), batch_size=500)
+    sql = claims._POSTGRES_BY["device"]
+    given = {"tenant": cast.world.acme.pk, "target": alice.id, "requester": bob.id, "key": "two", "limit": 100}
+    now = timezone.now()
+    given |= {"now": now, "hour": claims._hour(now), "most_of_requester": 10**6, "most_of_device": 10**6}
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {Claim._meta.db_table}")
+        names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
+        places = {name: f"${number}" for number, name in enumerate(names, 1)}
+        cursor.execute(f"PREPARE planned AS {sql % places}")
+        try:
+            with transaction.atomic():
+                cursor.execute(f"SET LOCAL plan_cache_mode = {plans}")
+                values = ", ".join(f"'{given[name]}'" for name in names)
+                cursor.execute(f"EXPLAIN EXECUTE planned ({values})")
+                plan = "\n".join(row[0] for row in cursor.fetchall())
+        finally:
+            cursor.execute("DEALLOCATE planned")
+    used = set(re.findall(r"(?:using|Index Scan on|Seq Scan on) ((?:keys_)?claim\w*)", plan))
+    assert used == {"claim_rate", "claim_rate_of_requester"}, plan
+
+
+def _of_others(like: Claim, number: int) -> Iterator[Claim]:
+    # Few and busy: with one claim of each, the database would find its way however the statement is written.
+    people = [uuid.uuid4() for _ in range(8)]
+    values = {name: getattr(like, name) for name in ("tenant_id", "target_id", "chain_head", "signed_pre_key_id")}
+    for at in range(number):
+        one = {"device_id": people[at % 8], "requester_id": people[at // 8 % 8], "key": uuid.uuid4().hex, "ordinal": 0}
+        yield Claim(**values, **one, claimed_at=like.claimed_at)
 
 
 @dataclass
