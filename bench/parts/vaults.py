@@ -14,6 +14,7 @@ from bench.peers.barbican import barbican
 
 PEOPLE: Final = 8  # one client each
 EACH: Final = 60  # requests of one client in a round
+DEPOSITS: Final = 24  # of them: in all rounds fewer than the 100 of one generation that are kept
 PEER_EACH: Final = 40
 GOAL: Final = ">= 8"
 Lines = list[Sequence[bytes]]
@@ -82,7 +83,7 @@ class _Person:
             self.made._build(
                 self.account.person.name, key, header.generation, consent_hash=header.consent_hash
             ).to_record()
-            for _ in range(EACH)
+            for _ in range(DEPOSITS)
         ]
         documents = []
         for record in records:

@@ -43,6 +43,7 @@ _READ = (
     *("id", "tenant_id", "state", "subject_id", "requester_id", "recipient_person_id", "behind", "policy_hash"),
     *("opened_at", "notice_at", "not_before", "quorate_at", "release_at"),
 )
+_READ_OF_APPROVAL = ("id", "tenant_id", "case_id", "person_id", "decision", "at")
 
 
 def to_settle(now: datetime) -> list[Key]:
@@ -223,7 +224,7 @@ class _Sheet:
         """Everything that officers signed about each case, oldest first, without what they signed."""
         found: dict[Key, list[Approval]] = {}
         for those in in_their_tenants("case_id", self._keys):
-            rows = Approval.unscoped.filter(those).order_by("at", "pk").defer("statement", "statement_hash")
+            rows = Approval.unscoped.filter(those).order_by("at", "pk").only(*_READ_OF_APPROVAL)
             for row in rows:
                 found.setdefault((row.tenant_id, row.case_id), []).append(row)
         return found
