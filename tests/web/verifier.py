@@ -25,9 +25,10 @@ class Verifier:
     requests: list[str] = field(default_factory=list)
 
     def verify(self, file: Path, trust: str | None = None, saved: Sequence[str] = ()) -> None:
-        """Give a file, and see the verdict on it."""
+        """Give a file, and see the verdict on it, and that the page has done nothing wrong until then."""
         self.begin(file, trust, saved)
         expect(self.page.locator("#verdict")).to_be_visible(timeout=SECONDS * 1000)
+        assert self.wrongs() == []
 
     def begin(self, file: Path, trust: str | None = None, saved: Sequence[str] = ()) -> None:
         """Give a file, and push the button."""
@@ -68,6 +69,7 @@ class Verifier:
     def rows(self, count: int) -> list[str]:
         """Wait for so many entries and return their texts."""
         expect(self.page.locator("#rows > li")).to_have_count(count)
+        assert self.wrongs() == []
         return self.page.locator("#rows > li").all_inner_texts()
 
 
