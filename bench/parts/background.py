@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The background's rounds with much and with little at rest: idle tenants, deposits, open cases.
+"""What much at rest costs: the background's rounds with idle tenants, deposits, open cases; coverage of many people.
 
 The floor of the worker's is a statement that looks up one row by its key: what a round costs that has nothing to find.
 """
@@ -7,6 +7,8 @@ The floor of the worker's is a statement that looks up one row by its key: what 
 from __future__ import annotations
 
 import re
+import statistics
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,7 @@ DEPOSITS = (1_000, 10_000, 100_000)
 REVOKED = 10
 CASES = (30, 300, 1_000)
 TENANTS = 10_000
+COVERED = 10_000  # people with a deposit
 TIMES = 15
 GOAL = "<= 100"  # milliseconds, with the most at rest
 
@@ -28,7 +31,8 @@ def main() -> None:
     with world.hsm():
         made = world.founded()
         curves: list[world.Curve] = []
-        world.report([*_tenants(made), *_deposits(made, curves), *_cases(made, curves)], curves)
+        rows = [*_tenants(made), *_coverage(made), *_deposits(made, curves), *_cases(made, curves)]
+        world.report(rows, curves)
 
 
 def _tenants(made: Any) -> list[world.Row]:
@@ -57,6 +61,55 @@ def _tenants(made: Any) -> list[world.Row]:
     return [world.row(what, many, one, "ms", scale=1e3, beside="at one", goal="<= 1.2")]
 
 
+def _coverage(made: Any) -> list[world.Row]:
+    """Read the coverage of many people page by page: the last pages beside the first ones, and all of it."""
+    from escrow.models import Deposit
+    from kernel.scope import tenant_scope
+    from tests.cast.world import columns_of
+
+    made.deposit()
+    like = columns_of(Deposit.unscoped.get())
+    ids = [uuid.uuid4() for _ in range(COVERED)]
+    with tenant_scope(made.tenant_id):
+        Deposit.objects.bulk_create(
+            (
+                Deposit(**like | {"id": one, "user_id": one, "half_hash": one.bytes * 2, "record_hash": one.bytes * 2})
+                for one in ids
+            ),
+            batch_size=1_000,
+        )
+    phone, first, last, whole = made.directory.phone("carol"), [], [], []
+    for number in range(world.ROUNDS):
+        world.say(f"coverage of {COVERED:,} people, round {number + 1} of {world.ROUNDS}")
+        taken = _pages(phone)
+        # The very first counts the whole tenant, once for a reading of the list.
+        whole.append(sum(taken))
+        first.append(statistics.median(taken[1:11]))
+        last.append(statistics.median(taken[-11:-1]))
+    what = f"coverage of {COVERED:,} people: a page late in the list"
+    pages = f"coverage of {COVERED:,} people: all {len(taken)} pages"
+    return [
+        world.row(what, last, first, "ms", scale=1e3, beside="one early in it", goal="<= 1.3"),
+        world.figure(pages, whole, "s"),
+    ]
+
+
+def _pages(phone: Any) -> list[float]:
+    """Return the seconds of each page, read from the first to the last."""
+    taken: list[float] = []
+    path, more = "/api/v1/escrow/coverage", True
+    after = ""
+    while more:
+        begun = time.perf_counter()
+        answer = phone.send("GET", path + after)
+        taken.append(time.perf_counter() - begun)
+        if answer.status_code != 200:
+            raise RuntimeError(f"coverage answered {answer.status_code}")
+        page = answer.json()
+        more, after = page["more"], f"?after={page['last']}"
+    return taken
+
+
 def _deposits(made: Any, curves: list[world.Curve]) -> list[world.Row]:
     from escrow.models import Deposit
     from escrow.tasks import flag_deposits_of_revoked_devices
@@ -65,8 +118,8 @@ def _deposits(made: Any, curves: list[world.Curve]) -> list[world.Row]:
     from keys.models import Device
     from tests.cast.world import columns_of
 
-    made.deposit()
-    deposit, device = Deposit.unscoped.get(), Device.unscoped.get(id=made.directory.phone("alice").id)
+    device = Device.unscoped.get(id=made.directory.phone("alice").id)
+    deposit = Deposit.unscoped.get(user_id=device.user_id)
     rows: list[world.Row] = []
     stored = 0
     for size in DEPOSITS:
@@ -75,7 +128,11 @@ def _deposits(made: Any, curves: list[world.Curve]) -> list[world.Row]:
         with tenant_scope(made.tenant_id):
             Device.objects.bulk_create(
                 (
-                    Device(**columns_of(device) | {"id": one, "statement_hash": one.bytes * 2, "state": _state(place)})
+                    # Each somebody's own: nobody has more than a few devices.
+                    Device(
+                        **columns_of(device)
+                        | {"id": one, "user_id": one, "statement_hash": one.bytes * 2, "state": _state(place)}
+                    )
                     for place, one in enumerate(ids)
                 ),
                 batch_size=1_000,
@@ -84,7 +141,8 @@ def _deposits(made: Any, curves: list[world.Curve]) -> list[world.Row]:
                 (
                     Deposit(
                         **columns_of(deposit)
-                        | {"id": one, "device_id": one, "half_hash": one.bytes * 2, "record_hash": one.bytes * 2}
+                        | {"id": one, "user_id": one, "device_id": one}
+                        | {"half_hash": one.bytes * 2, "record_hash": one.bytes * 2}
                         | {"flagged_at": database_now() if _state(place) == "revoked" else None}
                     )
                     for place, one in enumerate(ids)

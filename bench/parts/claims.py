@@ -15,7 +15,7 @@ from bench.peers.django_view import request as bare_request
 from bench.peers.synapse import HANDED_OUT, synapse
 
 CLIENTS: Final = (1, 8, 32)
-PEOPLE: Final = 16  # of each suite; all of them claim, and of each suite's is claimed in turn
+PEOPLE: Final = 64  # of each suite; all of them claim, and of each suite's is claimed in turn: few an hour of each
 MOST: Final = 900  # claims in one round
 PEER_MOST: Final = 4_000
 SUITES: Final = ("suite 1", "suite 2")

@@ -12,7 +12,7 @@ from bench.peers.synapse import HANDED_OUT, synapse
 
 CLIENTS: Final = 32
 DEVICES: Final = 10
-PEOPLE: Final = 4  # who are claimed
+PEOPLE: Final = 16  # who are claimed
 REQUESTERS: Final = 16
 MOST: Final = 160  # claims in one round, ten keys each
 PEER_MOST: Final = 600

@@ -76,11 +76,12 @@ class Synapse:
             self._tokens[user, number] = token
 
     def have(self, keys: int) -> None:
-        """Upload one-time keys until each device has so many at least, were they claimed in turn."""
-        devices = [(user, number) for user, all_ in self.devices.items() for number in range(len(all_))]
-        while self.left() < len(devices) * keys:
-            for one in devices:
-                self._call("POST", "/_matrix/client/v3/keys/upload", self._keys(100), self._tokens[one])
+        """Upload one-time keys until each device has so many at least."""
+        left = self._left()
+        for user, devices in self.devices.items():
+            for number, device in enumerate(devices):
+                for _ in range(0, keys - left.get((user, device), 0), 100):
+                    self._call("POST", "/_matrix/client/v3/keys/upload", self._keys(100), self._tokens[user, number])
 
     def upload(self, person: int, keys: int) -> bytes:
         """Make a request that uploads fresh keys for somebody's first device."""
@@ -92,12 +93,13 @@ class Synapse:
         asked = {user: dict.fromkeys(self.devices[user][:devices], _KIND)}
         return self._request("POST", "/_matrix/client/v3/keys/claim", {"one_time_keys": asked}, self._token(by))
 
-    def left(self) -> int:
-        """Count the keys that are left: how many claims were made shows in it."""
+    def _left(self) -> dict[tuple[str, str], int]:
+        """Count the keys that are left of each device."""
         with psycopg.connect(_database()) as connection:
-            row = connection.execute("SELECT count(*) FROM e2e_one_time_keys_json").fetchone()
-        assert row is not None
-        return int(row[0])
+            rows = connection.execute(
+                "SELECT user_id, device_id, count(*) FROM e2e_one_time_keys_json GROUP BY user_id, device_id"
+            )
+            return {(user, device): number for user, device, number in rows.fetchall()}
 
     def _token(self, person: int) -> str:
         return self._tokens[list(self.devices)[person], 0]

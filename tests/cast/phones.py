@@ -307,7 +307,8 @@ class Account:
         """Enrol one more phone and bring it into the chain, all over HTTP."""
         phone = new_phone(self.person, suite=suite, device_id=device_id)
         issue(phone)
-        assert post_enrolment(phone).status_code == 201
+        answer = post_enrolment(phone)
+        assert answer.status_code == 201, answer.content
         if self.state is None:
             answer = self.append(phone, self.begin(phone))
         else:
