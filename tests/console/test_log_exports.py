@@ -86,4 +86,4 @@ def test_page_that_verifies_is_handed_over_as_it_is_committed(world: World, clie
     assert hashlib.sha256(committed).hexdigest() in text_of(otto.get(PAGE))
     # Nobody without the right to read a log needs one.
     assert client.get(address).status_code == 302
-    assert signed_in(world.cast.erin).get(address).status_code == 403
+    assert signed_in(world.cast.alice).get(address).status_code == 403

@@ -171,6 +171,27 @@ def test_log_goes_on_from_each_head_that_was_saved(verifier: Verifier, tmp_path:
     assert agree(verifier, path, ROOT, [kept]) is Verdict.VERIFIED
 
 
+DROP: Final = """([name, text, count]) => {
+  const dataTransfer = new DataTransfer();
+  for (let at = 0; at < count; at++) dataTransfer.items.add(new File([text], name));
+  const event = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(event);
+  return event.defaultPrevented;
+}"""
+
+
+def test_file_that_is_dropped_anywhere_is_the_one(verifier: Verifier) -> None:
+    page, text = verifier.page, b"".join(LINES).decode()
+    assert page.evaluate(DROP, ["two.jsonl", text, 2])
+    expect(page.get_by_role("alert")).to_have_text("One log at a time, please.")
+    assert page.evaluate(DROP, ["dropped.jsonl", text, 1])
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.get_by_label("Exported log")).to_be_focused()
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator(".verdict-word")).to_have_text("NOT ANCHORED")
+    assert verifier.fact("File").startswith("dropped.jsonl, ")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_export_of_the_server_as_the_console_gives_it(
     world: World, verifier: Verifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
