@@ -393,6 +393,7 @@ def test_entries_are_filtered_shown_by_the_hundred_and_saved(verifier: Verifier,
     days = verifier.rows(48)
     assert "2027-01-16 00:00:00 −03:30 (2027-01-16T03:30:00Z)" in days[0]
     assert "2027-01-16 23:30:00 −03:30" in days[-1]
+    expect(page.locator("#only")).to_have_text("Only entries with From: “2027-01-16”, To: “2027-01-16”.")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save these as CSV").click()
     assert download.value.suggested_filename == "audit.csv"

@@ -201,6 +201,12 @@ class Page {
       tag: text("tag"), actor: text("actor"), person: text("person"), subject: text("subject"),
       from: dayStart(text("from")), until: dayStart(text("until"), 1),
     };
+    // Said beside the entries as well: on paper the filter is not there.
+    const only = ["tag", "actor", "person", "subject", "from", "until"].flatMap((id) => {
+      const { value, labels } = byId(id, "input");
+      return value.trim() === "" ? [] : [`${labels?.[0]?.textContent ?? id}: “${value.trim()}”`];
+    });
+    say(byId("only", "p"), only.length > 0 ? `Only entries with ${only.join(", ")}.` : "");
     this.#rows.replaceChildren();
     this.#shown = 0;
     this.#more.hidden = true;
