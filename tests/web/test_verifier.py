@@ -130,10 +130,14 @@ SPOILT: Final[dict[str, Callable[[], list[bytes]]]] = {
 }
 
 
+# Read in another way: where it ends, and where it is read again.
+SPOILT_PACKED: Final = ("an entry removed", "cut", "a line without an end")
+
+
 @pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
 def test_changed_file_is_broken_where_python_says(is_packed: bool, verifier: Verifier, tmp_path: Path) -> None:
-    for why, spoil in SPOILT.items():
-        path = put(tmp_path, spoil())
+    for why in SPOILT_PACKED if is_packed else SPOILT:
+        path = put(tmp_path, SPOILT[why]())
         told = verify_export(path, ROOT)
         given = put(tmp_path, gzip.compress(path.read_bytes()), "audit.jsonl.gz") if is_packed else path
         verifier.verify(given, ROOT)
