@@ -67,6 +67,7 @@ urlpatterns = [
     path("ceremonies/<int:index>/signed/", transcripts.transcript_signed, name="console-transcript-signed"),
     path("audit/", audit.audit_list, name="console-audit"),
     path("audit/exports/", exports.log_exports, name="console-log-exports"),
+    path("audit/exports/verify.html", exports.verifier_file, name="console-verifier"),
     path("audit/exports/<uuid:export_id>/", exports.log_export_file, name="console-log-export"),
     path("audit/<int:index>/", audit.audit_entry, name="console-audit-entry"),
 ]

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console pages of one's exports of the logs: asked for, made in the background, downloaded and gone on with.
 
-Implements PLATFORM "Console" and docs/formats/audit-log.md "Export". It makes nothing itself: the worker does.
+Implements PLATFORM "Console" and docs/formats/audit-log.md "Export". It makes nothing itself: the worker does. Beside
+them the page that verifies them, to take home.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -23,6 +27,8 @@ from tenants import access as tenants
 from tenants.permissions import PermissionName
 
 LOGS: Final = {"audit": "Audit log", "keys": "Log of keys"}
+# The offline verifier as it is committed: one page with all that it needs (docs/verifier.md).
+_VERIFIER: Final = Path("web", "dist", "verify.html")
 # One range, as a browser asks for the rest of a file (RFC 9110 section 14.1.2); any other is answered by the whole.
 _REST: Final = re.compile(r"bytes=([0-9]{1,15})-", re.ASCII)
 
@@ -39,7 +45,8 @@ def log_exports(request: HttpRequest, actor: Actor) -> HttpResponseBase:
         else:
             return HttpResponseRedirect(reverse("console-log-exports"))
     rows = [(row, LOGS[row.log]) for row in exporting.exports_of(actor)]
-    context = {"rows": rows, "logs": LOGS.items(), "refusal": refusal, "most": exporting.MOST_OWN}
+    digest = hashlib.sha256(_verifier()).hexdigest()
+    context = {"rows": rows, "logs": LOGS.items(), "refusal": refusal, "most": exporting.MOST_OWN, "verifier": digest}
     return render(request, "console/audit/exports.html", context, status=status)
 
 
@@ -68,3 +75,15 @@ def log_export_file(request: HttpRequest, actor: Actor, export_id: UUID) -> Http
     name = f"{tenants.tenant().slug}-{row.log}-{row.size}.jsonl.gz"
     answer["content-disposition"] = f'attachment; filename="{name}"'
     return answer
+
+
+@console_page(PermissionName.AUDIT_READ)
+def verifier_file(_request: HttpRequest, _actor: Actor) -> HttpResponse:
+    """Hand over the page that verifies an export on the reader's own machine; it is not opened here, among our own."""
+    answer = HttpResponse(_verifier(), content_type="text/html; charset=utf-8")
+    answer["content-disposition"] = 'attachment; filename="verify.html"'
+    return answer
+
+
+def _verifier() -> bytes:
+    return (settings.BASE_DIR / _VERIFIER).read_bytes()

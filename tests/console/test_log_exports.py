@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.test import Client
 
 from audit import exporting, sequencer
 from audit.models import Entry, LogExport
@@ -69,3 +72,18 @@ def test_refusal_is_said_on_the_page(world: World, monkeypatch: pytest.MonkeyPat
     answer = signed_in(world.cast.otto).post(PAGE, {"log": "audit"})
     assert answer.status_code == 409
     assert "Each is deleted after a day" in text_of(answer)
+
+
+def test_page_that_verifies_is_handed_over_as_it_is_committed(world: World, client: Client) -> None:
+    address, otto = f"{PAGE}verify.html", signed_in(world.cast.otto)
+    committed = (Path(settings.BASE_DIR) / "web" / "dist" / "verify.html").read_bytes()
+    answer = otto.get(address)
+    assert (answer.status_code, answer.content) == (200, committed)
+    assert answer["content-disposition"] == 'attachment; filename="verify.html"'
+    assert answer["content-type"] == "text/html; charset=utf-8"
+    for page in (PAGE, "/console/audit/"):
+        assert f'href="{address}"' in otto.get(page).content.decode()
+    assert hashlib.sha256(committed).hexdigest() in text_of(otto.get(PAGE))
+    # Nobody without the right to read a log needs one.
+    assert client.get(address).status_code == 302
+    assert signed_in(world.cast.alice).get(address).status_code == 403

@@ -371,7 +371,13 @@ def page(name: str, one: Organisation) -> str:
 
 
 # Answers that are no pages: whose they are, tests/console asks (test_export, test_log_exports, test_transcripts).
-DOWNLOADS = {"console-export", "console-log-export", "console-transcript-signed", "console-transcript-text"}
+DOWNLOADS = {
+    "console-export",
+    "console-log-export",
+    "console-transcript-signed",
+    "console-transcript-text",
+    "console-verifier",
+}
 
 
 def reader(name: str, one: Organisation) -> Client:

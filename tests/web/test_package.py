@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 import shutil
@@ -38,8 +39,9 @@ console.log((value as Map<number, Value>).get(1), key.public.raw.length, opened.
 SAYS = "one 32 3 2\n"
 
 
-def test_types() -> None:
-    run(tool("tsc"), "-p", "tsconfig.json", "--noEmit")
+@pytest.mark.parametrize("of", [".", "../verify"])
+def test_types(of: str) -> None:
+    run(tool("tsc"), "-p", f"{of}/tsconfig.json", "--noEmit")
 
 
 @pytest.mark.timeout(600)
@@ -70,6 +72,8 @@ def test_the_built_files_are_those_of_the_sources_and_small(tmp_path: Path) -> N
     made, kept = ({path.name: path.read_bytes() for path in one.iterdir()} for one in (tmp_path, BUILT))
     assert made.keys() == kept.keys(), "web/dist is not what the sources make: run `make web` and commit it"
     assert [name for name in made if made[name] != kept[name]] == [], "run `make web` and commit web/dist"
+    digest = hashlib.sha256(kept["verify.html"]).hexdigest()
+    assert kept["verify.html.sha256"].decode() == f"{digest}  verify.html\n", "as sha256sum -c reads it"
 
 
 def test_the_report_of_what_is_exported(tmp_path: Path) -> None:

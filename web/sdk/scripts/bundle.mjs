@@ -2,20 +2,21 @@
 /**
  * Bundle the SDK for pages that have no bundler: `node scripts/bundle.mjs [directory]`, into web/dist without one.
  *
- * Writes holdfast.js, the chunks that it loads when they are first needed, and the licences of what is inside. Same
- * sources, same bytes: nothing of the time or of the machine goes in. Prints the size of each file, and ends with
- * status 1 when what every page loads is over the limit.
+ * Writes holdfast.js, the chunks that it loads when they are first needed, the licences of what is inside, and the offline
+ * verifier (`verifier.mjs`). Same sources, same bytes: nothing of the time or of the machine goes in. Prints the size of
+ * each file, and ends with status 1 when what every page loads is over the limit.
  */
-import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { rolldown } from "rolldown";
+import { licences } from "./licences.mjs";
+import { verifier } from "./verifier.mjs";
 
 const HERE = dirname(dirname(fileURLToPath(import.meta.url)));
 /** Bytes, by gzip: what a page loads before it does anything. Argon2, ML-KEM and what few pages need come later. */
 const LIMIT = 60_000;
-const LICENCE = /^(LICEN[CS]E|COPYING)(\.(md|txt))?$/i;
 
 /** Bundle into memory: the files by name. together: modules that are to lie in one file. */
 async function bundle(together = new Set()) {
@@ -43,27 +44,6 @@ async function bundle(together = new Set()) {
   return output;
 }
 
-/** Return the directory of the package that a module belongs to, or undefined for one of ours. */
-function packageOf(module) {
-  const found = /^.*\/node_modules\/(@[^/]+\/)?[^/]+/.exec(module);
-  return found?.[0];
-}
-
-/** Return one text with the name, the version and the licence of each package inside. */
-async function licences(output) {
-  const packages = new Set(output.flatMap(file => Object.keys(file.modules ?? {})).map(packageOf));
-  const parts = [];
-  for (const directory of packages) {
-    if (directory === undefined) continue;
-    const { name, version, license } = JSON.parse(await readFile(join(directory, "package.json"), "utf8"));
-    const file = (await readdir(directory)).find(one => LICENCE.test(one));
-    if (file === undefined) throw new Error(`${name} brings no licence`);
-    parts.push(`${name} ${version} (${license})\n\n${(await readFile(join(directory, file), "utf8")).trim()}\n`);
-  }
-  const ours = "Holdfast is under the Apache License 2.0. The files beside this one hold code of these packages as well.\n";
-  return [ours, ...parts.sort()].join(`\n${"-".repeat(80)}\n\n`);
-}
-
 /** Return the names of the files that are loaded before the entry runs: itself, and what it imports without asking. */
 function loadedAtFirst(output) {
   const byName = new Map(output.map(file => [file.fileName, file]));
@@ -87,6 +67,7 @@ await mkdir(to, { recursive: true });
 for (const old of await readdir(to)) if (old.endsWith(".js")) await rm(join(to, old));
 await writeFile(join(to, "LICENSES.txt"), text);
 for (const file of output) await writeFile(join(to, file.fileName), file.code);
+for (const [name, page] of Object.entries(await verifier())) await writeFile(join(to, name), page);
 
 const first = loadedAtFirst(output);
 const sizes = output.map(file => [gzipSync(file.code, { level: 9 }).length, file.fileName]);

@@ -17,7 +17,9 @@ import {
 import { CompactRange, HASH_SIZE } from "../../core/log/merkle.js";
 import { Role } from "../../core/log/writers.js";
 import { Sign1 } from "../../core/signed/cose.js";
-import { badEntry, type BadEntry, Broken, Lines, Proofs, putBackBy, type PutBack, requireWritten } from "./entries.js";
+import {
+  badEntry, type BadEntry, Broken, Lines, type LogFile, Proofs, putBackBy, type PutBack, requireWritten,
+} from "./entries.js";
 import { checked, PART } from "./parts.js";
 
 /** What a verification ended with. */
@@ -110,6 +112,8 @@ export interface Known {
   readonly past?: readonly [size: number, root: Bytes] | undefined;
   /** Entries from which on signatures are checked side by side. */
   readonly long?: number;
+  /** Called now and then with how many entries are checked; from the beginning again where what is wrong is looked for. */
+  readonly tell?: ((done: number) => void) | undefined;
 }
 
 /**
@@ -118,7 +122,7 @@ export interface Known {
  * Reads the file once from front to back, a line at a time, and remembers the id of each entry. Throws Malformed for a
  * `trust` that is no key (the caller's mistake); all that is wrong in the file is in the report.
  */
-export async function verifyExport(file: Blob, known: Known = {}): Promise<VerificationReport> {
+export async function verifyExport(file: LogFile, known: Known = {}): Promise<VerificationReport> {
   const trust = trustOf(known.trust, known.seen);
   let header: ExportHeader | undefined;
   try {
@@ -142,7 +146,7 @@ async function verify(
   header: ExportHeader,
   note: string | undefined,
   trust: Trust,
-  { saved = [], past, long = LONG }: Known,
+  { saved = [], past, long = LONG, tell }: Known,
 ): Promise<VerificationReport> {
   // To believe an export we must, in this order:
   //
@@ -169,7 +173,7 @@ async function verify(
   if (past !== undefined) addPast(pasts, past, header.size);
   const written = roles !== undefined && header.origin === roles.origin ? roles : undefined;
   if (written?.unsigned !== undefined) addPast(pasts, written.unsigned, header.size);
-  const restored = await readEntries(lines, header, { root: checkpoint?.root, pasts, roles: written, long });
+  const restored = await readEntries(lines, header, { root: checkpoint?.root, pasts, roles: written, long, tell });
   if (checkpoint === undefined || verifier === undefined || note === undefined)
     throw new Broken(`the signed head does not hold: ${fault}`);
   // (3)
@@ -236,7 +240,7 @@ async function readHeader(lines: Lines): Promise<ExportHeader> {
 }
 
 /** Return the note of the last line, with or without its end; undefined of a line that is none. */
-async function lastLine(file: Blob): Promise<string | undefined> {
+async function lastLine(file: LogFile): Promise<string | undefined> {
   try {
     return await checkpointOf(file);
   } catch (error) {
@@ -246,7 +250,7 @@ async function lastLine(file: Blob): Promise<string | undefined> {
 }
 
 /** Return the signed head at the end of an exported log. Rejects with Malformed for a last line of another kind. */
-export async function checkpointOf(file: Blob): Promise<string> {
+export async function checkpointOf(file: LogFile): Promise<string> {
   const octets = new Uint8Array(await file.slice(Math.max(0, file.size - MAX_LINE)).arrayBuffer());
   let end = octets.length;
   while (end > 0 && octets[end - 1] === 0x0a) end--;
@@ -338,6 +342,7 @@ interface Held {
   readonly pasts: ReadonlyMap<number, Bytes>;
   readonly roles: Roles | undefined;
   readonly long: number;
+  readonly tell: ((done: number) => void) | undefined;
 }
 
 /** Read every entry to its end; return those that say that a backup was put back. Rejects with Broken. */
@@ -351,6 +356,7 @@ async function readEntries(lines: Lines, header: ExportHeader, of: Held): Promis
   const putBack: PutBack[] = [], past = new Pasts(of.pasts), ids = new Set<string>();
   const proofs = new Proofs(lines, header, of.root);
   for (let index = 0; index < header.size; index++) {
+    if (index % PART === 0) of.tell?.(index);
     const [entry, line] = await proofs.nextEntry(index);
     try {
       if (of.roles !== undefined && entry instanceof ExportedEntry)
@@ -395,7 +401,7 @@ async function sideBySide(
   of: Held & { readonly root: Bytes },
 ): Promise<PutBack[] | undefined> {
   const putBack: PutBack[] = [], past = new Pasts(of.pasts), ids = new Set<string>();
-  let withheld = 0, known = 0;
+  let withheld = 0, known = 0, done = 0;
   for await (const part of checked(lines, header, of)) {
     if (part === undefined) return undefined;
     for (let at = 0; at < part.hashes.length; at += HASH_SIZE) past.grow(part.hashes.slice(at, at + HASH_SIZE));
@@ -405,6 +411,7 @@ async function sideBySide(
     if (ids.size !== known) return undefined;
     putBack.push(...part.putBack);
     withheld += part.withheld;
+    of.tell?.((done += part.hashes.length / HASH_SIZE));
   }
   return withheld === header.withheld ? putBack : undefined;
 }

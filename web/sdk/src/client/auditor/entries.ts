@@ -33,6 +33,12 @@ export class Broken extends Error {
   }
 }
 
+/** What is read of a file, from any byte on: a Blob, or what gives a packed one unpacked. */
+export interface LogFile {
+  readonly size: number;
+  slice(start: number, end?: number): { arrayBuffer(): Promise<ArrayBuffer> };
+}
+
 const CHUNK = 1024 * 1024, END = 0x0a;
 
 /** Reads a file line by line, in pieces of 1 MiB: a log may be larger than the memory. */
@@ -42,7 +48,7 @@ export class Lines {
 
   /** at: the byte at which the next line begins. */
   constructor(
-    private readonly file: Blob,
+    private readonly file: LogFile,
     public at = 0,
   ) {}
 
