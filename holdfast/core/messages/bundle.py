@@ -121,8 +121,7 @@ def verify_batch_upload(statement: Sign1, leaves: bytes, *, device: DeviceStatem
     if len(rows) != batch.size:
         raise Malformed("pre-key batch: holds another number of leaves than it says")
     hashes = [merkle.leaf_hash(leaf) for leaf in rows]
-    nodes = merkle.memory_nodes(hashes)
-    if merkle.root_from(nodes, len(hashes)) != batch.root:
+    if merkle.root(hashes) != batch.root:
         raise Untrusted("the leaves are not those that the batch signs")
     # Every key is parsed now: a bad one, handed out later, would be found by a sender who cannot mend it.
     ids = [OneTimePreKey.from_leaf(leaf, batch.suite).key_id for leaf in rows]
@@ -132,8 +131,8 @@ def verify_batch_upload(statement: Sign1, leaves: bytes, *, device: DeviceStatem
     return VerifiedBatch(
         batch,
         tuple(
-            VerifiedLeaf(key_id, index, leaf, b"".join(merkle.inclusion_from(nodes, index, len(hashes))))
-            for index, (key_id, leaf) in enumerate(zip(ids, rows, strict=True))
+            VerifiedLeaf(key_id, index, leaf, b"".join(proof))
+            for index, (key_id, leaf, proof) in enumerate(zip(ids, rows, merkle.inclusion_proofs(hashes), strict=True))
         ),
     )
 
