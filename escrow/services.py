@@ -70,6 +70,7 @@ from hsm.backend import EscrowKeyRef, OaepAlgorithm
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.errors import Denied, LimitReached
+from kernel.rows import insert
 from kernel.scope import current_tenant
 from keys import access as keys
 from keys import chains
@@ -281,20 +282,21 @@ def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
 
 def _store_deposit(prepared: PreparedDeposit) -> Deposit:
     head = prepared.record.header
+    row = Deposit(
+        id=UUID(bytes=head.deposit_id),
+        user_id=UUID(bytes=head.user),
+        device_id=UUID(bytes=head.device),
+        generation=head.generation,
+        record_hash=prepared.record_hash,
+        half_hash=prepared.record.half_hash,
+        ak_commitment=head.ak_commitment,
+        policy_hash=head.policy_hash,
+        escrow_key_hash=head.escrow_key_hash,
+        sealed=prepared.sealed,
+        created_at=timezone.now(),
+    )
     try:
-        row: Deposit = Deposit.objects.create(
-            id=UUID(bytes=head.deposit_id),
-            user_id=UUID(bytes=head.user),
-            device_id=UUID(bytes=head.device),
-            generation=head.generation,
-            record_hash=prepared.record_hash,
-            half_hash=prepared.record.half_hash,
-            ak_commitment=head.ak_commitment,
-            policy_hash=head.policy_hash,
-            escrow_key_hash=head.escrow_key_hash,
-            sealed=prepared.sealed,
-            created_at=timezone.now(),
-        )
+        insert(row)
     except IntegrityError as error:
         # Two uploads of it at once: both saw none.
         raise DepositRepeated from error

@@ -104,7 +104,8 @@ def insert(*rows: TenantModel, once: bool = False) -> int:
     """Insert new rows of one model for the open tenant in one statement, and return how many were.
 
     once: one that a unique key of its table keeps out is left out, and was never there. Values are plain: no
-    expressions. Raises ForeignRow for a row of another tenant, and Django's database errors.
+    expressions. A number that the database gives as primary key is not read back. Raises ForeignRow for a row of
+    another tenant, and Django's database errors.
     """
     for row in rows:
         row.tenant_id = row.tenant_id or current_tenant()
@@ -113,8 +114,14 @@ def insert(*rows: TenantModel, once: bool = False) -> int:
     if not rows:
         return 0
     model = type(rows[0])
-    values = [_value(row, field) for row in rows for field in model._meta.concrete_fields]
+    values = [_value(row, field) for row in rows for field in _given(model)]
     return len(statements.run(_insert_statement(connection.vendor, model, len(rows), once), statements.plain(values)))
+
+
+@cache
+def _given(model: type[TenantModel]) -> tuple[Any, ...]:
+    """The columns whose values are given: all but a primary key that the database counts."""
+    return tuple(field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField))
 
 
 def _value(row: TenantModel, field: Any) -> Any:
@@ -125,7 +132,7 @@ def _value(row: TenantModel, field: Any) -> Any:
 @lru_cache(maxsize=64)
 def _insert_statement(vendor: str, model: type[TenantModel], count: int, once: bool) -> str:
     meta: Any = model._meta
-    quote, fields = connection.ops.quote_name, meta.concrete_fields
+    quote, fields = connection.ops.quote_name, _given(model)
     row = ", ".join("%s::jsonb" if _is_json(one) and vendor == "postgresql" else "%s" for one in fields)
     columns = ", ".join(quote(field.column) for field in fields)
     conflict = " ON CONFLICT DO NOTHING" if once else ""
