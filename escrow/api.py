@@ -21,6 +21,7 @@ from kernel import paging
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest, NotFound
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
+from kernel.lean import LeanView
 from tenants import access as tenants
 from tenants.permissions import PermissionName
 
@@ -245,7 +246,7 @@ class KeyView(ApiView):
         return Response({**_version(newest), "history": [_version(row) for row in rows], "more": more})
 
 
-class DepositsView(ApiView):
+class DepositsView(LeanView):
     """Deposits of one's own archive keys."""
 
     permission_names: ClassVar = {"GET": PermissionName.DEPOSIT_READ, "POST": PermissionName.DEPOSIT_WRITE}

@@ -17,6 +17,7 @@ from holdfast.core.vault.door_blob import MAX_DOOR
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
+from kernel.lean import LeanView
 from keys import access, services
 from keys.errors import IfMatchMissing
 from tenants.permissions import PermissionName
@@ -80,7 +81,7 @@ class ProvenDoorsOut(StrictSerializer):
     doors = ProvenDoorItem(many=True)
 
 
-class VaultView(ApiView):
+class VaultView(LeanView):
     permission_names: ClassVar = {"GET": PermissionName.VAULT_READ, "PUT": PermissionName.VAULT_WRITE}
     max_body = 2 * 1024 * 1024
 
