@@ -419,6 +419,36 @@ def test_entries_are_filtered_shown_by_the_hundred_and_saved(verifier: Verifier,
     assert verifier.wrongs() == []
 
 
+def test_impatience_and_a_file_that_changes_make_nothing_look_whole(verifier: Verifier, tmp_path: Path) -> None:
+    entries = [replace(ENTRY, entry_id=number.to_bytes(16, "big")) for number in range(350)]
+    lines, key = log_of(entries)
+    page, path = verifier.page, put(tmp_path, lines)
+    verifier.verify(path, key)
+    verifier.rows(100)
+    # Twice at once, as only a script can: the second is of a button that is gone.
+    page.evaluate("for (const _ of [1, 2]) document.getElementById('more').click()")
+    shown = verifier.rows(200)
+    assert [one.split()[1] for one in shown] == [str(number) for number in range(200)]
+    with page.expect_download() as download:
+        page.evaluate("for (const _ of [1, 2]) document.getElementById('csv').click()")
+    download.value.save_as(tmp_path / "saved.csv")
+    assert len((tmp_path / "saved.csv").read_bytes().splitlines()) == 351
+    # Another log in its place, whole and signed as well: what is shown is of the one that was verified, or nothing.
+    other, _ = log_of([replace(one, subject="another") for one in entries])
+    path.write_bytes(b"".join(other))
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#failed")).to_contain_text("Has the file changed")
+    expect(page.locator("#entries")).to_be_hidden()
+
+
+def test_entries_older_than_signatures_are_not_said_to_be_signed(verifier: Verifier, tmp_path: Path) -> None:
+    one = FILES["four entries older than signatures"]
+    verifier.verify(put(tmp_path, [line.encode() for line in one["lines"]]), one["trust"])
+    said = verifier.page.locator("#verdict").inner_text()
+    assert "Each entry that is shown, from 4 on, was signed" in said
+    assert "Who wrote entries 0 to 3: they are older than signatures." in said
+
+
 def test_all_of_an_entry_is_shown_and_a_withheld_one_by_its_hash(verifier: Verifier, tmp_path: Path) -> None:
     one = FILES["format 3, entries withheld"]
     lines = [json.loads(line) for line in one["lines"]]

@@ -5,16 +5,15 @@
  * Each is held to the signed head once more as it is read. Who signed it was checked when the file was verified, and is not
  * checked again.
  */
-import { type Bytes, hex } from "../sdk/src/core/base/bytes.js";
+import { type Bytes, equal, hex } from "../sdk/src/core/base/bytes.js";
 import { b64u } from "../sdk/src/core/base/encoding.js";
 import { uuidText } from "../sdk/src/core/base/uuids.js";
 import { type Roles, rolesFromPayload } from "../sdk/src/core/identity/roles.js";
-import { NoteVerifier } from "../sdk/src/core/log/checkpoint.js";
 import type { BodyValue } from "../sdk/src/core/log/log_entry.js";
 import { ExportedEntry, headerFromLine, headerToLine, KEY_LEAF_TYPES, type WithheldEntry } from "../sdk/src/core/log/log_export.js";
 import { Sign1 } from "../sdk/src/core/signed/cose.js";
-import { checkpointOf, Verdict, type VerificationReport } from "../sdk/src/client/auditor/auditor.js";
-import { Lines, type LogFile, Proofs } from "../sdk/src/client/auditor/entries.js";
+import type { VerificationReport } from "../sdk/src/client/auditor/auditor.js";
+import { Broken, Lines, type LogFile, Proofs } from "../sdk/src/client/auditor/entries.js";
 
 /** One entry as a page shows it; "" for what it does not say. All texts are of whoever wrote the log. */
 export interface Row {
@@ -54,25 +53,27 @@ export function matches(row: Row, filter: Filter): boolean {
   return filter.until === undefined || (row.time !== undefined && row.time < filter.until);
 }
 
-/** What entries are held to as they are read: the head's root, where one holds, and who is who among the keys. */
+/** What entries are held to as they are read: what was verified, where it held, and who is who among the keys. */
 export interface Held {
+  readonly first: Bytes | undefined;
   readonly root: Bytes | undefined;
   readonly roles: Roles | undefined;
 }
 
-/** Return what the entries of a verified file are held to. */
-export async function heldTo(file: LogFile, report: VerificationReport): Promise<Held> {
-  if (report.verdict === Verdict.BROKEN) return { root: undefined, roles: undefined };
-  const { roles } = headerFromLine(await new Lines(file).next());
-  const named = roles.length > 0 ? rolesFromPayload(Sign1.parse(roles).payload) : undefined;
-  const head = await NoteVerifier.fromText(report.vkey).openCheckpoint(await checkpointOf(file));
-  return { root: head.root, roles: named };
+/** Return what the entries of a file are held to: nothing of it is read again, since it may be another by now. */
+export function heldTo({ held }: VerificationReport): Held {
+  if (held === undefined) return { first: undefined, root: undefined, roles: undefined };
+  const { header, root } = held;
+  const roles = header.roles.length > 0 ? rolesFromPayload(Sign1.parse(header.roles).payload) : undefined;
+  return { first: headerToLine(header), root, roles };
 }
 
-/** Give every entry from the first on. Rejects with Broken where the file is not what was signed. */
+/** Give every entry from the first on. Rejects with Broken where the file is not what was signed, or not the one verified. */
 export async function* rowsOf(file: LogFile, held: Held): AsyncGenerator<Row> {
-  const lines = new Lines(file), header = headerFromLine(await lines.next());
-  lines.at = headerToLine(header).length;
+  const lines = new Lines(file), first = await lines.next();
+  if (held.first !== undefined && !equal(first, held.first))
+    throw new Broken("the file has changed since it was verified: choose it again");
+  const header = headerFromLine(first);
   const proofs = new Proofs(lines, header, held.root);
   for (let index = 0; index < header.size; index++) yield rowOf((await proofs.nextEntry(index))[0], held.roles);
 }

@@ -33,8 +33,11 @@ interface Codes {
   readonly width: number;
 }
 
-/** Return the canonical code of these lengths (RFC 1951 section 3.2.2). */
-function codesOf(lengths: Uint8Array): Codes {
+/**
+ * Return the canonical code of these lengths (RFC 1951 section 3.2.2). mayBeOne: it may have a single symbol of one bit,
+ * which is the one code that is not whole (section 3.2.7).
+ */
+function codesOf(lengths: Uint8Array, mayBeOne = false): Codes {
   const counts = new Uint16Array(16), next = new Uint16Array(16);
   for (const length of lengths) counts[length] = (counts[length] as number) + 1;
   counts[0] = 0;
@@ -45,6 +48,7 @@ function codesOf(lengths: Uint8Array): Codes {
     next[length] = 2 * ((next[length - 1] as number) + (counts[length - 1] as number));
     if (counts[length] !== 0) width = length;
   }
+  if (left > 0 && width > 0 && !(mayBeOne && width === 1)) throw new Damaged("a code of it is not whole");
   const symbols = new Uint16Array(1 << width);
   for (const [symbol, length] of lengths.entries()) {
     if (length === 0) continue;
@@ -57,7 +61,7 @@ function codesOf(lengths: Uint8Array): Codes {
 }
 
 const FIXED_LENGTHS = Uint8Array.from({ length: 288 }, (_, at) => (at < 144 ? 8 : at < 256 ? 9 : at < 280 ? 7 : 8));
-const FIXED: readonly [Codes, Codes] = [codesOf(FIXED_LENGTHS), codesOf(new Uint8Array(30).fill(5))];
+const FIXED: readonly [Codes, Codes] = [codesOf(FIXED_LENGTHS), codesOf(new Uint8Array(32).fill(5))];
 
 const CRC = Uint32Array.from({ length: 256 }, (_, at) => {
   let value = at;
@@ -271,7 +275,8 @@ export class Gunzip {
       lengths.fill(symbol === 16 ? (lengths[at - 1] as number) : 0, at, at + count);
       at += count;
     }
-    return [codesOf(lengths.subarray(0, literals)), codesOf(lengths.subarray(literals))];
+    if (lengths[END_OF_BLOCK] === 0) throw new Damaged("a block of it has no end");
+    return [codesOf(lengths.subarray(0, literals), true), codesOf(lengths.subarray(literals), true)];
   }
 
   #copyStored(): void {

@@ -18,8 +18,6 @@ export interface Verified {
   readonly isCut: boolean;
   /** It has entries that can be looked at. */
   readonly canBeRead: boolean;
-  /** Its signed head, to be kept; "" where none holds. */
-  readonly note: string;
 }
 
 /** From the worker. */

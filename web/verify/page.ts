@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The page: what is given, how far the work is, the verdict, and the entries. Others' texts reach it as text alone. */
 import { Verdict } from "../sdk/src/client/auditor/auditor.js";
+import { writtenOut } from "../sdk/src/core/base/text.js";
 import { byId, facts, made, others, say } from "./dom.js";
 import { type Filter, type Row, utc } from "./entries.js";
 import { headsIn, keyIn } from "./given.js";
@@ -78,7 +79,12 @@ class Page {
       event.preventDefault();
       this.#find();
     });
-    this.#more.addEventListener("click", () => this.#ask({ ask: "more", run: this.#run }));
+    this.#more.addEventListener("click", () => {
+      // Two at once would take turns at one search, and neither would be in order.
+      if (this.#more.hidden) return;
+      this.#more.hidden = true;
+      this.#ask({ ask: "more", run: this.#run });
+    });
     byId("csv", "button").addEventListener("click", () => this.#save());
     byId("print", "button").addEventListener("click", () => window.print());
     byId("zone", "p").textContent = `Days and times are in your time zone, ${zone()}. Each entry has its time in UTC as well.`;
@@ -107,9 +113,19 @@ class Page {
     this.#share.value = 0;
     this.#far.textContent = "Reading the file.";
     byId("cancel", "button").focus();
-    const worker = (this.#worker = this.newWorker());
-    worker.addEventListener("message", (event: MessageEvent<Told>) => this.#hear(event.data));
-    worker.addEventListener("error", (event) => this.#fail(event.message));
+    let worker: Worker;
+    try {
+      worker = this.#worker = this.newWorker();
+    } catch (error) {
+      return this.#fail(error instanceof Error ? error.message : "");
+    }
+    // What one of before still has to say is of another file.
+    worker.addEventListener("message", (event: MessageEvent<Told>) => {
+      if (worker === this.#worker) this.#hear(event.data);
+    });
+    worker.addEventListener("error", (event) => {
+      if (worker === this.#worker) this.#fail(event.message);
+    });
     this.#ask({ ask: "verify", ...this.#given });
   }
 
@@ -131,6 +147,8 @@ class Page {
 
   #fail(why: string): void {
     this.#stop();
+    // Nothing can be asked of it any more.
+    this.#entries.hidden = true;
     say(this.#failed, `This could not be done: ${why || "the browser gave no reason"}. Has the file changed or moved? Choose it again.`);
   }
 
@@ -161,7 +179,8 @@ class Page {
         if (told.run === this.#run) this.#count.textContent = `Looking: ${told.index.toLocaleString("en")} entries so far.`;
         return;
       case "csv":
-        return this.#handOver(told.file, told.count, told.fault);
+        if (told.run === this.#saves) this.#handOver(told.file, told.count, told.fault);
+        return;
       case "failed":
         return this.#fail(told.why);
     }
@@ -177,18 +196,18 @@ class Page {
     this.#far.textContent = `${words}, ${percent} %.`;
   }
 
-  #conclude({ report, isCut, canBeRead, note }: Verified): void {
+  #conclude({ report, isCut, canBeRead }: Verified): void {
     const given = this.#given as Given;
     this.#work.hidden = true;
     const shown: Shown = {
-      report, isCut, note, name: given.file.name, size: given.file.size, heads: given.saved.length, trust: given.trust,
+      report, isCut, name: given.file.name, size: given.file.size, heads: given.saved.length, trust: given.trust,
     };
     const { heading, parts } = verdictOf(shown), look = LOOKS[report.verdict];
     this.#verdict.className = `card verdict verdict--${look.tone}`;
     this.#verdict.replaceChildren(...parts);
     this.#verdict.hidden = false;
-    this.#outcome.textContent = `${look.word}. ${look.title} ${reasonOf(report)}`;
-    document.title = `${look.word}: ${given.file.name} · Holdfast`;
+    this.#outcome.textContent = `${look.word}. ${look.title} ${writtenOut(reasonOf(report))}`;
+    document.title = `${look.word}: ${writtenOut(given.file.name)} · Holdfast`;
     this.#entries.hidden = !canBeRead;
     byId("not-proven", "p").hidden = report.verdict !== Verdict.BROKEN;
     heading.focus();
@@ -239,7 +258,7 @@ class Page {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     this.#count.textContent =
-      `Saved ${count.toLocaleString("en")} ${count === 1 ? "entry" : "entries"} as ${link.download}` +
+      `Saved ${count.toLocaleString("en")} ${count === 1 ? "entry" : "entries"} as ${writtenOut(link.download)}` +
       `${fault === "" ? "" : `. It goes no further: ${fault}`}. A copy proves nothing by itself: keep the export.`;
   }
 }

@@ -12,6 +12,7 @@ import type { LogFile } from "../sdk/src/client/auditor/entries.js";
 import { Gunzip, isPacked } from "./gunzip.js";
 
 const LINE_END = 0x0a;
+const OFTEN = 64 * 1024; // bytes read of it between two words of how far it is
 const SHORTEST = 20; // bytes: `{"index":0,"leaf":""}` has more, and no line has less
 
 /** How a file is read from here on. */
@@ -27,9 +28,11 @@ export interface Opened {
 export async function opened(file: Blob, tell: (read: number) => void): Promise<Opened> {
   if (!(await isPacked(file))) return { file, again: () => file, isCut: false };
   const measure = new Measure(), gunzip = new Gunzip(file);
+  let told = 0;
   for (let piece = await gunzip.next(); piece !== undefined && !measure.isCut; piece = await gunzip.next()) {
     measure.take(piece);
-    tell(gunzip.read);
+    // A piece may be of one byte: the page is not told of each.
+    if (gunzip.read - told >= OFTEN) tell((told = gunzip.read));
   }
   const { size, tail, isCut } = measure, again = (): LogFile => new Unpacked(file, size, tail);
   return { file: again(), again, isCut };

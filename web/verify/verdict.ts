@@ -6,7 +6,7 @@ import { utc } from "./entries.js";
 import { local } from "./times.js";
 import { CUT, LOOKS, notProven, ownerOf, proven, reasonOf, WRITERS } from "./words.js";
 
-/** What was held to what. note: the signed head, "" where none could be read. */
+/** What was held to what. */
 export interface Shown {
   readonly report: VerificationReport;
   readonly name: string;
@@ -14,7 +14,6 @@ export interface Shown {
   readonly heads: number;
   readonly trust: string | undefined;
   readonly isCut: boolean;
-  readonly note: string;
 }
 
 /** Return what stands in the verdict's box; its heading, which takes the focus, comes first. */
@@ -41,10 +40,10 @@ export function verdictOf(shown: Shown): { readonly heading: HTMLElement; readon
   const isBroken = report.verdict === Verdict.BROKEN;
   parts.push(made("h3", "", isBroken ? "What this means" : "What this proves"), list(proven(report, heads)));
   parts.push(made("h3", "", "What it does not prove"), list(notProven(report, heads)));
-  if (!isBroken && shown.note !== "")
+  if (report.held !== undefined)
     parts.push(
       made("h3", "", "Signed head, to keep for the next time"),
-      made("pre", "block mono", shown.note),
+      made("pre", "block mono", report.held.note),
     );
   return { heading, parts: [heading, ...parts] };
 }

@@ -27,7 +27,7 @@ export function reasonOf(report: VerificationReport): string {
 
 /** How far it is known whose keys wrote the entries. */
 export const WRITERS: Readonly<Record<Writers, string>> = {
-  [Writers.ANCHORED]: "anchored: the key that you trust names who may write, and each entry is signed by one of them",
+  [Writers.ANCHORED]: "anchored: the key that you trust names who may write, and the entries are signed by them",
   [Writers.CLAIMED]: "claimed: each entry is signed by a key that only the file itself names",
   [Writers.UNKNOWN]: "unknown: nobody's signature was checked on the entries",
 };
@@ -42,7 +42,7 @@ export function ownerOf(origin: string): string {
 /** Say in sentences what a verdict proves. heads: how many heads of earlier it was held to. */
 export function proven(report: VerificationReport, heads: number): string[] {
   if (report.verdict === Verdict.BROKEN)
-    return ["This file is not what was signed, or not under the key that you trust. Somebody changed it, cut it, or it was damaged on its way."];
+    return ["This file is not what was signed, or not under the key that you trust. Somebody changed it, cut it, or it was damaged on its way; or a head that you gave is of another log."];
   const said = [
     `The file holds ${report.size} entries, and each stands where it stood when the head was signed. None was changed, removed, added or moved since.`,
   ];
@@ -50,7 +50,11 @@ export function proven(report: VerificationReport, heads: number): string[] {
   if (report.verdict !== Verdict.NOT_ANCHORED)
     said.push("The head is signed by a key that the key you gave is, or vouches for. Whoever lacks that key cannot make such a file.");
   if (report.writers === Writers.ANCHORED)
-    said.push("Each entry that is shown was signed by a part of the server that may write such an entry, and stands there once.");
+    said.push(
+      `Each entry that is shown${report.unsigned > 0 ? `, from ${report.unsigned} on,` : ""} was signed by a part of the server that may write such an entry, and stands there once.`,
+    );
+  if (report.unsigned > 0 && report.writers === Writers.ANCHORED)
+    said.push(`Entries 0 to ${report.unsigned - 1} are together what the organisation’s root says they are.`);
   if (heads > 0) said.push(heads === 1 ? "The head that you saved is one of this log’s past." : `The ${heads} heads that you saved are of this log’s past.`);
   return said;
 }
@@ -64,6 +68,7 @@ export function notProven(report: VerificationReport, heads: number): string[] {
     said.push("Whose log this is. Whoever made the file could have made its keys as well. Give a key that reached you another way.");
   if (report.withheld > 0) said.push("What the withheld entries hold, and who wrote them. This is not the whole log.");
   if (report.writers !== Writers.ANCHORED) said.push("Who wrote the entries.");
+  else if (report.unsigned > 0) said.push(`Who wrote entries 0 to ${report.unsigned - 1}: they are older than signatures.`);
   said.push("That what an entry says was true, or right to do. That is for people to judge.");
   said.push("What happened after the head was signed, and that this is the newest head.");
   if (heads === 0)

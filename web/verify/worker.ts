@@ -2,7 +2,7 @@
 /** The part of the page that works: it verifies, and reads the entries again. In a worker, so that the page stays alive. */
 import { Malformed } from "../sdk/src/core/base/errors.js";
 import { headerFromLine } from "../sdk/src/core/log/log_export.js";
-import { checkpointOf, Verdict, type VerificationReport, verifyExport, Writers } from "../sdk/src/client/auditor/auditor.js";
+import { Verdict, type VerificationReport, verifyExport, Writers } from "../sdk/src/client/auditor/auditor.js";
 import { Broken, Lines } from "../sdk/src/client/auditor/entries.js";
 import { csvLine } from "./csv.js";
 import { CELLS, cellsOf, type Filter, type Held, heldTo, matches, type Row, rowsOf } from "./entries.js";
@@ -40,12 +40,11 @@ async function verify(file: Blob, trust: string | undefined, saved: readonly str
     const size = await sizeOf(read);
     tell({ told: "checking", done: 0, size });
     const report = await verifyExport(read.file, { trust, saved, tell: (done) => tell({ told: "checking", done, size }) });
-    if (size > 0) log = { opened: read, held: await heldTo(read.again(), report) };
-    const note = report.verdict === Verdict.BROKEN ? "" : await checkpointOf(read.file);
-    tell({ told: "verified", report, isCut: read.isCut && size > 0, canBeRead: size > 0, note });
+    if (size > 0) log = { opened: read, held: heldTo(report) };
+    tell({ told: "verified", report, isCut: read.isCut && size > 0, canBeRead: size > 0 });
   } catch (error) {
     if (error instanceof Malformed) tell({ told: "no key", why: error.message });
-    else if (error instanceof Damaged) tell({ told: "verified", report: damaged(error), isCut: false, canBeRead: false, note: "" });
+    else if (error instanceof Damaged) tell({ told: "verified", report: damaged(error), isCut: false, canBeRead: false });
     else throw error;
   }
 }
@@ -63,7 +62,7 @@ async function sizeOf(read: Opened): Promise<number> {
 function damaged(error: Damaged): VerificationReport {
   return {
     verdict: Verdict.BROKEN, reason: `this file is packed by gzip and damaged: ${error.message}`, origin: "", size: 0, time: 0,
-    vkey: "", entry: undefined, withheld: 0, writers: Writers.UNKNOWN, unsigned: 0, restored: [],
+    vkey: "", entry: undefined, withheld: 0, writers: Writers.UNKNOWN, unsigned: 0, restored: [], held: undefined,
   };
 }
 
@@ -106,5 +105,7 @@ async function save(filter: Filter, mine: number): Promise<void> {
     if (!(error instanceof Broken)) throw error;
     fault = error.reason;
   }
+  // Overtaken by another, it is not whole.
+  if (saving !== mine) return;
   tell({ told: "csv", run: mine, file: new Blob([file, text], { type: "text/csv" }), count, fault });
 }

@@ -7,6 +7,7 @@ import { SigningKey } from "../src/core/crypto/keys.js";
 import { rootVerifier, type SignedRoles, verifyRoles } from "../src/core/identity/roles.js";
 import { MAX_TEXT, transcriptPayload } from "../src/core/identity/transcript.js";
 import { NoteVerifier } from "../src/core/log/checkpoint.js";
+import { MAX_LINE } from "../src/core/log/log_export.js";
 import { encodeMany, Sign1, sign } from "../src/core/signed/cose.js";
 import { checkpointOf, type Known, Verdict, type VerificationReport, verifyExport } from "../src/client/auditor/auditor.js";
 import * as transcript from "../src/client/auditor/transcript.js";
@@ -20,7 +21,9 @@ const EXIT: Record<Verdict, number> = { verified: 0, broken: 1, "not anchored": 
 
 /** What a report says, as the vectors have it. */
 function told(report: VerificationReport): Json {
-  const { verdict, entry, restored, ...rest } = report;
+  const { verdict, entry, restored, held, ...rest } = report;
+  // What was verified is given as it stood, and of what is broken nothing.
+  expect(held === undefined).toBe(verdict === Verdict.BROKEN);
   return {
     ...rest,
     exit: EXIT[verdict],
@@ -62,6 +65,12 @@ describe("a file of Python's", () => {
     expect(told(report)).toEqual(isSpelling ? { ...wanted, reason: report.reason } : wanted);
     expect(report.verdict).toBe(Verdict.BROKEN);
     expect(await verifyExport(fileOf(lines), { ...known, long: 1 })).toEqual(report);
+  });
+
+  test("is broken by nothing but empty lines behind its first", async () => {
+    const [first] = byName.get("format 4").lines as string[];
+    const report = await verifyExport(new Blob([first as string, "\n".repeat(MAX_LINE)]));
+    expect([report.verdict, report.entry?.index]).toEqual([Verdict.BROKEN, 0]);
   });
 
   test("is broken by every changed byte", async () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The verifier's own unpacking against zlib's packing: every kind of block, members in a row, and what is damaged. */
-import { constants, gzipSync } from "node:zlib";
+import { constants, gunzipSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { checkpointLine, headerToLine } from "../../src/core/log/log_export.js";
 import { Damaged, Gunzip } from "../../../verify/gunzip.js";
@@ -26,6 +26,30 @@ async function unpacked(file: Blob): Promise<Buffer> {
 }
 
 const packed = (octets: Uint8Array, options = {}): Uint8Array<ArrayBuffer> => Uint8Array.from(gzipSync(octets, options));
+
+/**
+ * A member of one block by codes of its own (RFC 1951 section 3.2.7): two literals of one bit, of which the second ends the
+ * block where it has an end, and so many distances of so many bits.
+ */
+function inOneBlock(hasEnd: boolean, distances: number, bits: number): Uint8Array<ArrayBuffer> {
+  let text = "";
+  const put = (value: number, count: number): void => {
+    for (let at = 0; at < count; at++) text += (value >> at) & 1;
+  };
+  for (const [value, count] of [[1, 1], [2, 2], [0, 5], [distances - 1, 5], [14, 4]] as const) put(value, count);
+  // The lengths 0, 1 and 2, and 18 for many zeros, are written in two bits each.
+  for (const one of [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1]) put([18, 0, 2, 1].includes(one) ? 2 : 0, 3);
+  const zeros = hasEnd ? 255 : 254;
+  text += "11";
+  put(138 - 11, 7);
+  text += "11";
+  put(zeros - 138 - 11, 7);
+  text += `0101${hasEnd ? "" : "00"}${(bits === 1 ? "01" : "10").repeat(distances)}1${"0".repeat(64)}`;
+  const octets = Uint8Array.from({ length: text.length >> 3 }, (_, at) =>
+    Number.parseInt([...text.slice(at * 8, at * 8 + 8)].reverse().join(""), 2),
+  );
+  return Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, ...octets);
+}
 
 describe("what zlib packs", () => {
   test.each<[string, object]>([
@@ -90,6 +114,20 @@ describe("what is damaged", () => {
   ])("with %s is refused", async (_, parts) => {
     await expect(unpacked(new Blob(parts))).rejects.toBeInstanceOf(Damaged);
   });
+});
+
+test.each<[string, boolean, number, number, string]>([
+  ["distances of too few codes", true, 2, 2, "a code of it is not whole"],
+  ["no end of the block", false, 1, 1, "a block of it has no end"],
+])("with %s: refused as zlib does", async (_, hasEnd, distances, bits, why) => {
+  const octets = inOneBlock(hasEnd, distances, bits);
+  await expect(unpacked(new Blob([octets]))).rejects.toThrow(why);
+  expect(() => gunzipSync(octets)).toThrow();
+});
+
+test("one distance of one bit is a code, as for zlib", async () => {
+  const octets = inOneBlock(true, 1, 1);
+  expect([(await unpacked(new Blob([octets]))).length, gunzipSync(octets).length]).toEqual([0, 0]);
 });
 
 describe("a packed log", () => {

@@ -5,7 +5,7 @@
  * docs/formats/audit-log.md "Export" on `core/log/log_export`. Proves that the log is whole and signed, and each entry
  * written by a part of the server that may; whether it was right to make is for people to judge.
  */
-import { type Bytes, equal, hex } from "../../core/base/bytes.js";
+import { type Bytes, concat, equal, hex } from "../../core/base/bytes.js";
 import { HoldfastError, InvalidSignature, Malformed, Untrusted } from "../../core/base/errors.js";
 import {
   type Fault, type Roles, rolesFromPayload, type SignedRoles, verifyRoles, WrongLeaf,
@@ -63,6 +63,8 @@ export interface VerificationReport {
   readonly unsigned: number;
   /** For each backup that was put back: the index of the entry that says so, and how many entries it had. */
   readonly restored: readonly PutBack[];
+  /** The first line and the signed head, as they were read and verified; undefined of what is broken. */
+  readonly held: { readonly header: ExportHeader; readonly note: string; readonly root: Bytes } | undefined;
 }
 
 const NOT_ANCHORED = "the log is self-consistent, but nothing says whose it is: give the tenant root's key as `trust`";
@@ -136,7 +138,7 @@ export async function verifyExport(file: LogFile, known: Known = {}): Promise<Ve
     const { origin = "", size = 0 } = header ?? {};
     return {
       verdict: Verdict.BROKEN, reason: error.reason, origin, size, time: 0, vkey: "", entry: error.entry, withheld: 0,
-      writers: Writers.UNKNOWN, unsigned: 0, restored: [],
+      writers: Writers.UNKNOWN, unsigned: 0, restored: [], held: undefined,
     };
   }
 }
@@ -194,6 +196,7 @@ async function verify(
     writers,
     unsigned: written?.unsigned?.[0] ?? 0,
     restored,
+    held: { header, note, root: checkpoint.root },
   };
 }
 
@@ -254,10 +257,9 @@ export async function checkpointOf(file: LogFile): Promise<string> {
   const octets = new Uint8Array(await file.slice(Math.max(0, file.size - MAX_LINE)).arrayBuffer());
   let end = octets.length;
   while (end > 0 && octets[end - 1] === 0x0a) end--;
-  const last = new Uint8Array(end - (octets.lastIndexOf(0x0a, end - 1) + 1) + 1);
-  last.set(octets.subarray(end - last.length + 1, end));
-  last[last.length - 1] = 0x0a;
-  return readCheckpointLine(last);
+  // A place below 0 would be counted from the back.
+  const start = end === 0 ? 0 : octets.lastIndexOf(0x0a, end - 1) + 1;
+  return readCheckpointLine(concat(octets.subarray(start, end), Uint8Array.of(0x0a)));
 }
 
 /** Read the statement in the first line; hold it to the root where there is one to trust. */

@@ -60,6 +60,7 @@ export class Lines {
       if (this.at < this.#start || this.at >= this.#start + this.#chunk.length) {
         this.#start = this.at;
         this.#chunk = new Uint8Array(await this.file.slice(this.at, this.at + CHUNK).arrayBuffer());
+        if (this.#chunk.length === 0) throw new Error("the file ends before its size: it has changed");
       }
       const from = this.at - this.#start, found = this.#chunk.indexOf(END, from);
       const end = Math.min(found < 0 ? this.#chunk.length : found + 1, from + left);
