@@ -352,6 +352,10 @@ def test_hostile_text_in_every_field_stays_text(verifier: Verifier, tmp_path: Pa
     broken = [lines[0], lines[1].replace(b'"index":0', b'"index":7'), *lines[2:]]
     verifier.verify(put(tmp_path, broken, name), key)
     assert (verifier.word, verifier.fact("Tag")) == ("BROKEN", PAYLOADS[0])
+    expect(verifier.page.get_by_text("Nothing below is proven")).to_be_visible()
+    with verifier.page.expect_download() as download:
+        verifier.page.get_by_role("button", name="Save these as CSV").click()
+    assert download.value.suggested_filename.endswith("-unproven.csv")
     verifier.begin(put(tmp_path, lines, name), PAYLOADS[1])
     expect(verifier.page.get_by_role("alert")).to_contain_text("no verifier key")
     assert "run" not in verifier.page.evaluate("document.title.split(':')[0]")

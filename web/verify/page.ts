@@ -254,7 +254,9 @@ class Page {
   #handOver(file: Blob, count: number, fault: string): void {
     const link = made("a", "");
     link.href = URL.createObjectURL(file);
-    link.download = `${(this.#given as Given).file.name.replace(/(\.jsonl)?(\.gz)?$/, "")}.csv`;
+    // What is copied of a broken file says so by its name: within, nothing does.
+    const mark = byId("not-proven", "p").hidden ? "" : "-unproven";
+    link.download = `${(this.#given as Given).file.name.replace(/(\.jsonl)?(\.gz)?$/, "")}${mark}.csv`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     this.#count.textContent =

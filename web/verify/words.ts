@@ -42,7 +42,10 @@ export function ownerOf(origin: string): string {
 /** Say in sentences what a verdict proves. heads: how many heads of earlier it was held to. */
 export function proven(report: VerificationReport, heads: number): string[] {
   if (report.verdict === Verdict.BROKEN)
-    return ["This file is not what was signed, or not under the key that you trust. Somebody changed it, cut it, or it was damaged on its way; or a head that you gave is of another log."];
+    return [
+      "This file is not what was signed, or not under the key that you trust. Somebody changed it, cut it, or it was damaged on its way" +
+        `${heads > 0 ? "; or a head that you gave is of another log" : ""}.`,
+    ];
   const said = [
     `The file holds ${report.size} entries, and each stands where it stood when the head was signed. None was changed, removed, added or moved since.`,
   ];
